@@ -1,0 +1,74 @@
+"""The ``Features`` contract: what every backbone returns, whatever its origin."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one batch of images becomes.
+
+    Attributes:
+        pooled: (B, D), one vector an image; k-NN, linear probe and fine-tune read it.
+        maps: One (B, C_i, ceil(H / s_i), ceil(W / s_i)) per stride, finest first; detection and
+            region matching read them.
+        prefix_tokens: On request, the prefix tokens (cls, registers) of the last n blocks, each
+            (B, P, C), final norm applied; empty for backbones without tokens.
+        patch_tokens: On request, the patch tokens of the same blocks, each (B, N, C).
+    """
+
+    pooled: Tensor
+    maps: tuple[Tensor, ...]
+    prefix_tokens: tuple[Tensor, ...] = ()
+    patch_tokens: tuple[Tensor, ...] = ()
+
+
+class Backbone(nn.Module, ABC):
+    """A network that turns normalised images into ``Features``.
+
+    Attributes:
+        strides: Input pixels per cell of each map, finest first.
+        channels: Channels of each map.
+        num_layers: Number of layer-decay layers L; ``layer_id`` returns 0 (stem) to L + 1.
+    """
+
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    num_layers: int
+
+    @abstractmethod
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch.
+
+        Args:
+            images: (B, 3, H, W), normalised with the spec's mean and std. Any H and W; what does
+                not divide is padded inside, right and bottom.
+            num_last_blocks: Also return the tokens of that many last blocks.
+        """
+
+    @abstractmethod
+    def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return only ``maps``, without the work that ``pooled`` needs (final norm, pooling)."""
+
+    @abstractmethod
+    def layer_id(self, parameter_name: str) -> int:
+        """Return the layer-decay layer of a parameter: 0 for the stem, i + 1 for block i.
+
+        Anything behind the last block (final norm) is ``num_layers + 1``.
+
+        Args:
+            parameter_name: As in ``named_parameters()`` of this module, without any prefix.
+
+        Raises:
+            KeyError: No such parameter.
+        """
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """Return names of parameters that decay must spare beside norms and biases."""
+        return frozenset()
+
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Recompute block activations in the backward pass (less memory, about a third slower)."""
+        raise NotImplementedError(f"{type(self).__name__} cannot recompute activations")

@@ -1,0 +1,66 @@
+"""What is known of a backbone before it is built. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from backbones.features import Backbone
+
+Layout = Literal["plain", "hierarchical"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a use of a backbone may vary it; a backbone ignores what it has no notion of.
+
+    Attributes:
+        img_size: Side in pixels that tables of absolute or relative positions are made for; any
+            other size still runs, by interpolation.
+        drop_path: Rate of stochastic depth at the last block, rising linearly from 0.
+        window_size: Plain layout only: side in tokens of the attention windows; 0 attends globally
+            in every block.
+        global_blocks: Plain layout only: with windows, the blocks that still attend globally;
+            empty means the last block of each quarter (ViTDet, section 3).
+        relative_positions: Plain layout only: adds decomposed relative positions to attention,
+            zero-initialised, hence fresh parameters.
+    """
+
+    img_size: int = 224
+    drop_path: float = 0.0
+    window_size: int = 0
+    global_blocks: tuple[int, ...] = ()
+    relative_positions: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone's name card; a file in ``backbones/zoo/`` that holds one registers it.
+
+    Attributes:
+        name: As typed on the command line.
+        build: Makes the network with fresh weights; draws only from torch's global generator.
+        layout: "plain" has one stride, "hierarchical" several.
+        strides: Of the maps, finest first.
+        channels: Of the maps.
+        num_layers: Layer-decay layers, see ``Backbone.layer_id``.
+        fresh_params: Shell patterns of parameters that a checkpoint need not hold; they start
+            fresh, everything else missing is an error.
+        mean: Per-channel mean of the images, RGB on the scale 0 to 1.
+        std: Per-channel standard deviation, likewise.
+        source: Where the architecture comes from: paper and reference implementation.
+    """
+
+    name: str
+    build: Callable[[BuildOptions], "Backbone"]
+    layout: Layout
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    num_layers: int
+    source: str
+    fresh_params: tuple[str, ...] = ()
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD

@@ -1,0 +1,1 @@
+"""One file a family; a file that defines a ``BackboneSpec`` registers it."""

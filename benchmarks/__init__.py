@@ -1,0 +1,1 @@
+"""Plan, run, record, leaderboard: what a person types and what a cluster runs."""

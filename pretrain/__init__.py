@@ -1,0 +1,1 @@
+"""Images to checkpoints: objectives, views, the training loop."""

@@ -1,0 +1,27 @@
+"""What every test shares: small thread counts and the optional real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Two busy libraries on two cores spin against each other; one thread each is faster and repeatable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real images beside the checkout, or skip."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real images: the folder ../shared/data is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keymaps() -> Path:
+    """Return the folder of official checkpoints' key layouts beside the checkout, or skip."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "reference" / "keymaps"
+    if not folder.is_dir():
+        pytest.skip("no official layouts: the folder ../shared/reference/keymaps is absent")
+    return folder
