@@ -1,0 +1,82 @@
+"""The house rules that no linter knows: see README, "How the code is laid out"."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("backbones", "pretrain", "detection", "benchmarks")
+SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 50
+TORCH_FREE = (
+    "backbones.checkpoint",
+    "backbones.errors",
+    "backbones.files",
+    "backbones.monitor",
+    "backbones.registry",
+    "backbones.source",
+    "backbones.spec",
+    "backbones.zoo.resnet",
+    "backbones.zoo.swin",
+    "backbones.zoo.vit",
+    "benchmarks.cli",
+    "detection.annotations",
+    "detection.config",
+    "detection.dataset",
+    "detection.recipes",
+    "detection.schedule",
+)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_file_holds_one_thought(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+def test_no_file_is_a_drawer() -> None:
+    drawers = {"utils", "util", "helpers", "common", "misc"}
+    assert not [name_of(path) for path in SOURCES if path.stem in drawers]
+
+
+def test_nothing_beside_run_py_hides_a_package() -> None:
+    # `python benchmarks/run.py` puts benchmarks/ first on the import path.
+    taken = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
+    taken |= set(PACKAGES) - {"benchmarks"}
+    names = {path.stem for path in (ROOT / "benchmarks").iterdir() if path.stem != "__init__"}
+    assert not names & taken
+
+
+def test_one_file_imports_submitit() -> None:
+    users = [path for path in SOURCES if "import submitit" in path.read_text()]
+    assert [name_of(path) for path in users] in ([], ["benchmarks/sweep/launch.py"])
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_planning_costs_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_absolute_path_of_a_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    needles = ("/home" + "/", "/root" + "/", "/Users" + "/")
+    texts = {name: (ROOT / name).read_bytes() for name in listed.stdout.split()}
+    assert not [
+        name for name, text in texts.items() if any(needle.encode() in text for needle in needles)
+    ]
