@@ -1,0 +1,366 @@
+"""What a detection run is made of: frozen sections of plain values. Imports no torch.
+
+A component takes its own section. Sizes are pixels, rates are shares of 1, counts are per image
+unless a name says otherwise. Where a section holds a value twice a person could set it
+inconsistently; such values are derived in ``DetectionConfig.resolved``.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from backbones.errors import UserError
+
+AUGMENTATIONS = ("lsj", "multiscale", "multiscale-crop")
+DETECTORS = ("mask-rcnn", "cascade-mask-rcnn")
+DECAY_RULES = ("vitdet", "names", "everything", "weights")
+SIZE_DIVISIBILITY = 32
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images are trained on, and how they are varied.
+
+    Attributes:
+        train_fraction: Share of the training images that is used, chosen by the run's seed.
+        keep_empty: Also train on images without objects (detectron2 drops them).
+        augmentation: "lsj": scale jitter, then a crop to the square ``img_size`` (ViTDet).
+            "multiscale": the short side becomes one of ``short_sides``. "multiscale-crop": half
+            of the images so, the others resized to one of ``crop_short_sides``, cropped to sides
+            in ``crop_range``, then resized to one of ``short_sides`` (Swin).
+        img_size: Side of the square for "lsj", and what tables of positions are made for.
+        square: Pad every batch to the square ``img_size``; else only to a multiple of 32.
+        scale_range: "lsj": range of the uniform factor on ``img_size``.
+        short_sides: "multiscale": what the short side may become.
+        max_size: "multiscale": upper bound of the long side.
+        crop_short_sides: "multiscale-crop": the short sides before the crop.
+        crop_range: "multiscale-crop": smallest and largest side of the crop.
+        flip: Probability of a horizontal flip.
+    """
+
+    train_fraction: float = 1.0
+    keep_empty: bool = False
+    augmentation: str = "lsj"
+    img_size: int = 1024
+    square: bool = True
+    scale_range: tuple[float, float] = (0.1, 2.0)
+    short_sides: tuple[int, ...] = (800,)
+    max_size: int = 1333
+    crop_short_sides: tuple[int, ...] = (400, 500, 600)
+    crop_range: tuple[int, int] = (384, 600)
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The detector round the backbone. Defaults are ViTDet's.
+
+    Values ``by depth`` hold one number for every backbone, or three: for up to 12 layers, up to
+    24, and deeper ones (``at_depth``).
+
+    Attributes:
+        detector: "mask-rcnn" or "cascade-mask-rcnn"; on data without masks the mask head falls
+            away, which leaves Faster or Cascade R-CNN.
+        freeze: Which backbone layers keep their weights: "none", "stem", "all", or "first-K" for
+            the stem and the first K layers.
+        freeze_batchnorm: Backbone BatchNorm uses its stored statistics and is not trained.
+        drop_path: Stochastic depth of the backbone, by depth.
+        window_size: Plain backbones: side in tokens of attention windows, 0 for global attention.
+        relative_positions: Plain backbones: decomposed relative positions in attention.
+        activation_checkpointing: Recompute backbone activations in the backward pass.
+        channels: Of the neck's maps and of all convolutions in the heads.
+        neck_norm: "LN", "GN", "BN", "SyncBN" or "" in the neck.
+        head_norm: The same for box and mask head.
+        rpn_levels: Pyramid levels with anchors; level n has stride 2**n.
+        roi_levels: Levels that regions are pooled from.
+        anchor_scale: Anchor side in units of the level's stride.
+        anchor_ratios: Height to width.
+        rpn_convs: Hidden convolutions of the region proposal head.
+        rpn_samples: Anchors an image in the proposal loss.
+        rpn_candidates: Proposals a level before NMS, in training and in testing.
+        proposals: Proposals an image after NMS, in training and in testing.
+        roi_samples: Regions an image in the box and mask losses.
+        sampling_ratio: RoIAlign samples a bin and axis; 0 adapts to the region's size.
+        box_convs: Convolutions of the box head.
+        box_fcs: Widths of its fully connected layers.
+        mask_convs: Convolutions of the mask head before its upsampling.
+    """
+
+    detector: str = "mask-rcnn"
+    freeze: str = "none"
+    freeze_batchnorm: bool = False
+    drop_path: tuple[float, ...] = (0.1, 0.4, 0.5)
+    window_size: int = 14
+    relative_positions: bool = True
+    activation_checkpointing: bool = False
+    channels: int = 256
+    neck_norm: str = "LN"
+    head_norm: str = "LN"
+    rpn_levels: tuple[int, ...] = (2, 3, 4, 5, 6)
+    roi_levels: tuple[int, ...] = (2, 3, 4, 5)
+    anchor_scale: float = 8.0
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_convs: int = 2
+    rpn_samples: int = 256
+    rpn_candidates: tuple[int, int] = (2000, 1000)
+    proposals: tuple[int, int] = (1000, 1000)
+    roi_samples: int = 512
+    sampling_ratio: int = 0
+    box_convs: int = 4
+    box_fcs: tuple[int, ...] = (1024,)
+    mask_convs: int = 4
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimizer. Defaults are ViTDet's.
+
+    Attributes:
+        optimizer: "adamw" or "sgd".
+        base_lr: Learning rate at ``reference_batch_size`` images a step.
+        reference_batch_size: Global batch size that ``base_lr`` was chosen for.
+        lr_scaling: What another global batch size does to the rate: "none", "linear" or "sqrt".
+        betas: Of AdamW.
+        momentum: Of SGD.
+        weight_decay: On what ``decay_rule`` does not spare.
+        decay_rule: "vitdet" spares norm modules of torch and the backbone's ``no_weight_decay``,
+            but neither biases nor channel-first norms, as detectron2 does. "names" spares every
+            norm and ``no_weight_decay``, as Swin's configs do. "everything" spares nothing
+            (ViTDet-H). "weights" spares all vectors (norms, biases) and ``no_weight_decay``.
+        layer_decay: Rate factor from one backbone layer to the one below, by depth (see
+            ``ModelConfig``); 1 for none.
+        clip_norm: Largest global gradient norm; 0 for no clipping.
+    """
+
+    optimizer: str = "adamw"
+    base_lr: float = 1e-4
+    reference_batch_size: int = 64
+    lr_scaling: str = "none"
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    weight_decay: float = 0.1
+    decay_rule: str = "vitdet"
+    layer_decay: tuple[float, ...] = (0.7, 0.8, 0.9)
+    clip_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, in which portions and at which precision. Defaults are ViTDet's.
+
+    Attributes:
+        epochs: Passes over the training images in use.
+        batch_size: Images a step over all devices.
+        batch_size_per_device: Images a device holds at once; gradients accumulate up to
+            ``batch_size``.
+        decay: "step" or "cosine" (to 0).
+        drops: "step": where the rate falls to a tenth, as shares of the run.
+        warmup_images: Images over which the rate rises linearly, at most a tenth of the run.
+        warmup_factor: Of the rate at the first step.
+        precision: "fp32", or "bf16" for autocast.
+        checkpoint_images: Images between two saved states, at least one step.
+    """
+
+    epochs: float = 100.0
+    batch_size: int = 64
+    batch_size_per_device: int = 1
+    decay: str = "step"
+    drops: tuple[float, ...] = (8 / 9, 26 / 27)
+    warmup_images: int = 16_000
+    warmup_factor: float = 1e-3
+    precision: str = "bf16"
+    checkpoint_images: int = 32_000
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How detections are made and scored. Defaults are ViTDet's.
+
+    Attributes:
+        split: "val", or "train" to see how far a detector fits its own images.
+        short_side: The short side becomes this, but
+        max_size: the long side at most this; 0 in either stands for ``data.img_size``.
+        batch_size_per_device: Images a device holds at once.
+        score_threshold: Detections below are dropped.
+        nms_threshold: Overlap at which the weaker of two boxes of one class is dropped.
+        detections_per_image: The best so many are kept.
+    """
+
+    split: str = "val"
+    short_side: int = 0
+    max_size: int = 0
+    batch_size_per_device: int = 1
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections_per_image: int = 100
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """All of a detection run but its backbone, data and seed.
+
+    Attributes:
+        protocol: Family, version and variant, for instance "vitdet/v1+100ep"; only results of one
+            protocol are compared.
+        data: Images and their augmentation.
+        model: The detector.
+        optim: The optimizer.
+        schedule: Length, batches and precision.
+        evaluation: Detections and their scoring.
+    """
+
+    protocol: str
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def resolved(self) -> "DetectionConfig":
+        """Check every value and fill the derived ones in.
+
+        Raises:
+            UserError: A value is impossible, alone or beside another; names it.
+        """
+        size = self.data.img_size
+        evaluation = replace(
+            self.evaluation,
+            short_side=self.evaluation.short_side or size,
+            max_size=self.evaluation.max_size or size,
+        )
+        config = replace(self, evaluation=evaluation)
+        for problem in _problems(config):
+            raise UserError(f"{problem}; change it with --set.")
+        return config
+
+    @property
+    def padded_square(self) -> int:
+        """Side in pixels that every batch is padded to; 0 where batches follow their images."""
+        return self.data.img_size if self.data.square else 0
+
+
+def at_depth(values: tuple[float, ...], num_layers: int) -> float:
+    """Return the value for a backbone of ``num_layers`` layers.
+
+    Args:
+        values: One for all, or three: up to 12 layers, up to 24, deeper. The bounds are those of
+            ViT-B, L and H, and of Swin-T against S and B.
+        num_layers: Of the backbone.
+    """
+    if len(values) == 1:
+        return values[0]
+    return values[(num_layers > 12) + (num_layers > 24)]
+
+
+def frozen_layers(freeze: str, num_layers: int) -> int:
+    """Return how many layer-decay layers stay frozen, counted from the stem.
+
+    Args:
+        freeze: As in ``ModelConfig``.
+        num_layers: Of the backbone; "all" freezes them, the stem and what follows them.
+
+    Raises:
+        UserError: ``freeze`` is none of the forms.
+    """
+    fixed = {"none": 0, "stem": 1, "all": num_layers + 2}
+    if freeze in fixed:
+        return fixed[freeze]
+    kind, _, count = freeze.partition("-")
+    if kind != "first" or not count.isdecimal():
+        raise UserError(f"model.freeze is {freeze!r}; it can be none, stem, all or first-K.")
+    return min(int(count) + 1, num_layers + 2)
+
+
+def _problems(config: DetectionConfig) -> list[str]:
+    """Return one sentence per impossible value."""
+    return [
+        *_choices(config),
+        *_ranges(config),
+        *_sizes(config),
+    ]
+
+
+def _choices(config: DetectionConfig) -> list[str]:
+    norms = ("", "LN", "GN", "BN", "SyncBN")
+    allowed: list[tuple[str, str, tuple[str, ...]]] = [
+        ("data.augmentation", config.data.augmentation, AUGMENTATIONS),
+        ("model.detector", config.model.detector, DETECTORS),
+        ("model.neck_norm", config.model.neck_norm, norms),
+        ("model.head_norm", config.model.head_norm, norms),
+        ("optim.optimizer", config.optim.optimizer, ("adamw", "sgd")),
+        ("optim.lr_scaling", config.optim.lr_scaling, ("none", "linear", "sqrt")),
+        ("optim.decay_rule", config.optim.decay_rule, DECAY_RULES),
+        ("schedule.decay", config.schedule.decay, ("step", "cosine")),
+        ("schedule.precision", config.schedule.precision, ("fp32", "bf16")),
+        ("evaluation.split", config.evaluation.split, ("train", "val")),
+    ]
+    frozen_layers(config.model.freeze, 0)
+    return [
+        f"{name} is {value!r}, it can be one of {', '.join(map(repr, choices))}"
+        for name, value, choices in allowed
+        if value not in choices
+    ]
+
+
+def _ranges(config: DetectionConfig) -> list[str]:
+    data, model, optim = config.data, config.model, config.optim
+    schedule, evaluation = config.schedule, config.evaluation
+    by_depth = [("model.drop_path", model.drop_path), ("optim.layer_decay", optim.layer_decay)]
+    wrong = [
+        ("data.train_fraction must lie in (0, 1]", not 0 < data.train_fraction <= 1),
+        ("data.flip must lie in [0, 1]", not 0 <= data.flip <= 1),
+        (
+            "data.scale_range must rise from above 0",
+            not 0 < data.scale_range[0] <= data.scale_range[1],
+        ),
+        ("optim.base_lr must be above 0", not optim.base_lr > 0),
+        ("schedule.epochs must be above 0", not schedule.epochs > 0),
+        ("schedule.batch_size must be at least 1", schedule.batch_size < 1),
+        ("schedule.batch_size_per_device must be at least 1", schedule.batch_size_per_device < 1),
+        (
+            "schedule.batch_size must be a multiple of schedule.batch_size_per_device",
+            bool(schedule.batch_size % max(1, schedule.batch_size_per_device)),
+        ),
+        ("schedule.drops must rise within (0, 1)", not _rises(schedule.drops)),
+        (
+            "evaluation.batch_size_per_device must be at least 1",
+            evaluation.batch_size_per_device < 1,
+        ),
+    ]
+    wrong += [(f"{name} holds one value or three", len(v) not in (1, 3)) for name, v in by_depth]
+    return [text for text, is_wrong in wrong if is_wrong]
+
+
+def _rises(values: tuple[float, ...]) -> bool:
+    return all(0 < a < 1 for a in values) and list(values) == sorted(set(values))
+
+
+def _sizes(config: DetectionConfig) -> list[str]:
+    size, evaluation = config.data.img_size, config.evaluation
+    wrong = [
+        (
+            f"data.img_size is {size}, it must be a multiple of {SIZE_DIVISIBILITY}",
+            size % SIZE_DIVISIBILITY != 0 or size < SIZE_DIVISIBILITY,
+        ),
+        (
+            f"evaluation.max_size {evaluation.max_size} does not fit the padded square of "
+            f"data.img_size {size}",
+            config.data.square and evaluation.max_size > size,
+        ),
+        (
+            f"data.augmentation {config.data.augmentation!r} makes images of up to "
+            f"{config.data.max_size}, which do not fit the padded square of data.img_size {size}",
+            config.data.square
+            and config.data.augmentation != "lsj"
+            and config.data.max_size > size,
+        ),
+        (
+            "model.roi_levels must be consecutive and among model.rpn_levels",
+            not set(config.model.roi_levels) <= set(config.model.rpn_levels)
+            or not _consecutive(config.model.roi_levels)
+            or not _consecutive(config.model.rpn_levels),
+        ),
+    ]
+    return [text for text, is_wrong in wrong if is_wrong]
+
+
+def _consecutive(levels: tuple[int, ...]) -> bool:
+    return bool(levels) and list(levels) == list(range(levels[0], levels[0] + len(levels)))
