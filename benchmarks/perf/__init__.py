@@ -1,0 +1,1 @@
+"""Our own speed against the reference implementations; run with ``make bench``."""
