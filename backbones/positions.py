@@ -1,0 +1,67 @@
+"""Absolute positions of patches: the fixed sin-cos table, and tables resized to any grid."""
+
+import math
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Grid: TypeAlias = tuple[int, int]  # rows, columns of patches
+
+_BASE = 10000.0  # wavelengths rise geometrically to this; Vaswani et al. 2017, section 3.5
+
+
+def sincos_table(embed_dim: int, grid: Grid, num_prefix: int = 0) -> Tensor:
+    """Return MAE's fixed two-dimensional table.
+
+    The first half of the channels varies with the column, the second with the row; each half is
+    sines, then cosines (MAE, ``util/pos_embed.py``). MoCo v3's tables have the halves the other
+    way round, so a table that comes with weights must be loaded, never made anew.
+
+    Args:
+        embed_dim: Channels, a multiple of 4.
+        grid: Rows and columns of patches.
+        num_prefix: Rows of zeros put in front, for tokens that have no place in the image.
+
+    Returns:
+        (1, num_prefix + rows * columns, embed_dim), float32.
+
+    Raises:
+        ValueError: ``embed_dim`` is not a multiple of 4.
+    """
+    if embed_dim % 4:
+        raise ValueError(f"sin-cos positions need embed_dim % 4 == 0, not {embed_dim}")
+    rows, columns = grid
+    quarter = embed_dim // 4
+    rates = _BASE ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    by_column = _waves(columns, rates).expand(rows, columns, -1)
+    by_row = _waves(rows, rates)[:, None].expand(rows, columns, -1)
+    table = torch.cat([by_column, by_row], dim=-1).reshape(1, rows * columns, embed_dim)
+    return F.pad(table, (0, 0, num_prefix, 0)).float()
+
+
+def _waves(length: int, rates: Tensor) -> Tensor:
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def resize_positions(table: Tensor, grid: Grid) -> Tensor:
+    """Interpolate the patch rows of a position table, made for a square grid, to another grid.
+
+    Bicubic, by target size, corners not aligned, no antialiasing: the rule of detectron2's ViTDet.
+    (DINO's rule, which adds 0.1 and passes a scale factor, differs by 1 to 3 %.)
+
+    Args:
+        table: (1, n * n, C).
+        grid: Rows and columns wanted.
+
+    Returns:
+        (1, rows * columns, C); ``table`` itself if the grid is its own.
+    """
+    side = math.isqrt(table.shape[1])
+    if grid == (side, side):
+        return table
+    square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
