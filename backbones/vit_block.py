@@ -53,9 +53,8 @@ def global_blocks(config: ViTConfig, options: BuildOptions) -> tuple[int, ...]:
     """Return the blocks without windows; by default the last of each quarter."""
     if options.global_blocks:
         if not set(options.global_blocks) <= set(range(config.num_layers)):
-            raise UserError(
-                f"global_blocks {options.global_blocks}: the blocks are 0 to {config.num_layers - 1}."
-            )
+            last = config.num_layers - 1
+            raise UserError(f"global_blocks {options.global_blocks}: blocks are 0 to {last}.")
         return options.global_blocks
     return tuple(config.num_layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
 
