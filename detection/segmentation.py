@@ -1,0 +1,115 @@
+"""COCO's two encodings of a mask, polygons and run lengths: checked and measured. No torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as rle_tools
+
+Segmentation = list[list[float]] | dict[str, Any]
+
+# A polygon needs three points, each an x and a y.
+FEWEST_NUMBERS = 6
+
+
+def check_segmentation(
+    segmentation: Any, height: int, width: int, fault: Callable[[str], Exception]
+) -> tuple[Segmentation, int]:
+    """Return the mask in canonical form and how many of its polygons were dropped.
+
+    Args:
+        segmentation: As a COCO file has it: polygons, or a dict with ``size`` and ``counts``.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        fault: Makes the error from a phrase that says what the annotation is wrong with.
+
+    Returns:
+        Polygons as lists of numbers, or compressed run lengths with ``counts`` as ASCII text.
+
+    Raises:
+        Exception: What ``fault`` makes, for a mask that cannot be right.
+    """
+    if isinstance(segmentation, dict):
+        return _check_rle(segmentation, height, width, fault), 0
+    if not isinstance(segmentation, list):
+        raise fault("a segmentation that is neither polygons nor run lengths")
+    sound = []
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or not all(isinstance(x, int | float) for x in polygon):
+            raise fault("a polygon that is not a list of numbers")
+        if len(polygon) % 2 or not np.isfinite(polygon).all():
+            raise fault("a polygon with NaN or an odd count of numbers")
+        if len(polygon) >= FEWEST_NUMBERS:
+            sound.append(polygon)
+    if not sound:
+        raise fault("a polygon of fewer than three points")
+    return sound, len(segmentation) - len(sound)
+
+
+def segmentation_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
+    """Return any canonical mask as one compressed run-length mask of the image's size."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    rle: dict[str, Any] = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+    return rle
+
+
+def segmentation_area(segmentation: Segmentation, height: int, width: int) -> float:
+    """Return the mask's area in pixels."""
+    return float(rle_tools.area(segmentation_rle(segmentation, height, width)))
+
+
+def _check_rle(
+    rle: dict[str, Any], height: int, width: int, fault: Callable[[str], Exception]
+) -> dict[str, Any]:
+    """Return a run-length mask with compressed counts, after proving that it fits the image."""
+    if rle.get("size") != [height, width]:
+        raise fault(
+            f"a run-length mask of size {rle.get('size')} in an image of height {height} and "
+            f"width {width}"
+        )
+    counts = rle.get("counts")
+    if isinstance(counts, list):
+        runs = counts if all(isinstance(run, int) for run in counts) else [-1]
+    elif isinstance(counts, str):
+        runs = _uncompressed(counts)
+    else:
+        raise fault("a run-length mask without counts")
+    # The C decoder trusts its input: runs that go beyond the image would be written there.
+    if min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise fault(
+            f"a run-length mask whose runs do not add up to the {height * width} pixels of its "
+            "image"
+        )
+    if isinstance(counts, list):
+        compressed = rle_tools.frPyObjects(
+            {"size": [height, width], "counts": counts}, height, width
+        )
+        counts = compressed["counts"].decode("ascii")
+    return {"size": [height, width], "counts": counts}
+
+
+def _uncompressed(text: str) -> list[int]:
+    """Return the runs behind COCO's compressed text, or a negative run where it is no such text.
+
+    The format (cocoapi ``maskApi.c``, ``rleFrString``): base 32 digits from character 48 on, least
+    significant first, bit 5 says that more follow, bit 4 of the last is the sign; from the fourth
+    on a run is stored as its difference to the run two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    more = False
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            return [-1]
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        more = bool(digit & 0x20)
+        if more:
+            continue
+        if digit & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return [-1] if more else runs
