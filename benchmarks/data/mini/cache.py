@@ -1,0 +1,104 @@
+"""Where the mini data lies, made once and checked."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from backbones.errors import PreflightError
+from backbones.files import cannot_write, sha256_file, write_json_atomically
+from benchmarks.data.mini.generate import Files, checksum, generate
+
+MINI_VERSION = "1"
+MINI_SHA256 = "d396fdb4ddce1342eb8f415e039ec3ec7fa4104c63f85e3b93561e45b27e3158"
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class MiniData:
+    """The two sets' roots."""
+
+    coco: Path
+    """``annotations/instances_{train,val}2017.json``, ``train2017/``, ``val2017/``."""
+    imagenet: Path
+    """``train/CLASS/*.png``, ``val/CLASS/*.png``."""
+
+
+def mini_data(cache: Path | None = None) -> MiniData:
+    """Return the mini data, generating it on first use in some ten seconds.
+
+    The folder appears under its name only when it is whole and has the checksum in the code; a
+    lock makes a second process wait rather than generate as well.
+
+    Args:
+        cache: Folder to keep it in; None for ``$BACKBENCH_CACHE``, else ``~/.cache/backbench``.
+
+    Raises:
+        PreflightError: The folder cannot be written, the photographs are not the expected ones, or
+            the result has another checksum than the code.
+    """
+    cache = default_cache() if cache is None else cache
+    folder = cache / f"mini-{MINI_VERSION}"
+    if not _is_whole(folder):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(cache / f".mini-{MINI_VERSION}.lock"):
+                if not _is_whole(folder):
+                    _make(cache, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+    return MiniData(folder / "coco", folder / "imagenet")
+
+
+def default_cache() -> Path:
+    """Return ``$BACKBENCH_CACHE`` or ``~/.cache/backbench``."""
+    named = os.environ.get("BACKBENCH_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "backbench"
+
+
+def _make(cache: Path, folder: Path) -> None:
+    """Generate beside, check, and rename."""
+    staging = Path(tempfile.mkdtemp(dir=cache, prefix=f".mini-{MINI_VERSION}."))
+    try:
+        files = generate(staging)
+        found = checksum(files)
+        if found != MINI_SHA256:
+            raise PreflightError(
+                f"The generated mini data have the checksum {found[:12]} where version "
+                f"{MINI_VERSION} has {MINI_SHA256[:12]}, so results would not compare: install the "
+                "pinned dependencies with `make setup`, or give real data with --data coco=DIR."
+            )
+        write_json_atomically(staging / _MANIFEST, {"sha256": found, "files": files})
+        staging.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Check in some 20 ms that the folder is finished, of this version and undamaged.
+
+    Every file's size is compared, and the annotations' checksum; images that keep their size but
+    change their bytes are not found.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        files: Files = {path: (size, sha) for path, (size, sha) in manifest["files"].items()}
+        return (
+            checksum(files) == MINI_SHA256
+            and all((folder / path).stat().st_size == size for path, (size, _) in files.items())
+            and all(
+                sha256_file(folder / path) == sha
+                for path, (_, sha) in files.items()
+                if path.endswith(".json")
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,78 @@
+"""Where data lies: the command line, the environment, or the embedded mini data. No torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.errors import PreflightError, UserError
+
+KINDS = ("coco",)
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """Data of one kind, found.
+
+    Attributes:
+        kind: "coco".
+        name: Shown in tables: the folder's name, or "mini".
+        path: The folder; None means the embedded mini data, which a run generates.
+        origin: What decided: "--data", a variable's name, or "embedded".
+    """
+
+    kind: str
+    name: str
+    path: Path | None
+    origin: str
+
+    @property
+    def mini(self) -> bool:
+        """Whether this is the embedded mini data, whose numbers are for testing only."""
+        return self.path is None
+
+
+def parse_data(values: Sequence[str]) -> dict[str, Path]:
+    """Return folders by kind from ``KIND=DIR`` texts.
+
+    Raises:
+        UserError: A text has another form, or names an unknown or repeated kind.
+    """
+    given: dict[str, Path] = {}
+    for value in values:
+        kind, separator, folder = value.partition("=")
+        if not separator or not folder:
+            raise UserError(f"--data {value}: write KIND=DIR, for example --data coco=/data/coco.")
+        if kind not in KINDS:
+            raise UserError(f"--data {value}: unknown kind {kind!r}. Known: {', '.join(KINDS)}.")
+        if kind in given:
+            raise UserError(f"--data {kind}=… is given twice.")
+        given[kind] = Path(folder).expanduser()
+    return given
+
+
+def find_coco(given: Mapping[str, Path]) -> DataRoot:
+    """Return the COCO-format data to use.
+
+    The order is ``--data coco=DIR``, then ``$DETECTRON2_DATASETS/coco`` (detectron2's own
+    convention), then the embedded mini data.
+
+    Raises:
+        PreflightError: A folder is given, but does not exist.
+    """
+    if "coco" in given:
+        return _folder(given["coco"], "--data coco")
+    variable = os.environ.get("DETECTRON2_DATASETS")
+    if variable:
+        return _folder(Path(variable).expanduser() / "coco", "$DETECTRON2_DATASETS")
+    return DataRoot("coco", "mini", None, "embedded")
+
+
+def _folder(path: Path, origin: str) -> DataRoot:
+    if not path.is_dir():
+        raise PreflightError(
+            f"{origin} points at {path}, which is not a folder. Correct it, or leave it out to use "
+            "the embedded mini data."
+        )
+    path = path.resolve()
+    return DataRoot("coco", path.name, path, origin)
