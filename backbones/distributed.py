@@ -42,6 +42,15 @@ def any_rank(flag: bool) -> bool:
     return bool(raised.item())
 
 
+def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean of ``values`` over all ranks; NaN on one rank is NaN on all."""
+    if world_size() == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
