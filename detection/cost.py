@@ -1,0 +1,59 @@
+"""What a detector costs: parameters, multiply-adds, memory."""
+
+import resource
+import sys
+from typing import Any
+
+import torch
+from detectron2.utils.analysis import FlopCountAnalysis
+from torch import nn
+
+from detection.model import Detector
+
+
+def parameters_millions(module: nn.Module) -> float:
+    """Return the number of parameters, frozen ones too, in millions."""
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def gflops(detector: Detector, side: int) -> float:
+    """Return the 10^9 multiply-adds (as fvcore and papers count) of detecting in one image.
+
+    The image is noise, which gives as many proposals as the config allows; the mask head counts
+    for the regions that a trained detector finds in it, mostly few.
+
+    Args:
+        detector: On any device.
+        side: Of the square image, in pixels.
+    """
+    training = detector.training
+    detector.eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, side, side), dtype=torch.uint8, generator=generator)
+    with torch.no_grad():
+        analysis = FlopCountAnalysis(detector, [{"image": image.to(detector.device)}])
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        total = float(analysis.tracer_warnings("none").total())
+    detector.train(training)
+    return total / 1e9
+
+
+def peak_memory_gib() -> float:
+    """Return the most memory this process held: of the GPU where there is one, else of the host."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
+    """Count both products of attention: queries (.., N, D), keys (.., M, D): 2 N M D a head."""
+    del outputs
+    *batch, queries, width = inputs[0].type().sizes()
+    keys = inputs[1].type().sizes()[-2]
+    heads = 1
+    for size in batch:
+        heads *= size
+    return 2 * heads * queries * keys * width

@@ -1,0 +1,229 @@
+"""The front door: a checkpoint in, APbox and APmask out."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbones.checkpoint import Checkpoint
+from backbones.distributed import rank, world_size
+from backbones.files import canonical_json
+from backbones.loading import build_backbone
+from backbones.monitor import Monitor, SilentMonitor
+from backbones.spec import BackboneSpec, BuildOptions
+from detection import cost, devices
+from detection.config import DetectionConfig, at_depth
+from detection.dataset import CocoData, DataFacts, load_training_images, read_facts
+from detection.evaluate import evaluate
+from detection.loader import train_batches
+from detection.model import Detector, build_detector
+from detection.optim import make_optimizer, parameter_groups
+from detection.schedule import Plan, make_plan, micro_batches
+from detection.train import Trained, Training, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """One transfer run.
+
+    Attributes:
+        spec: Of the backbone.
+        checkpoint: Its weights.
+        config: The recipe, overrides applied.
+        data: The data set.
+        out_dir: For states, curves and detections; a run goes on from what it finds there.
+        seed: Of fresh weights, order, augmentation and sampling.
+        cache: For the facts of checked data sets.
+        limit_images: Train and test on this many images at most, for a quick look.
+        evaluator: "hotcoco" or "pycocotools".
+        num_workers: Loader processes beside each training process.
+    """
+
+    spec: BackboneSpec
+    checkpoint: Checkpoint
+    config: DetectionConfig
+    data: CocoData
+    out_dir: Path
+    seed: int
+    cache: Path
+    limit_images: int | None = None
+    evaluator: str = "hotcoco"
+    num_workers: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transfer run found.
+
+    Attributes:
+        metrics: By name, in percent; None where there is no ground truth.
+        per_class: APbox and APmask of each class.
+        cost: images_per_second_train, images_per_second_test, parameters_millions, gflops,
+            peak_memory_gib, seconds (of training steps, over all starts).
+        curves: Columns of the training curve.
+        coverage: The report on the weights, one line.
+        detections_file: Detections of each image.
+        details: The start-up card: what was decided for the user, in plain values.
+    """
+
+    metrics: dict[str, float | None]
+    per_class: dict[str, dict[str, float | None]]
+    cost: dict[str, float]
+    curves: dict[str, list[float]]
+    coverage: str
+    detections_file: Path
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def transfer(job: Job, monitor: Monitor) -> Outcome:
+    """Train a detector on the backbone, going on where an earlier start stopped, and score it.
+
+    Every process of a distributed run calls this.
+
+    Args:
+        job: What to do.
+        monitor: Told of progress by the first process; asked in all whether to stop.
+
+    Raises:
+        UserError: The config is impossible, or the loss is no finite number.
+        PreflightError: Data, weights or disk cannot serve the run.
+        StoppedError: The monitor wanted to stop; the state is saved.
+    """
+    job = replace(job, config=job.config.resolved())
+    device = devices.join()
+    try:
+        return _transfer(job, device, monitor if rank() == 0 else _Quiet(monitor))
+    finally:
+        devices.leave()
+
+
+class _Quiet(SilentMonitor):
+    """Lets all processes but the first stop, and speak no word."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.should_stop = monitor.should_stop  # type: ignore[method-assign]
+
+
+def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
+    config = job.config
+    facts = read_facts(job.data, job.cache)
+    images = load_training_images(
+        job.data, config.data, seed=job.seed, limit_images=job.limit_images
+    )
+    plan = make_plan(config.schedule, config.optim, len(images))
+    threads = devices.choose_threads(device, job.num_workers)
+    detector, coverage = _build(job, facts, device)
+    groups = parameter_groups(detector, detector.net, config.optim)
+    card = {
+        "weights": coverage,
+        **_card(config, plan, facts, detector),
+        "device": f"{world_size()} x {device.type}, {threads} threads",
+        "groups": [group.line(plan.lr) for group in groups],
+    }
+    for name, value in card.items():
+        for line in value if isinstance(value, list) else [value]:
+            monitor.say(f"{name}: {line}")
+    training = Training(
+        detector=detector,
+        optimizer=make_optimizer(groups, config.optim, plan.lr),
+        config=config,
+        plan=plan,
+        seed=job.seed,
+        folder=job.out_dir,
+        identity=_identity(job, facts),
+    )
+    batches = partial(_batches, job, images, plan.num_steps)
+    trained = train(training, partial(devices.wrap, device=device), batches, monitor)
+    return _score(job, detector, trained, card, monitor)
+
+
+def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:
+    """Return the detector on its device, and the report on the backbone's weights."""
+    model = job.config.model
+    options = BuildOptions(
+        img_size=job.config.data.img_size,
+        drop_path=at_depth(model.drop_path, job.spec.num_layers),
+        window_size=model.window_size,
+        relative_positions=model.relative_positions,
+    )
+    net, coverage = build_backbone(job.spec, job.checkpoint, options, job.seed)
+    known = (len(facts.class_names), facts.has_masks)
+    detector = build_detector(net, job.spec, job.config, known, job.seed)
+    return detector.to(device, memory_format=torch.channels_last), coverage.sentence()
+
+
+def _batches(
+    job: Job, images: list[dict[str, Any]], end_step: int, start_step: int
+) -> Iterator[list[dict[str, Any]]]:
+    return train_batches(
+        images,
+        job.config,
+        seed=job.seed,
+        start_step=start_step,
+        end_step=end_step,
+        rank=rank(),
+        world_size=world_size(),
+        num_workers=job.num_workers,
+    )
+
+
+def _score(
+    job: Job, detector: Detector, trained: Trained, card: dict[str, Any], monitor: Monitor
+) -> Outcome:
+    config = job.config
+    evaluation = evaluate(
+        detector, job.data, config.evaluation.split, config.evaluation, job.out_dir, monitor
+    )
+    return Outcome(
+        metrics=evaluation.metrics,
+        per_class=evaluation.per_class,
+        cost={
+            "images_per_second_train": trained.images_per_second,
+            "images_per_second_test": evaluation.images_per_second,
+            "parameters_millions": cost.parameters_millions(detector),
+            "gflops": cost.gflops(detector, config.evaluation.max_size),
+            "peak_memory_gib": cost.peak_memory_gib(),
+            "seconds": trained.seconds,
+        },
+        curves=trained.curve,
+        coverage=card["weights"],
+        detections_file=evaluation.detections_file,
+        details=card,
+    )
+
+
+def _card(
+    config: DetectionConfig, plan: Plan, facts: DataFacts, detector: Detector
+) -> dict[str, Any]:
+    """Return what was decided for the user, in words."""
+    schedule, data = config.schedule, config.data
+    padding = f"square of {data.img_size}" if data.square else "multiple of 32"
+    masks = "masks" if facts.has_masks else "boxes only"
+    return {
+        "protocol": config.protocol,
+        "data": f"{len(facts.class_names)} classes, {masks}; padded to a {padding}; "
+        f"tested at {config.evaluation.short_side}, at most {config.evaluation.max_size}",
+        "plan": plan.lines(),
+        "batch": f"{schedule.batch_size} images a step = {world_size()} processes x "
+        f"{micro_batches(schedule, world_size())} micro-batches x "
+        f"{schedule.batch_size_per_device} images, {schedule.precision}",
+        "frozen": f"{config.model.freeze}; not used by detection: "
+        f"{', '.join(detector.unused) or 'nothing'}",
+    }
+
+
+def _identity(job: Job, facts: DataFacts) -> str:
+    """Return the hash of all that decides the course of training."""
+    parts = {
+        "backbone": job.spec.name,
+        "weights": job.checkpoint.sha256,
+        "config": {k: v for k, v in asdict(job.config).items() if k != "evaluation"},
+        "data": facts.fingerprint,
+        "limit_images": job.limit_images,
+        "seed": job.seed,
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
