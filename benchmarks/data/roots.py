@@ -51,7 +51,7 @@ def parse_data(values: Sequence[str]) -> dict[str, Path]:
     return given
 
 
-def find_coco(given: Mapping[str, Path]) -> DataRoot:
+def find_coco_root(given: Mapping[str, Path]) -> DataRoot:
     """Return the COCO-format data to use.
 
     The order is ``--data coco=DIR``, then ``$DETECTRON2_DATASETS/coco`` (detectron2's own

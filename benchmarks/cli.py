@@ -1,0 +1,193 @@
+"""The command line: the only place that parses arguments. Imports no torch.
+
+``tests/benchmarks/test_cli.py`` freezes the flags; a new one is a deliberate edit there too.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from backbones.errors import UserError
+from benchmarks import output
+
+_ABOUT = "Does this pretraining transfer to detection, and at what price?"
+_MORE = """\
+Without a command, `run` is meant: run.py --suite coco
+Exit codes: 0 done, 1 internal error, 2 usage, 3 some runs failed (the others are kept),
+4 data, disk or weights cannot serve, 5 comparison refused, 130 interrupted (resumable)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: The command line behind the program's name; None takes this process's.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given)
+    except UserError as error:
+        output.note(output.clean(str(error)))
+        return error.exit_code
+    except KeyboardInterrupt:
+        output.note("Interrupted.")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left, as `| head` does; Python would complain while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception:
+        return _internal_error(given)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    root = argparse.ArgumentParser(
+        prog="run.py",
+        description=_ABOUT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(_command(commands, "run", "plan, run, record, and show the leaderboard (default)"))
+    listing = _command(commands, "list", "what there is: suites, entries, recipes, formats")
+    listing.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+    check = _command(commands, "check", "prove in half a minute that a backbone works")
+    check.add_argument("names", nargs="+", metavar="NAME", help="a zoo name or timm:NAME")
+    check.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+    doctor = _command(commands, "doctor", "what this machine has and lacks, with the fix")
+    _add_data(doctor)
+    _add_out(doctor)
+    board = _command(commands, "leaderboard", "tables from a folder of records")
+    _add_out(board)
+    board.add_argument(
+        "--format",
+        choices=("table", "markdown", "csv", "latex", "json"),
+        default="table",
+        help="default: table",
+    )
+    _add_out(_command(commands, "status", "where every run stands"))
+    return root
+
+
+def _dispatch(given: list[str]) -> int:
+    help_wanted = given[:1] in (["-h"], ["--help"])
+    bare = not given or (given[0].startswith("-") and not help_wanted)
+    parsed = vars(parser().parse_args(["run", *given] if bare else given))
+    module = import_module(f"benchmarks.commands.{parsed.pop('command')}")
+    code: int = module.main(module.Options(**parsed))
+    return code
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    command.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return command
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--suite", default="coco", metavar="NAME", help="default: coco")
+    run.add_argument(
+        "--entries",
+        type=_pieces,
+        default=[],
+        metavar="A,B",
+        help="NAME or random:NAME (fresh weights), timm:NAME (timm's pretrained weights), "
+        "ckpt:FILE?arch=NAME&format=FORMAT; default: the suite's",
+    )
+    run.add_argument("--recipe", metavar="NAME", help="default: the one that fits each backbone")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="change one value of the recipe; the rows are kept apart as +custom; repeatable",
+    )
+    run.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=(0,),
+        metavar="N|A,B",
+        help="a count (3 means 0,1,2) or a list (5,7 and, for one seed, 5,); default: 1",
+    )
+    _add_data(run)
+    _add_out(run)
+    run.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+    run.add_argument("--evaluator", default="", metavar="NAME", help="evaluation engine")
+    run.add_argument("--executor", choices=("inline",), default="inline", help="default: inline")
+    run.add_argument(
+        "--rerun",
+        choices=("missing", "failed", "stale", "all"),
+        default="failed",
+        help="what to do again; each includes those before it; default: failed",
+    )
+    run.add_argument(
+        "--limit-images", type=_count, metavar="N", help="only N images of each split, to try out"
+    )
+    run.add_argument("--dry-run", action="store_true", help="show the plan and its cost, no more")
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="KIND=DIR",
+        help="for example coco=/data/coco; else $DETECTRON2_DATASETS, else the embedded mini data",
+    )
+
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs; default: runs",
+    )
+
+
+def _pieces(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    pieces = [piece for piece in text.split(",") if piece]
+    if not pieces or not all(piece.isdecimal() for piece in pieces):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a count (3) nor a list (5,7)")
+    numbers = tuple(dict.fromkeys(int(piece) for piece in pieces))
+    if "," in text:
+        return numbers
+    if numbers[0] < 1:
+        raise argparse.ArgumentTypeError("at least one seed is needed")
+    return tuple(range(numbers[0]))
+
+
+def _internal_error(given: list[str]) -> int:
+    trace = traceback.format_exc()
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="backbench-error-", suffix=".txt", delete=False
+    ) as file:
+        file.write(f"run.py {shlex.join(given)}\n\n{trace}")
+    last = trace.strip().splitlines()[-1]
+    output.note(
+        f"Internal error: {output.clean(last)[:300]}. This is a mistake in the program, not in "
+        f"your command; the trace is in {file.name}."
+    )
+    return 1

@@ -1,0 +1,61 @@
+"""``run.py list``: what there is to choose from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.catalog import list_specs
+from backbones.formats import FORMATS
+from benchmarks import output
+from benchmarks.leaderboard.layout import Column, text_table
+from benchmarks.suites import SUITES, get_task
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    plugins: Path | None
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: The plug-in folder is wrong.
+    """
+    content = _content(options.plugins)
+    if options.json:
+        output.document(content)
+        return 0
+    for heading, rows in content.items():
+        columns = [Column(key, key) for key in rows[0]] if rows else []
+        output.line(f"{heading}:")
+        for text in text_table(columns, rows):
+            output.line(f"  {text}")
+        output.line()
+    output.line(
+        "Entries are backbones (fresh weights), timm:NAME for any network of timm with its "
+        "pretrained weights, random:timm:NAME without, and ckpt:FILE?arch=NAME&format=FORMAT."
+    )
+    return 0
+
+
+def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
+    tasks = {name for suite in SUITES.values() for name in suite.tasks}
+    recipes = [
+        {"recipe": name, "task": task, "protocol": make().protocol}
+        for task in sorted(tasks)
+        for name, make in get_task(task).recipes().items()
+    ]
+    backbones = [
+        {"backbone": spec.name, "layout": spec.layout, "layers": str(spec.num_layers)}
+        for spec in list_specs(plugins)
+    ]
+    return {
+        "suites": [{"suite": suite.name, "about": suite.about} for suite in SUITES.values()],
+        "backbones": backbones,
+        "recipes": recipes,
+        "formats": [{"format": name, "method": form.method} for name, form in FORMATS.items()],
+    }

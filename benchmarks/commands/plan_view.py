@@ -1,0 +1,94 @@
+"""A plan as text: what is done, what would run, and what that costs. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmarks.leaderboard.layout import Column, text_table
+from benchmarks.output import clean
+from benchmarks.sweep.plan import Cell
+from benchmarks.sweep.terminal import duration
+
+_COLUMNS = (
+    Column("entry", "entry"),
+    Column("recipe", "recipe"),
+    Column("seed", "seed", numeric=True),
+    Column("state", "state"),
+    Column("steps", "steps", numeric=True),
+    Column("images", "images", numeric=True),
+    Column("time", "est. time", numeric=True),
+    Column("run", "run"),
+    Column("note", "note"),
+)
+
+
+def plan_table(cells: Sequence[Cell]) -> list[str]:
+    """Return the plan as lines, a line a run."""
+    rows = [
+        {
+            "entry": cell.request.entry,
+            "recipe": cell.request.recipe,
+            "seed": str(cell.request.spec.seed),
+            "state": cell.state,
+            "steps": f"{cell.request.num_steps:,}",
+            "images": f"{cell.request.num_images:,}",
+            "time": duration(cell.seconds) if cell.seconds else "unknown",
+            "run": cell.request.spec.run_id,
+            "note": cell.note,
+        }
+        for cell in cells
+    ]
+    return text_table(_COLUMNS, rows)
+
+
+def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell]) -> list[str]:
+    """Return what a person must know before it starts: data, counts, cost.
+
+    Args:
+        cells: The plan.
+        todo: Those of its cells that would run.
+    """
+    return [*_data_lines(cells), _counts(cells, todo), *_cost(todo), *_hints(cells, todo)]
+
+
+def _data_lines(cells: Sequence[Cell]) -> list[str]:
+    lines = []
+    for data in dict.fromkeys(cell.request.data for cell in cells):
+        if data.mini:
+            lines.append(
+                "data: neither --data nor $DETECTRON2_DATASETS is given, so this is the embedded "
+                "mini data; its numbers are for trying out only"
+            )
+        else:
+            lines.append(f"data: {clean(str(data.path))} ({data.origin})")
+    return lines
+
+
+def _counts(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
+    counts = Counter(cell.state for cell in cells)
+    states = ", ".join(f"{number} {state}" for state, number in counts.items())
+    return f"{states}; {f'{len(todo)} to run' if todo else 'nothing to run'}"
+
+
+def _cost(todo: Sequence[Cell]) -> list[str]:
+    if not todo:
+        return []
+    images = sum(cell.request.num_images for cell in todo)
+    steps = sum(cell.request.num_steps for cell in todo)
+    known = [cell.seconds for cell in todo if cell.seconds is not None]
+    if len(known) == len(todo):
+        time = f"about {duration(sum(known))} of training at rates measured here before"
+    elif known:
+        time = f"{duration(sum(known))} for {len(known)} of them, the others unknown until measured"
+    else:
+        time = "time unknown until measured"
+    return [f"cost: {steps:,} steps, {images:,} training images; {time}"]
+
+
+def _hints(cells: Sequence[Cell], todo: Sequence[Cell]) -> list[str]:
+    ids = {cell.request.spec.run_id for cell in todo}
+    left = Counter(cell.state for cell in cells if cell.request.spec.run_id not in ids)
+    return [
+        f"{left[state]} {state}: --rerun {state} does {'it' if left[state] == 1 else 'them'} again"
+        for state in ("failed", "stale")
+        if left[state]
+    ]

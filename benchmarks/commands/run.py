@@ -1,0 +1,158 @@
+"""``run.py [run]``: plan, run, record, and show the leaderboard."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import output
+from benchmarks.commands.leaderboard import show
+from benchmarks.commands.plan_view import plan_lines, plan_table
+from benchmarks.data.roots import parse_data
+from benchmarks.entries import parse_entries
+from benchmarks.leaderboard.render import to_json
+from benchmarks.leaderboard.rows import make_tables
+from benchmarks.suites import get_suite
+from benchmarks.sweep.assemble import Order, assemble
+from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
+from benchmarks.sweep.launch import Ended, InlineExecutor
+from benchmarks.sweep.plan import Cell, Rerun, chosen, make_plan
+from benchmarks.sweep.store import Store
+from benchmarks.sweep.terminal import Screen
+
+SOME_FAILED, CANNOT_SERVE = 3, 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    suite: str
+    entries: Sequence[str]
+    recipe: str | None
+    overrides: Sequence[str]
+    seeds: Sequence[int]
+    data: Sequence[str]
+    out: Path
+    plugins: Path | None
+    evaluator: str
+    executor: str
+    rerun: Rerun
+    limit_images: int | None
+    dry_run: bool
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: The request is wrong, or cannot be served; nothing has been run then.
+    """
+    say = output.note if options.json else output.line
+    store = Store(options.out)
+    if not options.dry_run:
+        store.check_writable()
+    requests = assemble(_order(options), store.cache)
+    cells = make_plan(requests, store, store.scan())
+    todo = chosen(cells, options.rerun)
+    for text in [*plan_table(cells), *plan_lines(cells, todo)]:
+        say(text)
+    if options.dry_run:
+        if options.json:
+            output.document({"exit_code": 0, "cells": [_facts(cell) for cell in cells]})
+        return 0
+    ended = _run(options, store, todo)
+    if len(ended) < len(todo) or any(end.end == "stopped" for end in ended):
+        output.note(f"Interrupted; nothing is lost. This goes on:\n  {_command()}")
+        return INTERRUPTED
+    return _report(options, store, cells, ended)
+
+
+def _order(options: Options) -> Order:
+    return Order(
+        suite=get_suite(options.suite),
+        entries=parse_entries(list(options.entries)),
+        recipe=options.recipe,
+        overrides=options.overrides,
+        seeds=options.seeds,
+        data=parse_data(options.data),
+        plugins=options.plugins,
+        evaluator=options.evaluator,
+        limit_images=options.limit_images,
+    )
+
+
+def _run(options: Options, store: Store, todo: Sequence[Cell]) -> list[Ended]:
+    if not todo:
+        return []
+    screen = Screen(sys.stderr if options.json else sys.stdout)
+    return list(InlineExecutor(store, screen, fresh=options.rerun == "all").run(todo))
+
+
+def _report(options: Options, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    scan = store.scan()
+    code = _exit_code(cells, ended)
+    if options.json:
+        now = make_plan([cell.request for cell in cells], store, scan)
+        tables = to_json(make_tables(scan, store))
+        output.document(
+            {"exit_code": code, "cells": [_facts(cell) for cell in now], "leaderboard": tables}
+        )
+        return code
+    show(scan, store, "table")
+    for end in ended:
+        if end.end != "done":
+            entry = output.clean(end.cell.request.entry)
+            output.note(f"{entry}, seed {end.cell.request.spec.seed}: {output.clean(end.message)}")
+    return code
+
+
+def _exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    """Return 0, 3 for failures beside kept runs, or the failure's own code where nothing else is.
+
+    A request of which no part could be served for a reason the user can mend is a wrong request,
+    not a sweep with casualties.
+    """
+    touched = {end.cell.request.spec.run_id for end in ended}
+    left = [cell for cell in cells if cell.request.spec.run_id not in touched]
+    failed = [end for end in ended if end.end in ("failed", "lost")]
+    kept = [end for end in ended if end.end == "done"] + [c for c in left if c.state == "done"]
+    codes = {_code_of(end) for end in failed}
+    if not kept and len(codes) == 1:
+        return codes.pop()
+    if failed or any(cell.state == "failed" for cell in left):
+        return SOME_FAILED
+    return CANNOT_SERVE if any(end.end == "busy" for end in ended) else 0
+
+
+def _code_of(ended: Ended) -> int:
+    failure = ended.record.failure if ended.record else None
+    return failure.exit_code if failure else SOME_FAILED
+
+
+def _facts(cell: Cell) -> dict[str, Any]:
+    request = cell.request
+    metrics = cell.record.metrics if cell.record else {}
+    return {
+        "run_id": request.spec.run_id,
+        "entry": request.entry,
+        "task": request.spec.task,
+        "recipe": request.recipe,
+        "protocol": request.protocol,
+        "seed": request.spec.seed,
+        "state": cell.state,
+        "note": cell.note,
+        "num_steps": request.num_steps,
+        "num_images": request.num_images,
+        "estimated_seconds": cell.seconds,
+        "metrics": {name: value["value"] for name, value in metrics.items()},
+    }
+
+
+def _command() -> str:
+    program = Path(sys.argv[0]).name
+    start = ["python", sys.argv[0]] if program.endswith(".py") else [program]
+    return shlex.join([*start, *sys.argv[1:]])

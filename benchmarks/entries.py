@@ -1,0 +1,63 @@
+"""Leaderboard entries: a backbone and where its weights come from. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.errors import UserError
+
+KINDS = ("random", "timm", "ckpt")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a person put on the leaderboard.
+
+    Attributes:
+        source: As ``backbones.source.open_checkpoint`` reads it: ``NAME`` and ``random:NAME`` are
+            fresh weights, ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file.
+    """
+
+    source: str
+
+    @property
+    def name(self) -> str:
+        """Shown in tables: the source, without the folders of a file."""
+        kind, separator, rest = self.source.partition(":")
+        if kind != "ckpt" or not separator:
+            # timm:NAME alone would mean timm's pretrained weights.
+            return rest if kind == "random" and ":" not in rest else self.source
+        file, mark, options = rest.partition("?")
+        return f"ckpt:{Path(file).name}{mark}{options}"
+
+
+def parse_entries(texts: list[str]) -> list[Entry]:
+    """Return the entries of a comma list, each once, in order.
+
+    Args:
+        texts: The pieces of the list.
+
+    Raises:
+        UserError: A piece is empty or has an unknown kind.
+    """
+    entries: dict[str, Entry] = {}
+    for text in (piece.strip() for piece in texts):
+        kind, separator, rest = text.partition(":")
+        if not text or (separator and not rest):
+            raise UserError(f"--entries has an empty entry ({text!r}); separate names by commas.")
+        if separator and kind not in KINDS:
+            raise UserError(
+                f"--entries {text}: unknown kind {kind!r}. Write NAME, random:NAME, timm:NAME or "
+                "ckpt:FILE?arch=NAME&format=FORMAT."
+            )
+        entry = Entry(_absolute(text))
+        entries.setdefault(entry.name, entry)
+    return list(entries.values())
+
+
+def _absolute(source: str) -> str:
+    """Return a source that means the same file from any working folder."""
+    kind, _, rest = source.partition(":")
+    if kind != "ckpt":
+        return source
+    file, mark, options = rest.partition("?")
+    return f"ckpt:{Path(file).expanduser().absolute()}{mark}{options}"

@@ -1,0 +1,1 @@
+"""Records to rows to tables; a pure function of a folder."""

@@ -1,0 +1,77 @@
+"""Suites: which tasks make up a question, and which entries answer it by default. No torch."""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+
+from backbones.errors import UserError
+from backbones.registry import lookup
+from benchmarks import tasks
+from benchmarks.data.roots import DataRoot
+from benchmarks.entries import Entry
+from benchmarks.task import Task
+
+MINI_ENTRIES = ("vit-nano", "swin-nano", "resnet-nano")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A question and the tasks that answer it; membership is a deliberate edit.
+
+    Attributes:
+        name: As typed.
+        tasks: Names of its tasks.
+        about: One line for ``run.py list``.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    about: str
+
+    def default_entries(self, data: DataRoot, recipe: str | None) -> list[Entry]:
+        """Return the entries that run when nobody names any.
+
+        Args:
+            data: Where the data lies.
+            recipe: The recipe that was asked for, if any.
+
+        Raises:
+            UserError: The data are real, where no choice of ours would be the right one.
+        """
+        if data.mini or recipe == "mini":
+            return [Entry(name) for name in MINI_ENTRIES]
+        raise UserError(
+            f"With real data ({data.path}) say what to measure, for example --entries "
+            "timm:resnet50.a1_in1k or ckpt:FILE?arch=vit-b16&format=mae; `run.py list` names more."
+        )
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("coco", ("coco",), "Mask R-CNN on COCO-format data: APbox, APmask and their cost"),
+    )
+}
+
+
+def get_suite(name: str) -> Suite:
+    """Return a suite by name.
+
+    Raises:
+        UserError: There is no such suite.
+    """
+    return lookup("suite", name, SUITES)
+
+
+@cache
+def get_task(name: str) -> Task:
+    """Return the task that ``benchmarks/tasks/NAME.py`` defines as ``TASK``.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    known = {info.name: info.name for info in pkgutil.iter_modules(tasks.__path__)}
+    module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}")
+    task: Task = module.TASK
+    return task

@@ -1,0 +1,1 @@
+"""Plan, store, worker, launch: from a command to records."""

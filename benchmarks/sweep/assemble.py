@@ -1,0 +1,114 @@
+"""From what a person asked for to the runs that answer it. Imports no torch for zoo backbones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
+from backbones.errors import UserError
+from backbones.registry import lookup
+from backbones.source import open_checkpoint
+from benchmarks.data.roots import DataRoot
+from benchmarks.entries import Entry
+from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.suites import Suite, get_task
+from benchmarks.sweep.spec import RunRequest, RunSpec
+from benchmarks.task import Facts, Task
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asked for.
+
+    Attributes:
+        suite: The question.
+        entries: What to measure; empty means the suite's default.
+        recipe: Name of the recipe for all entries; None means each backbone's default.
+        overrides: ``section.field=value`` texts.
+        seeds: One run each.
+        data: Folders by data kind.
+        plugins: Folder with further backbones.
+        evaluator: Evaluation engine; empty means the task's default.
+        limit_images: Use only that many images of each split.
+    """
+
+    suite: Suite
+    entries: Sequence[Entry] = ()
+    recipe: str | None = None
+    overrides: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    data: Mapping[str, Path] | None = None
+    plugins: Path | None = None
+    evaluator: str = ""
+    limit_images: int | None = None
+
+
+def assemble(order: Order, cache: Path) -> list[RunRequest]:
+    """Return the runs that an order comes to, each once, in the order of entries and seeds.
+
+    Args:
+        order: What was asked for.
+        cache: Folder that facts about data are remembered in.
+
+    Raises:
+        UserError: Any part of the order is wrong; nothing has been written then.
+    """
+    requests: dict[str, RunRequest] = {}
+    for name in order.suite.tasks:
+        for request in _of_task(order, get_task(name), cache):
+            requests.setdefault(request.spec.run_id, request)
+    return list(requests.values())
+
+
+def _of_task(order: Order, task: Task, cache: Path) -> Iterator[RunRequest]:
+    if order.evaluator and order.evaluator not in task.evaluators:
+        raise UserError(
+            f"--evaluator {order.evaluator}: the task {task.name} has {', '.join(task.evaluators)}."
+        )
+    data = task.find_data(order.data or {})
+    entries = order.entries or order.suite.default_entries(data, order.recipe)
+    # Mistakes in names are told before large data are read.
+    checkpoints = [(entry, open_checkpoint(entry.source, order.plugins)) for entry in entries]
+    facts = task.read_facts(data, cache)
+    for entry, checkpoint in checkpoints:
+        yield from _of_entry(order, task, data, facts, (entry, checkpoint))
+
+
+def _of_entry(
+    order: Order, task: Task, data: DataRoot, facts: Facts, chosen: tuple[Entry, Checkpoint]
+) -> Iterator[RunRequest]:
+    entry, checkpoint = chosen
+    backbone = get_spec(checkpoint.backbone, order.plugins)
+    recipe = order.recipe or task.default_recipe(backbone, data)
+    make = lookup("recipe", recipe, dict(task.recipes()))
+    config = task.check(apply_overrides(make(), order.overrides))
+    work = task.workload(config, facts, order.limit_images)
+    for seed in order.seeds:
+        spec = RunSpec(
+            task=task.name,
+            task_version=task.version,
+            data_fingerprint=facts.fingerprint,
+            backbone=checkpoint.backbone,
+            weights_sha256=checkpoint.sha256,
+            weights_format=checkpoint.format,
+            weights_branch=checkpoint.branch,
+            recipe=as_plain(config),
+            seed=seed,
+            precision=work.precision,
+            batch_size=work.batch_size,
+            limit_images=order.limit_images,
+        )
+        yield RunRequest(
+            spec=spec,
+            suite=order.suite.name,
+            entry=entry.name,
+            source=entry.source,
+            recipe=recipe,
+            protocol=work.protocol,
+            num_steps=work.num_steps,
+            num_images=work.num_images,
+            data=data,
+            plugins=order.plugins.resolve() if order.plugins else None,
+            evaluator=order.evaluator,
+        )

@@ -1,0 +1,206 @@
+"""Run a request's task and turn what comes out, good or bad, into a record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
+from backbones.errors import UserError
+from backbones.monitor import Monitor
+from backbones.registry import lookup
+from backbones.source import open_checkpoint
+from benchmarks.overrides import restore
+from benchmarks.suites import get_task
+from benchmarks.sweep.environment import describe
+from benchmarks.sweep.record import (
+    BackboneFacts,
+    Failure,
+    Labels,
+    RunRecord,
+    finite,
+    thinned,
+)
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import CACHE, RunFolder
+from benchmarks.task import Task, TaskInputs, TaskResult
+
+_FAILED = 3
+_AGAIN = "Run the same command again."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record that still lacks what only its folder knows: attempts, times, files.
+
+    Attributes:
+        record: The record.
+        files: Files beside it that it shall name.
+    """
+
+    record: RunRecord
+    files: tuple[Path, ...] = ()
+
+
+def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome:
+    """Do a run.
+
+    Args:
+        request: What to do.
+        folder: Of the run; state in it is gone on from.
+        monitor: To report to.
+
+    Raises:
+        StoppedError: The monitor asked to stop; the state is saved.
+        UserError: The weights, the data or the code are not what the plan knew.
+    """
+    task = get_task(request.spec.task)
+    checkpoint = open_checkpoint(request.source, request.plugins)
+    _check_unchanged(request, task, checkpoint)
+    recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
+    try:
+        config = restore(recipe, request.spec.recipe)
+    except ValueError as error:
+        raise UserError(
+            f"The code changed since this run was planned: {error}. {_AGAIN}"
+        ) from error
+    inputs = TaskInputs(
+        backbone=get_spec(checkpoint.backbone, request.plugins),
+        checkpoint=checkpoint,
+        config=config,
+        data=request.data,
+        out_dir=folder.work,
+        cache=folder.path.parent / CACHE,
+        seed=request.spec.seed,
+        limit_images=request.spec.limit_images,
+        evaluator=request.evaluator,
+    )
+    result = task.run(inputs, monitor)
+    return Outcome(_done_record(request, task, checkpoint, result), result.files)
+
+
+def failed_record(request: RunRequest, error: BaseException, phase: str) -> Outcome:
+    """Return the record of a run that raised ``error``."""
+    failure = Failure(
+        phase=phase,
+        type=type(error).__name__,
+        message=_sentence(error),
+        hint=_hint(error),
+        exit_code=error.exit_code if isinstance(error, UserError) else _FAILED,
+    )
+    return Outcome(replace(_blank(request), failure=failure))
+
+
+def _check_unchanged(request: RunRequest, task: Task, checkpoint: Checkpoint) -> None:
+    spec = request.spec
+    if task.version != spec.task_version:
+        raise UserError(f"The code changed since the plan was made. {_AGAIN}")
+    if (checkpoint.sha256, checkpoint.format) != (spec.weights_sha256, spec.weights_format):
+        raise UserError(f"{request.source} changed since the plan was made. {_AGAIN}")
+
+
+def _done_record(
+    request: RunRequest, task: Task, checkpoint: Checkpoint, result: TaskResult
+) -> RunRecord:
+    return replace(
+        _blank(request),
+        status="done",
+        backbone=_backbone_facts(checkpoint, result.coverage),
+        headline=task.headline,
+        metrics=_with_meaning(task, result.metrics),
+        per_class={
+            name: {key: _finite(value) for key, value in values.items()}
+            for name, values in result.per_class.items()
+        },
+        curves={name: thinned(series) for name, series in result.curves.items()},
+        cost={name: _finite(value) for name, value in result.cost.items()},
+        details=result.details,
+        warnings=tuple(result.warnings),
+    )
+
+
+def _blank(request: RunRequest) -> RunRecord:
+    """Return a record of failure without a reason; every use replaces what it knows better."""
+    labels = Labels(
+        suite=request.suite,
+        entry=request.entry,
+        recipe=request.recipe,
+        protocol=request.protocol,
+        data=request.data.name,
+        mini=request.data.mini,
+    )
+    return RunRecord(
+        spec=request.spec,
+        status="failed",
+        attempt=1,
+        created="",
+        finished="",
+        labels=labels,
+        backbone=BackboneFacts(request.spec.backbone, format=request.spec.weights_format),
+        headline="",
+        metrics={},
+        per_class={},
+        curves={},
+        cost={},
+        environment=describe(),
+        attempts=(),
+        failure=None,
+        warnings=(),
+        details={},
+        files=(),
+    )
+
+
+def _backbone_facts(checkpoint: Checkpoint, coverage: str) -> BackboneFacts:
+    return BackboneFacts(
+        name=checkpoint.backbone,
+        format=checkpoint.format,
+        branch=checkpoint.branch,
+        method=checkpoint.method,
+        data=checkpoint.data,
+        epochs=checkpoint.epochs,
+        img_size=checkpoint.img_size,
+        licence=checkpoint.licence,
+        coverage=coverage,
+    )
+
+
+def _with_meaning(task: Task, metrics: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
+    """Return every metric of the task with unit, direction and, where it has no value, why."""
+    found = {}
+    for name, metric in task.metrics.items():
+        value = metrics.get(name)
+        reason = None
+        if value is None:
+            reason = "no ground truth of this kind"
+        elif finite(value) is None:
+            value, reason = None, "the result was not a number"
+        found[name] = {
+            "value": value,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "reason": reason,
+        }
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None else finite(float(value))
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"[:500]
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return ""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            "The device ran out of memory: lower schedule.batch_size_per_device with --set; the "
+            "global batch stays as it is."
+        )
+    return "The log beside the record has the whole trace."

@@ -1,0 +1,81 @@
+"""Where a run stands, as a file that its worker rewrites; anybody may look. Imports no torch."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+INTERVAL_SECONDS = 1.0
+# A worker that did not write for this long is stuck, or its node is gone.
+STALLED_AFTER_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """One look at a worker.
+
+    Attributes:
+        pid: Of the worker.
+        host: Where it runs.
+        attempt: Which start of the run this is.
+        started: Unix time of this start.
+        time: Unix time of this look.
+        phase: What it is doing.
+        step: Steps or images done in this phase.
+        num_steps: Of how many.
+        images_per_second: 0 while unknown.
+        losses: Named losses, if any.
+        lr: Learning rate, if any.
+    """
+
+    pid: int
+    host: str
+    attempt: int
+    started: float
+    time: float
+    phase: str = "start"
+    step: int = 0
+    num_steps: int = 0
+    images_per_second: float = 0.0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    lr: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker still lives, as far as can be told from here."""
+        if self.host == socket.gethostname():
+            return _exists(self.pid)
+        return time.time() - self.time < STALLED_AFTER_SECONDS
+
+
+def write_heartbeat(path: Path, beat: Heartbeat) -> None:
+    """Rewrite the file; a failure is ignored, since nothing depends on it.
+
+    Not flushed to the disk, unlike everything that must survive: it is worthless after a crash.
+    """
+    part = path.with_name(f".{path.name}.{beat.pid}.part")
+    with contextlib.suppress(OSError):
+        part.write_text(json.dumps(asdict(beat)))
+        part.replace(path)
+
+
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """Return what the file says, None when it is absent or unreadable."""
+    try:
+        return Heartbeat(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

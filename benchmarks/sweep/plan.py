@@ -1,0 +1,112 @@
+"""Which runs are done, which are not, and what the others would cost. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import RunFolder, Scan, Store
+
+State = Literal["done", "missing", "interrupted", "running", "failed", "stale"]
+Rerun = Literal["missing", "failed", "stale", "all"]
+
+# Each choice of --rerun includes the ones before it. "running" is in all of them: the lock, not
+# the plan, decides who does a run.
+_RERUN: dict[Rerun, frozenset[State]] = {
+    "missing": frozenset({"missing", "interrupted", "running"}),
+    "failed": frozenset({"missing", "interrupted", "running", "failed"}),
+    "stale": frozenset({"missing", "interrupted", "running", "failed", "stale"}),
+    "all": frozenset({"missing", "interrupted", "running", "failed", "stale", "done"}),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the plan, and where it stands.
+
+    Attributes:
+        request: The run.
+        state: "stale" is a run whose question has only been answered under older rules.
+        note: More about the state, one sentence or empty.
+        record: The outcome under the present rules, if there is one.
+        seconds: Estimated training time; None while no record gives a rate.
+    """
+
+    request: RunRequest
+    state: State
+    note: str = ""
+    record: RunRecord | None = None
+    seconds: float | None = None
+
+
+def make_plan(requests: Sequence[RunRequest], store: Store, scan: Scan) -> list[Cell]:
+    """Return the state of each requested run.
+
+    Args:
+        requests: The runs.
+        store: Where their records are.
+        scan: What the store holds.
+    """
+    rates = _rates(list(scan.records.values()))
+    answered = {record.cell: record for record in scan.records.values() if record.status == "done"}
+    return [_cell(request, store, scan, answered, rates) for request in requests]
+
+
+def chosen(cells: Sequence[Cell], rerun: Rerun) -> list[Cell]:
+    """Return the cells that a ``--rerun`` choice does."""
+    return [cell for cell in cells if cell.state in _RERUN[rerun]]
+
+
+def run_state(folder: RunFolder) -> tuple[State, str]:
+    """Return the state of a run without a record, and a note on it."""
+    beat = folder.read_heartbeat()
+    if beat is None:
+        return "missing", ""
+    where = f"{beat.phase} {beat.step}/{beat.num_steps}" if beat.num_steps else beat.phase
+    attempts = folder.read_attempts()
+    ended = bool(attempts) and attempts[-1].number >= beat.attempt
+    if beat.alive and not ended:
+        return "running", f"{where}, process {beat.pid} on {beat.host}"
+    return "interrupted", f"goes on from {where}"
+
+
+def _cell(
+    request: RunRequest,
+    store: Store,
+    scan: Scan,
+    answered: dict[str, RunRecord],
+    rates: dict[tuple[str, str], float],
+) -> Cell:
+    rate = rates.get((request.spec.backbone, request.recipe))
+    seconds = request.num_images / rate if rate else None
+    record = scan.records.get(request.spec.run_id)
+    if record is not None:
+        note = record.failure.message if record.failure else ""
+        return Cell(request, record.status, note, record, seconds)
+    state, note = run_state(store.folder(request.spec.run_id))
+    older = answered.get(request.cell)
+    if state == "missing" and older is not None:
+        return Cell(request, "stale", _difference(request, older), None, seconds)
+    return Cell(request, state, note, None, seconds)
+
+
+def _difference(request: RunRequest, older: RunRecord) -> str:
+    """Say why an older record does not count any more."""
+    if older.spec.task_version != request.spec.task_version:
+        change = f"version {older.spec.task_version} of {request.spec.task}"
+    elif older.labels.protocol != request.protocol:
+        change = f"protocol {older.labels.protocol}"
+    else:
+        change = f"another recipe {request.recipe}"
+    return f"done under {change} (run {older.run_id})"
+
+
+def _rates(records: list[RunRecord]) -> dict[tuple[str, str], float]:
+    """Return the measured images/s in training, by backbone and recipe."""
+    rates: dict[tuple[str, str], float] = {}
+    for record in records:
+        rate = record.cost.get("images_per_second_train")
+        if rate:
+            rates[record.spec.backbone, record.labels.recipe] = rate
+    return rates

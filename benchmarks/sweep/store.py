@@ -1,0 +1,232 @@
+"""A folder of runs: one folder a run, one record in each, one process at a time. No torch."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from backbones.errors import PreflightError
+from backbones.files import cannot_write, write_json_atomically
+from benchmarks.sweep.heartbeat import Heartbeat, read_heartbeat
+from benchmarks.sweep.record import Attempt, BadRecordError, RunRecord, from_json, to_json
+from benchmarks.sweep.spec import RunRequest, parse_request, write_request
+
+# Less free space than this will not hold the state of the smallest run.
+_LEAST_FREE_BYTES = 64 * 2**20
+# Somebody else's look at a lock lasts microseconds; a run that holds it lasts minutes.
+_LOCK_PATIENCE_SECONDS = 2.0
+
+
+# Beside the runs' folders; whatever starts with a dot is no run.
+CACHE = ".cache"
+
+
+class BusyError(Exception):
+    """Another process does this run; the message says which."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run; nothing here checks that they exist."""
+
+    path: Path
+
+    @property
+    def request(self) -> Path:
+        """What the worker was asked to do."""
+        return self.path / "run.json"
+
+    @property
+    def record(self) -> Path:
+        """The outcome."""
+        return self.path / "record.json"
+
+    @property
+    def journal(self) -> Path:
+        """One JSON line per attempt that ended."""
+        return self.path / "attempts.jsonl"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Where the run stands, rewritten every second."""
+        return self.path / "heartbeat.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything the libraries said."""
+        return self.path / "log.txt"
+
+    @property
+    def work(self) -> Path:
+        """The task's own state and files."""
+        return self.path / "work"
+
+    def read_request(self) -> RunRequest:
+        """Return what the worker was asked to do.
+
+        Raises:
+            BadRecordError: The file is damaged.
+        """
+        try:
+            return parse_request(json.loads(self.request.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise BadRecordError(f"{self.request}: {error}") from error
+
+    def read_record(self) -> RunRecord | None:
+        """Return the outcome, None when there is none yet.
+
+        Raises:
+            BadRecordError: The file is damaged, edited, or of a newer schema.
+        """
+        try:
+            content = json.loads(self.record.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadRecordError(f"it is not readable as JSON ({error})") from error
+        record = from_json(content)
+        if self.path.name != record.run_id:
+            raise BadRecordError(f"it belongs to run {record.run_id}, not into this folder")
+        return record
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the outcome, whole or not at all."""
+        write_json_atomically(self.record, to_json(record))
+
+    def read_attempts(self) -> tuple[Attempt, ...]:
+        """Return the journal; a torn last line is left out."""
+        attempts = []
+        for text in self.journal.read_text().splitlines() if self.journal.exists() else []:
+            try:
+                attempts.append(Attempt(**json.loads(text)))
+            except (ValueError, TypeError):
+                continue
+        return tuple(attempts)
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Append to the journal; whole lines, so that a crash costs at most the last."""
+        with self.journal.open("a") as file:
+            file.write(json.dumps(asdict(attempt)) + "\n")
+
+    def read_heartbeat(self) -> Heartbeat | None:
+        """Return where the run stands, None when it never started."""
+        return read_heartbeat(self.heartbeat)
+
+    def reset(self) -> None:
+        """Set the outcome aside and drop the state, so that the next start is from nothing."""
+        if self.record.exists():
+            aside = self.path / f"record-{len(self.read_attempts())}.json"
+            self.record.replace(aside)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no other process, here or on another node, does it too.
+
+        Raises:
+            BusyError: Another process holds it.
+        """
+        lock = FileLock(self.path / "lock", timeout=_LOCK_PATIENCE_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            beat = self.read_heartbeat()
+            holder = f" (process {beat.pid} on {beat.host})" if beat else ""
+            raise BusyError(f"Another process{holder} is doing this run.") from error
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder of runs holds.
+
+    Attributes:
+        records: The valid ones, by run id.
+        unfinished: Runs that were asked for and have no valid record.
+        rejected: Files that are left out, each with the reason.
+    """
+
+    records: dict[str, RunRecord]
+    unfinished: dict[str, RunRequest]
+    rejected: tuple[tuple[Path, str], ...]
+
+
+class Store:
+    """A folder of runs.
+
+    Args:
+        root: The folder; need not exist before the first write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def cache(self) -> Path:
+        """Folder for facts that can be computed anew."""
+        return self.root / CACHE
+
+    def folder(self, run_id: str) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(self.root / run_id)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file, before any work is done.
+
+        Raises:
+            PreflightError: The folder is read-only, full, or no folder.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise PreflightError(f"--out {self.root} is a file; give a folder.")
+        probe = self.root / f".probe-{os.getpid()}"
+        write_json_atomically(probe, "x" * 4096)
+        probe.unlink(missing_ok=True)
+        if shutil.disk_usage(self.root).free < _LEAST_FREE_BYTES:
+            raise cannot_write(self.root, OSError(errno.ENOSPC, "full"))
+
+    def prepare(self, request: RunRequest) -> RunFolder:
+        """Make the folder of a run and write what its worker needs to know."""
+        folder = self.folder(request.spec.run_id)
+        write_request(folder.request, request)
+        return folder
+
+    def scan(self) -> Scan:
+        """Read the whole folder; what is bad is named and left out, never guessed at."""
+        records: dict[str, RunRecord] = {}
+        unfinished: dict[str, RunRequest] = {}
+        rejected: list[tuple[Path, str]] = []
+        for folder in self._folders():
+            try:
+                record = folder.read_record()
+            except BadRecordError as error:
+                rejected.append((folder.record, str(error)))
+                record = None
+            if record is not None:
+                records[record.run_id] = record
+                continue
+            try:
+                if folder.request.exists():
+                    unfinished[folder.path.name] = folder.read_request()
+            except BadRecordError as error:
+                rejected.append((folder.request, str(error)))
+        return Scan(records, unfinished, tuple(rejected))
+
+    def _folders(self) -> list[RunFolder]:
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise PreflightError(f"--out {self.root} cannot be read: {error.strerror}.") from error
+        return [RunFolder(self.root / name) for name in names if not name.startswith(".")]

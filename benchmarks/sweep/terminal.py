@@ -1,0 +1,112 @@
+"""Progress on the terminal: one line that lives, or plain lines where nothing can. No torch."""
+
+import time
+from collections import deque
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from benchmarks.output import clean
+from benchmarks.sweep.heartbeat import Heartbeat
+
+_PLAIN_EVERY_SECONDS = 15.0
+_WINDOW_SECONDS = 30.0
+
+
+class Screen:
+    """Shows runs as they go.
+
+    Args:
+        stream: Standard output, or standard error where that is kept for results.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._title = ""
+        self._seen: deque[tuple[float, int]] = deque()
+        self._phase = ""
+        self._shown = 0.0
+
+    def begin(self, title: str) -> None:
+        """Start showing a run."""
+        self._title = clean(title)
+        self._phase = ""
+        self._shown = 0.0
+        if self._console.is_terminal:
+            self._live = Live(Text(f"{self._title}  starting"), console=self._console,
+                              transient=True, auto_refresh=False)  # fmt: skip
+            self._live.start(refresh=True)
+        else:
+            self.say(f"{self._title}  starting")
+
+    def end(self, text: str) -> None:
+        """Replace the living line by a last one."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self.say(f"{self._title}  {text}")
+
+    def say(self, text: str) -> None:
+        """Print a line, above the living one if there is one."""
+        self._console.print(Text(clean(text)))
+
+    def show(self, beat: Heartbeat) -> None:
+        """Show where the run stands, if there is news worth a line."""
+        if beat.phase != self._phase:
+            self._seen.clear()
+        text = f"{self._title}  {describe(beat, self._seconds_left(beat))}"
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif self._plain_line_due(beat):
+            self.say(text)
+        self._phase = beat.phase
+
+    def _plain_line_due(self, beat: Heartbeat) -> bool:
+        now = time.monotonic()
+        new_phase = beat.phase != self._phase and beat.num_steps > 0
+        if not new_phase and now - self._shown < _PLAIN_EVERY_SECONDS:
+            return False
+        self._shown = now
+        return beat.num_steps > 0
+
+    def _seconds_left(self, beat: Heartbeat) -> float | None:
+        """Return the time this phase still takes, from the steps of the last half minute."""
+        self._seen.append((beat.time, beat.step))
+        while len(self._seen) > 2 and beat.time - self._seen[0][0] > _WINDOW_SECONDS:
+            self._seen.popleft()
+        elapsed, steps = beat.time - self._seen[0][0], beat.step - self._seen[0][1]
+        if steps <= 0 or elapsed <= 0:
+            return None
+        return (beat.num_steps - beat.step) * elapsed / steps
+
+
+def describe(beat: Heartbeat, seconds_left: float | None = None) -> str:
+    """Return a heartbeat as a short line: phase, step, loss, rate, time left."""
+    parts = [clean(beat.phase)]
+    if beat.num_steps:
+        parts.append(f"{beat.step}/{beat.num_steps}")
+    loss = beat.losses.get("loss", sum(beat.losses.values()) if beat.losses else None)
+    if loss is not None:
+        parts.append(f" loss {loss:.3f}")
+    if beat.lr is not None:
+        parts.append(f" lr {beat.lr:.1e}")
+    if beat.images_per_second:
+        parts.append(f" {beat.images_per_second:.1f} images/s")
+    if seconds_left is not None:
+        parts.append(f" {duration(seconds_left)} left")
+    return " ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 42 s, 3 min 05 s, 7 h 12 min, 3.1 days."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds / 86400:.1f} days"

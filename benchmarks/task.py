@@ -1,0 +1,174 @@
+"""The ``Task`` contract: something that turns a checkpoint into numbers. Imports no torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from backbones.checkpoint import Checkpoint
+from backbones.monitor import Monitor
+from backbones.spec import BackboneSpec
+from benchmarks.data.roots import DataRoot
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means.
+
+    Attributes:
+        unit: "percent", "images/s" and the like.
+        higher_is_better: The direction of a ranking.
+        decimals: Digits behind the point in tables; records keep full precision.
+    """
+
+    unit: str = "percent"
+    higher_is_better: bool = True
+    decimals: int = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan must know of a data set.
+
+    Attributes:
+        fingerprint: Identity of the content, wherever it lies.
+        num_train: Training images.
+        num_test: Images that the metrics are computed on.
+    """
+
+    fingerprint: str
+    num_train: int
+    num_test: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a configuration comes to on a data set.
+
+    Attributes:
+        protocol: Id of the rules that make numbers comparable.
+        precision: "fp32" or "bf16".
+        batch_size: Global, in images.
+        num_steps: Optimizer updates.
+        num_images: Training images drawn in all, repeats counted.
+    """
+
+    protocol: str
+    precision: str
+    batch_size: int
+    num_steps: int
+    num_images: int
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """Everything one run of a task is given.
+
+    Attributes:
+        backbone: The network's name card.
+        checkpoint: Its weights.
+        config: The recipe, overrides applied; a frozen dataclass of the task's own.
+        data: Where the data lies.
+        out_dir: Folder for state and files; a run that finds state there goes on from it.
+        cache: Folder for facts that can be computed anew.
+        seed: Of everything random.
+        limit_images: Use only that many images of each split; for testing.
+        evaluator: Name of the evaluation engine; empty means the task's default.
+    """
+
+    backbone: BackboneSpec
+    checkpoint: Checkpoint
+    config: Any
+    data: DataRoot
+    out_dir: Path
+    cache: Path
+    seed: int
+    limit_images: int | None = None
+    evaluator: str = ""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one run of a task found.
+
+    Attributes:
+        metrics: By name; None where the data cannot say (no ground truth of that kind).
+        per_class: Metric by class by name.
+        cost: Measured cost by name; the names carry the unit.
+        curves: Series by name; "step" is the common axis.
+        coverage: One sentence on how the weights were loaded.
+        details: What the run was, beyond the recipe (groups, sizes); plain JSON values.
+        files: Results that stay beside the record, such as detections per image.
+        warnings: Sentences that a reader of the numbers should know.
+    """
+
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    cost: Mapping[str, float | None] = field(default_factory=dict)
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+    coverage: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """A measurement. Raise ``version`` whenever the same inputs give another number.
+
+    Attributes:
+        name: As in records and suites.
+        version: Of the measurement; rows of different versions never share a table.
+        metrics: Every metric it can report.
+        headline: The metric that ranks.
+        columns: Metrics that a table shows, most important first.
+        evaluators: Names of the evaluation engines, default first; empty where there is no choice.
+    """
+
+    name: str
+    version: int
+    metrics: Mapping[str, Metric]
+    headline: str
+    columns: tuple[str, ...]
+    evaluators: tuple[str, ...]
+
+    def find_data(self, given: Mapping[str, Path]) -> DataRoot:
+        """Return where the data lies.
+
+        Args:
+            given: Folders by data kind, from the command line.
+
+        Raises:
+            PreflightError: The folder is not what the task needs.
+        """
+
+    def read_facts(self, data: DataRoot, cache: Path) -> Facts:
+        """Return what a plan needs to know; slow on first sight of large data, then cached.
+
+        Args:
+            data: From ``find_data``.
+            cache: Folder to remember facts in.
+        """
+
+    def recipes(self) -> Mapping[str, Callable[[], Any]]:
+        """Return the recipes by name; each call makes a frozen dataclass."""
+
+    def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
+        """Return the name of the recipe that fits a backbone and data set."""
+
+    def check(self, config: Any) -> Any:
+        """Return ``config`` with derived values filled in.
+
+        Raises:
+            UserError: A value is impossible, alone or beside another.
+        """
+
+    def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
+        """Return what ``config`` comes to."""
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Measure, going on from whatever state ``inputs.out_dir`` holds.
+
+        Raises:
+            StoppedError: The monitor asked to stop; the state is saved.
+            UserError: The weights or the data are not what they should be.
+        """

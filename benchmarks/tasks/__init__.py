@@ -1,0 +1,1 @@
+"""What is measured: one module a task; a module that defines ``TASK`` registers it."""

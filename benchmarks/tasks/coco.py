@@ -1,0 +1,114 @@
+"""Mask R-CNN on COCO-format data: APbox, APmask and what they cost."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from backbones.monitor import Monitor
+from backbones.spec import BackboneSpec
+from benchmarks.data.mini import MINI_SHA256, mini_data
+from benchmarks.data.mini.coco import NUM_IMAGES
+from benchmarks.data.roots import DataRoot, find_coco_root
+from benchmarks.sweep.environment import loader_workers
+from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from detection.config import DetectionConfig
+from detection.dataset import CocoData, find_coco, read_facts
+from detection.recipes import RECIPES, default_recipe
+from detection.schedule import images_in_use, num_steps
+
+_SCORES = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+_PERCENT = Metric()
+
+
+class CocoTask:
+    """The task; see ``benchmarks.task.Task`` for what each part means.
+
+    The twelve box and twelve mask numbers are those of COCO's own evaluation
+    (https://cocodataset.org/#detection-eval).
+    """
+
+    name = "coco"
+    version = 1
+    headline = "APbox"
+    evaluators = ("hotcoco", "pycocotools")
+    columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
+    metrics: Mapping[str, Metric] = {
+        f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
+    }
+
+    def find_data(self, given: Mapping[str, Path]) -> DataRoot:
+        """Return where the data lies."""
+        root = find_coco_root(given)
+        if root.path is not None:
+            find_coco(root.path, root.name)
+        return root
+
+    def read_facts(self, data: DataRoot, cache: Path) -> Facts:
+        """Return what a plan needs to know; the mini data need not exist yet."""
+        if data.path is None:
+            return Facts(MINI_SHA256, NUM_IMAGES["train"], NUM_IMAGES["val"])
+        facts = read_facts(find_coco(data.path, data.name), cache)
+        return Facts(facts.fingerprint, facts.num_train, facts.num_val)
+
+    def recipes(self) -> Mapping[str, Callable[[], DetectionConfig]]:
+        """Return the recipes by name."""
+        return RECIPES
+
+    def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
+        """Return the recipe of the backbone's family."""
+        return default_recipe(backbone, data.mini)
+
+    def check(self, config: DetectionConfig) -> DetectionConfig:
+        """Return ``config`` with derived values filled in."""
+        return config.resolved()
+
+    def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
+        """Return what ``config`` comes to."""
+        num_train = min(facts.num_train, limit_images or facts.num_train)
+        steps = num_steps(config.schedule, images_in_use(config.data, num_train))
+        return Workload(
+            protocol=config.protocol,
+            precision=config.schedule.precision,
+            batch_size=config.schedule.batch_size,
+            num_steps=steps,
+            num_images=steps * config.schedule.batch_size,
+        )
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Train and evaluate."""
+        # detectron2 and torch come in here, so that planning does without them.
+        from detection.transfer import Job, transfer
+
+        job = Job(
+            spec=inputs.backbone,
+            checkpoint=inputs.checkpoint,
+            config=inputs.config,
+            data=_coco_data(inputs.data),
+            out_dir=inputs.out_dir,
+            seed=inputs.seed,
+            cache=inputs.cache,
+            limit_images=inputs.limit_images,
+            evaluator=inputs.evaluator or self.evaluators[0],
+            num_workers=loader_workers(),
+        )
+        outcome = transfer(job, monitor)
+        return TaskResult(
+            metrics=outcome.metrics,
+            per_class=outcome.per_class,
+            cost=outcome.cost,
+            curves=outcome.curves,
+            coverage=outcome.coverage,
+            details=outcome.details,
+            files=(outcome.detections_file,),
+        )
+
+
+def _coco_data(data: DataRoot) -> CocoData:
+    if data.path is None:
+        return CocoData(data.name, mini_data().coco, mini=True)
+    return find_coco(data.path, data.name)
+
+
+TASK = CocoTask()
