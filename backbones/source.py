@@ -1,0 +1,113 @@
+"""What a user types to name weights, turned into a ``Checkpoint``."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from backbones.catalog import TIMM
+from backbones.checkpoint import FRESH, Checkpoint, read_record, record_path
+from backbones.errors import PreflightError, UserError
+from backbones.files import sha256_file
+from backbones.formats import FORMATS
+from backbones.registry import lookup, zoo
+
+_OPTIONS = {"arch": None, "format": None, "branch": None}
+
+
+def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
+    """Return the checkpoint that ``source`` names.
+
+    Args:
+        source: ``NAME`` or ``random:NAME`` for fresh weights of a backbone (the zoo's, a
+            plug-in's or ``timm:…``); ``timm:NAME`` for timm's pretrained weights;
+            ``ckpt:FILE?arch=NAME&format=FORMAT&branch=teacher`` for a file, where our own files
+            need no options.
+        plugins: Folder of further backbones.
+
+    Raises:
+        UserError: Something in it is unknown; says what comes near.
+        PreflightError: The file is absent, torn, or cannot be downloaded.
+    """
+    scheme, colon, rest = source.partition(":")
+    if not colon:
+        return _fresh(source, source, plugins)
+    openers: dict[str, Callable[[str, str, Path | None], Checkpoint]] = {
+        "random": _fresh,
+        "timm": _pretrained,
+        "ckpt": _file,
+    }
+    return lookup("source", scheme, openers)(source, rest, plugins)
+
+
+def _fresh(source: str, name: str, plugins: Path | None) -> Checkpoint:
+    backbone = _check_arch(name, plugins)
+    return Checkpoint(backbone=backbone, path=None, sha256=FRESH, method=FRESH, source=source)
+
+
+def _pretrained(source: str, name: str, plugins: Path | None) -> Checkpoint:
+    # Imports torch, which the other sources do without.
+    from backbones.timm_weights import fetch_pretrained
+
+    return replace(fetch_pretrained(name), source=source)
+
+
+def _file(source: str, rest: str, plugins: Path | None) -> Checkpoint:
+    name, _, query = rest.partition("?")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise PreflightError(f"{source}: there is no file {path}.")
+    options = _parse_options(source, query)
+    if not options and record_path(path).is_file():
+        checkpoint = replace(read_record(path), source=source)
+        _check_arch(checkpoint.backbone, plugins)
+        return checkpoint
+    missing = [key for key in ("arch", "format") if key not in options]
+    if missing:
+        raise UserError(
+            f"{source} needs {' and '.join(f'{key}=' for key in missing)}, since {path.name} has "
+            f"no record beside it: ckpt:FILE?arch=BACKBONE&format={'|'.join(FORMATS)}."
+        )
+    return _described(source, path, options, plugins)
+
+
+def _described(
+    source: str, path: Path, options: dict[str, str], plugins: Path | None
+) -> Checkpoint:
+    form = lookup("format", options["format"], dict(FORMATS))
+    branch = options.get("branch", form.branches[0] if form.branches else "")
+    if branch and not form.branches:
+        raise UserError(f"{source}: files of format {options['format']} hold one network alone.")
+    if branch:
+        lookup("branch", branch, dict.fromkeys(form.branches))
+    return Checkpoint(
+        backbone=_check_arch(options["arch"], plugins),
+        path=path,
+        sha256=sha256_file(path),
+        format=options["format"],
+        branch=options.get("branch", ""),
+        method=form.method,
+        source=source,
+    )
+
+
+def _parse_options(source: str, query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
+    except ValueError as error:
+        raise UserError(f"{source}: write options as ?arch=NAME&format=FORMAT.") from error
+    for key, value in pairs:
+        lookup("checkpoint option", key, _OPTIONS)
+        if not value:
+            raise UserError(f"{source}: {key}= has no value.")
+    return dict(pairs)
+
+
+def _check_arch(name: str, plugins: Path | None) -> str:
+    """Return the backbone's own name; timm's names are checked when they are looked up."""
+    if name.startswith(TIMM):
+        return name
+    known = zoo(plugins)
+    # The zoo writes vit-b16 where the papers' code writes vit_b16.
+    hyphened = name.replace("_", "-")
+    return lookup("backbone", name if name in known else hyphened, known).name

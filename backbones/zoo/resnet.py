@@ -1,0 +1,34 @@
+"""ResNets (He et al. 2016), through timm."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backbones.spec import BackboneSpec, BuildOptions
+
+if TYPE_CHECKING:
+    from backbones.features import Backbone
+
+
+def _build(timm_name: str, options: BuildOptions) -> "Backbone":
+    from backbones.timm_families import build_timm
+
+    return build_timm(timm_name, options)
+
+
+def _resnet(name: str, timm_name: str, width: int, source: str) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
+        build=partial(_build, timm_name),
+        layout="hierarchical",
+        strides=(4, 8, 16, 32),
+        channels=(width, 2 * width, 4 * width, 8 * width),
+        num_layers=4,
+        source=source,
+        fresh_params=("*.num_batches_tracked",),
+    )
+
+
+SPECS = (
+    _resnet("resnet-nano", "resnet10t", 64, "timm's resnet10t: one basic block a stage"),
+    _resnet("resnet50", "resnet50", 256, "He et al. 2016, table 1; torchvision's variant (v1.5)"),
+)
