@@ -1,9 +1,12 @@
 """The only file that talks to process groups."""
 
 import os
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def join_process_group() -> None:
@@ -49,6 +52,15 @@ def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def gather(value: T) -> list[T]:
+    """Return every rank's ``value``, which must be picklable, in order of rank, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def barrier() -> None:

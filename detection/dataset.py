@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from backbones.errors import PreflightError
 from backbones.files import canonical_json, sha256_file, write_json_atomically
-from detection.annotations import AnnotationFile, read_annotations
+from detection.annotations import read_annotations
 from detection.config import DataConfig
 from detection.schedule import images_in_use
 
@@ -67,6 +67,24 @@ class DataFacts:
     category_ids: tuple[int, ...]
     has_masks: bool
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What detections are held against.
+
+    Attributes:
+        images: Dataset dicts with cleaned annotations.
+        class_names: In order of the class index.
+    """
+
+    images: list[dict[str, Any]]
+    class_names: tuple[str, ...]
+
+    def has_masks(self) -> bool:
+        """Return whether there are objects and each that is no crowd has a mask."""
+        objects = [a for i in self.images for a in i["annotations"] if not a["iscrowd"]]
+        return bool(objects) and all("segmentation" in a for a in objects)
 
 
 def find_coco(root: Path, name: str = "coco", mini: bool = False) -> CocoData:
@@ -132,8 +150,26 @@ def load_split(
     Raises:
         PreflightError: The annotation file is wrong.
     """
-    images = _full_paths(data, split, read_annotations(data.annotation_file(split)))
-    return images if limit_images is None else _choose(images, limit_images, "limit")
+    return load_truth(data, split, limit_images=limit_images).images
+
+
+def load_truth(data: CocoData, split: Split, *, limit_images: int | None = None) -> Truth:
+    """Return a split as ``load_split`` does, with its classes.
+
+    Args:
+        data: The data set.
+        split: "train" or "val".
+        limit_images: As in ``load_split``.
+
+    Raises:
+        PreflightError: The annotation file is wrong.
+    """
+    read = read_annotations(data.annotation_file(split))
+    folder = data.image_folder(split)
+    for image in read.images:
+        image["file_name"] = str(folder / image["file_name"])
+    images = read.images if limit_images is None else _choose(read.images, limit_images, "limit")
+    return Truth(images, read.class_names)
 
 
 def load_training_images(
@@ -178,13 +214,6 @@ def _choose(images: list[dict[str, Any]], count: int, purpose: str) -> list[dict
 
 def _has_objects(image: dict[str, Any]) -> bool:
     return any(not annotation["iscrowd"] for annotation in image["annotations"])
-
-
-def _full_paths(data: CocoData, split: Split, read: AnnotationFile) -> list[dict[str, Any]]:
-    folder = data.image_folder(split)
-    for image in read.images:
-        image["file_name"] = str(folder / image["file_name"])
-    return read.images
 
 
 def _key(data: CocoData) -> list[Any]:
