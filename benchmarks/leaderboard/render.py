@@ -31,7 +31,7 @@ def columns_of(table: Table) -> list[Column]:
     """Return the columns of a table; the priority says what a narrow terminal drops first."""
     metrics = [
         Column(name, name, numeric=True, priority=0 if rank < 2 else 20 + rank)
-        for rank, name in enumerate(_by_importance(table))
+        for rank, name in enumerate(table.columns)
     ]
     costs = [
         Column(key, _COST_HEADERS[key][0], numeric=True, priority=10 + rank)
@@ -144,12 +144,6 @@ def title(table: Table) -> str:
 
 def _data(table: Table) -> str:
     return MINI_MARK if table.key.mini else table.key.data
-
-
-def _by_importance(table: Table) -> list[str]:
-    """Return the metrics, headline first, else in the records' order."""
-    rest = [name for name in table.metrics if name != table.headline]
-    return [table.headline, *rest] if table.headline else rest
 
 
 def _texts(table: Table) -> list[dict[str, str]]:

@@ -96,13 +96,15 @@ class Table:
     Attributes:
         key: What they share.
         headline: The metric that ranks; empty while no row has a result.
-        metrics: Metrics of any row, in the order of the records.
+        columns: Metrics to show, most important first.
+        metrics: Metrics of any row.
         units: Unit by metric.
         rows: Best first, then those without a result.
     """
 
     key: TableKey
     headline: str
+    columns: tuple[str, ...]
     metrics: tuple[str, ...]
     units: Mapping[str, str]
     rows: tuple[Row, ...]
@@ -218,7 +220,14 @@ def _table(key: TableKey, runs: Sequence[_Run]) -> Table:
     for run in runs:
         groups[run.identity].append(run)
     rows = [_row(group, metrics) for group in groups.values()]
-    return Table(key, headline, metrics, units, tuple(_ranked(rows, headline, higher)))
+    return Table(
+        key=key,
+        headline=headline,
+        columns=tuple(dict.fromkeys(name for record in done for name in record.columns)),
+        metrics=metrics,
+        units=units,
+        rows=tuple(_ranked(rows, headline, higher)),
+    )
 
 
 def _row(runs: Sequence[_Run], metrics: Sequence[str]) -> Row:

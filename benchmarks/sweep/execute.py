@@ -108,6 +108,7 @@ def _done_record(
         status="done",
         backbone=_backbone_facts(checkpoint, result.coverage),
         headline=task.headline,
+        columns=task.columns,
         metrics=_with_meaning(task, result.metrics),
         per_class={
             name: {key: _finite(value) for key, value in values.items()}
@@ -139,6 +140,7 @@ def _blank(request: RunRequest) -> RunRecord:
         labels=labels,
         backbone=BackboneFacts(request.spec.backbone, format=request.spec.weights_format),
         headline="",
+        columns=(),
         metrics={},
         per_class={},
         curves={},

@@ -70,7 +70,7 @@ class InlineExecutor:
         for number, cell in enumerate(cells, 1):
             if self._interrupt.requested:
                 return
-            self._screen.begin(f"[{number}/{len(cells)}] {cell.request.entry}")
+            self._screen.begin(f"[{number}/{len(cells)}] {_name(cell, cells)}")
             ended = self._one(cell)
             self._screen.end(_last_line(ended))
             yield ended
@@ -110,6 +110,13 @@ class InlineExecutor:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
         raise KeyboardInterrupt
+
+
+def _name(cell: Cell, cells: Sequence[Cell]) -> str:
+    """Return what tells a run from the others of its plan."""
+    several = len({other.request.spec.seed for other in cells}) > 1
+    seed = f" seed {cell.request.spec.seed}" if several else ""
+    return f"{cell.request.entry}{seed}"
 
 
 def _start(folder: RunFolder, log: IO[str], fresh: bool) -> subprocess.Popen[str]:

@@ -106,6 +106,7 @@ class RunRecord:
         labels: Names for tables.
         backbone: The network and its weights' provenance.
         headline: Name of the metric that ranks.
+        columns: Metrics that a table shows, in this order.
         metrics: By name, each with value (or None and a reason), unit and direction.
         per_class: Metric by class by name.
         curves: Series by name, at most ``MAX_CURVE_POINTS`` each.
@@ -126,6 +127,7 @@ class RunRecord:
     labels: Labels
     backbone: BackboneFacts
     headline: str
+    columns: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Any]]
     per_class: Mapping[str, Mapping[str, float | None]]
     curves: Mapping[str, Sequence[float | None]]
@@ -191,6 +193,7 @@ def from_json(content: Any) -> RunRecord:
     values["backbone"] = BackboneFacts(**content["backbone"])
     values["attempts"] = tuple(Attempt(**attempt) for attempt in content["attempts"])
     values["failure"] = Failure(**content["failure"]) if content["failure"] else None
+    values["columns"] = tuple(content["columns"])
     values["warnings"] = tuple(content["warnings"])
     values["files"] = tuple(content["files"])
     return RunRecord(**values)

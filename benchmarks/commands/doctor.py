@@ -1,0 +1,176 @@
+"""``run.py doctor``: what this machine has and lacks, a line each, with the fix."""
+
+import os
+import platform
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module, util
+from pathlib import Path
+
+from backbones.errors import UserError
+from benchmarks import output
+from benchmarks.data.mini.cache import default_cache
+from benchmarks.data.roots import parse_data
+from benchmarks.suites import SUITES, get_task
+from benchmarks.sweep.environment import (
+    detectron2_version,
+    loader_workers,
+    usable_cores,
+    version,
+    worker_environment,
+)
+from benchmarks.sweep.store import Store
+
+_CANNOT_SERVE = 4
+_SETUP = "run `make setup`, or pip install {}"
+_GIB = 2**30
+# A mini suite needs a few hundred MiB; a ViT-B run keeps two states of about 1.3 GiB each.
+_ENOUGH_DISK = 10 * _GIB
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    data: list[str]
+    out: Path
+    json: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One requirement.
+
+    Attributes:
+        name: What is required.
+        state: "ok", "note" for what may be improved, "missing" for what stops a run.
+        found: What is there.
+        fix: What to do; empty when all is well.
+    """
+
+    name: str
+    state: str
+    found: str
+    fix: str = ""
+
+
+def main(options: Options) -> int:
+    """Run the command; the exit code is 4 when something required is missing."""
+    findings = [
+        *_software(),
+        *_detectron2(),
+        *_device(),
+        *_data(options.data),
+        *_disk(options.out),
+        *_processes(),
+    ]
+    missing = [finding for finding in findings if finding.state == "missing"]
+    if options.json:
+        output.document([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            fix = f"  -> {finding.fix}" if finding.fix else ""
+            output.line(output.clean(f"{finding.state:8}{finding.name:14}{finding.found}{fix}"))
+        output.line(f"{len(missing)} missing" if missing else "ready")
+    return _CANNOT_SERVE if missing else 0
+
+
+def _software() -> Iterator[Finding]:
+    enough = sys.version_info >= (3, 11)
+    fix = "" if enough else "install Python 3.11 or newer"
+    yield Finding("python", "ok" if enough else "missing", platform.python_version(), fix)
+    yield _library("torch", (2, 6))
+    yield _library("torchvision", (0, 21))
+    yield _library("timm", (1, 0, 20))
+    for name in ("fvcore", "pycocotools", "hotcoco", "shapely", "safetensors", "scikit-image"):
+        yield _library(name, (0,))
+
+
+def _library(name: str, least: tuple[int, ...]) -> Finding:
+    found = version(name)
+    fix = _SETUP.format(name)
+    if not found:
+        return Finding(name, "missing", "not installed", fix)
+    if _numbers(found) < least:
+        return Finding(name, "missing", f"{found}, needs {'.'.join(map(str, least))}", fix)
+    return Finding(name, "ok", found)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    pieces = text.partition("+")[0].split(".")
+    return tuple(int(piece) for piece in pieces if piece.isdecimal())
+
+
+def _detectron2() -> Iterator[Finding]:
+    fix = "run `make setup`, which unpacks its pinned sources; see docs/install.md"
+    found = detectron2_version()
+    if not found:
+        yield Finding("detectron2", "missing", "not importable", fix)
+        return
+    spec = util.find_spec("detectron2")
+    place = Path(spec.origin).parent if spec and spec.origin else "unknown"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' own, about each other
+            import_module("detection.transfer")
+    except Exception as error:  # whatever breaks the import is what the user has to know
+        yield Finding("detectron2", "missing", f"{found} from {place} fails: {error!r}", fix)
+        return
+    yield Finding("detectron2", "ok", f"{found} from {place}")
+
+
+def _device() -> Iterator[Finding]:
+    if util.find_spec("torch") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("CUDA", "ok", f"{torch.version.cuda}: {', '.join(names)}")
+    elif torch.version.cuda:
+        found = f"no device, runs go to the CPU; torch is built for {torch.version.cuda}"
+        fix = "where there should be one, check `nvidia-smi` and its driver's version"
+        yield Finding("CUDA", "note", found, fix)
+    else:
+        yield Finding("CUDA", "note", "torch is built without; runs go to the CPU")
+
+
+def _data(given: list[str]) -> Iterator[Finding]:
+    for name in sorted({task for suite in SUITES.values() for task in suite.tasks}):
+        try:
+            root = get_task(name).find_data(parse_data(given))
+        except UserError as error:
+            yield Finding(f"{name} data", "missing", str(error))
+            continue
+        if root.path is not None:
+            yield Finding(f"{name} data", "ok", f"{root.path} ({root.origin})")
+        else:
+            fix = "--data or $DETECTRON2_DATASETS names real data"
+            yield Finding(f"{name} data", "note", f"embedded mini data in {default_cache()}", fix)
+
+
+def _disk(out: Path) -> Iterator[Finding]:
+    try:
+        Store(out).check_writable()
+    except UserError as error:
+        yield Finding("disk", "missing", str(error))
+        return
+    free = shutil.disk_usage(out).free
+    state, fix = ("ok", "") if free >= _ENOUGH_DISK else ("note", "large runs need more")
+    yield Finding("disk", state, f"{free / _GIB:.1f} GiB free in {out.resolve()}", fix)
+
+
+def _processes() -> Iterator[Finding]:
+    environment = worker_environment(os.environ)
+    threads = environment["OMP_NUM_THREADS"]
+    found = f"{usable_cores()} cores: {threads} for training, {loader_workers()} for loading"
+    yield Finding("threads", "ok", found)
+    tunables = environment.get("GLIBC_TUNABLES")
+    if tunables:
+        yield Finding("allocator", "ok", f"runs start with GLIBC_TUNABLES={tunables}")
+    else:
+        fix = "on a CPU under Linux, a Python built against glibc trains up to 1.8 times as fast"
+        yield Finding("allocator", "note", f"{platform.libc_ver()[0] or 'no'} glibc", fix)
