@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from backbones.beit import BeitBackbone
 from backbones.features import Backbone
+from backbones.formats import Reasons
 from backbones.positions import resize_positions
 from backbones.tables import resize_bias_table, resize_geometric
 from backbones.timm_backbone import TimmBackbone
@@ -102,10 +103,28 @@ def _join_qkv_bias(state: State) -> State:
     return joined
 
 
+def classifier_of(backbone: Backbone) -> Reasons:
+    """Return patterns, with the reason, for what timm files hold beside the backbone."""
+    if not isinstance(backbone, TimmBackbone):
+        return ()
+    names = backbone.net.pretrained_cfg.get("classifier") or ()
+    names = (names,) if isinstance(names, str) else names
+    return tuple((f"{name}.*", "classifier") for name in names)
+
+
+def num_heads(backbone: Backbone) -> int | None:
+    """Return the attention heads of the first block of a plain ViT, ours or timm's."""
+    blocks = getattr(getattr(backbone, "net", backbone), "blocks", None)
+    return getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks else None
+
+
 def _repair(state: State, net: nn.Module) -> State:
     """Apply timm's own repair of older files of this family, if it has one."""
     repair = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if repair is None:
+    own = net.state_dict()
+    # timm would resample patch kernels of another size without a word.
+    kernels = (k for k, v in state.items() if v.ndim == 4 and k in own)
+    if repair is None or any(own[k].shape != state[k].shape for k in kernels):
         return state
     repaired: State = repair(state, net)
     return repaired

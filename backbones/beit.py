@@ -45,7 +45,7 @@ class BeitBackbone(TimmBackbone):
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
         """Return the features of a batch; see ``Backbone.forward``."""
-        outputs, grid = self._run(images)
+        outputs, grid = self._encode(images)
         last = outputs[len(outputs) - max(num_last_blocks, 1) :]
         normed = [self.net.norm(tokens) for tokens in last]
         kept = normed[len(normed) - num_last_blocks :] if num_last_blocks else []
@@ -58,7 +58,7 @@ class BeitBackbone(TimmBackbone):
 
     def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return only ``maps``; see ``Backbone.forward_maps``."""
-        outputs, grid = self._run(images)
+        outputs, grid = self._encode(images)
         return (_as_map(outputs[-1], grid),)
 
     def no_weight_decay(self) -> frozenset[str]:
@@ -75,7 +75,7 @@ class BeitBackbone(TimmBackbone):
         table = _TABLE.fullmatch(timm_name)
         return f"bias_tables.{table[1]}" if table else super().own_name(timm_name)
 
-    def _run(self, images: Tensor) -> tuple[list[Tensor], Grid]:
+    def _encode(self, images: Tensor) -> tuple[list[Tensor], Grid]:
         """Return the tokens behind every block, cls first, and the grid of the patches."""
         padded = self._pad(images)
         patch = self.strides[0]

@@ -7,7 +7,7 @@ never droppable, other than buffers that the network computes itself.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import PreflightError
@@ -46,11 +46,13 @@ class Format:
         convert: Takes the file's content and a branch ("" for the default one).
         branches: Networks that such a file may hold, the default first.
         method: What made such weights, where the layout tells.
+        num_heads: Heads by embed_dim where they are not the usual ones: shapes cannot tell.
     """
 
     convert: Callable[[dict[str, Any], str], Imported]
     branches: tuple[str, ...] = ()
     method: str = ""
+    num_heads: Mapping[int, int] = field(default_factory=dict)
 
 
 _HEAD = ("head.*", "classifier")
@@ -168,7 +170,7 @@ FORMATS: Mapping[str, Format] = {
     "esvit": Format(esvit, BRANCHES, method="esvit"),
     "lomar": Format(lomar, method="lomar"),
     "mae": Format(mae, method="mae"),
-    "mocov3": Format(mocov3, ("student", "teacher"), method="mocov3"),
+    "mocov3": Format(mocov3, ("student", "teacher"), method="mocov3", num_heads={384: 12}),
     "simmim": Format(simmim, method="simmim"),
     "swin": Format(swin, method="supervised"),
     "timm": Format(timm),

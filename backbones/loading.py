@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from backbones.adapt import rename, resize
+from backbones.adapt import classifier_of, num_heads, rename, resize
 from backbones.checkpoint import Checkpoint
 from backbones.errors import PreflightError
 from backbones.features import Backbone
@@ -80,10 +80,16 @@ def build_backbone(
     if checkpoint.path is None:
         fresh = dict.fromkeys(backbone.state_dict(), f"drawn from seed {seed}")
         return backbone, Coverage(spec.name, checkpoint.source, 0, total, fresh)
-    return backbone, _load(spec, checkpoint, backbone)
+    return backbone, load_into(backbone, spec, checkpoint)
 
 
-def _load(spec: BackboneSpec, checkpoint: Checkpoint, backbone: Backbone) -> Coverage:
+def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) -> Coverage:
+    """Fill a backbone that ``spec`` built from a checkpoint's file.
+
+    Raises:
+        PreflightError: As ``build_backbone``; the backbone is then as it was, but for the size of
+            its position table.
+    """
     imported = _import(checkpoint)
     state = imported.state
     if checkpoint.format != "backbench":
@@ -91,9 +97,15 @@ def _load(spec: BackboneSpec, checkpoint: Checkpoint, backbone: Backbone) -> Cov
     state, resized = resize(state, backbone)
     wanted = backbone.state_dict()
     declared = tuple((pattern, "declared so by the spec") for pattern in spec.fresh_params)
+    drops = (
+        (*imported.drops, *classifier_of(backbone))
+        if checkpoint.format == "timm"
+        else imported.drops
+    )
     fresh = _reasons([k for k in wanted if k not in state], (*declared, *imported.fresh))
-    dropped = _reasons([k for k in state if k not in wanted], imported.drops)
+    dropped = _reasons([k for k in state if k not in wanted], drops)
     try:
+        _refuse_wrong_heads(spec, checkpoint, backbone)
         _refuse_misfit(spec.name, state, wanted, {**fresh, **dropped})
     except PreflightError as error:
         raise PreflightError(f"{checkpoint.path} (format {checkpoint.format}) {error}") from error
@@ -125,6 +137,16 @@ def _reasons(names: Iterable[str], reasons: Reasons) -> dict[str, str]:
         if reason is not None:
             found[name] = reason
     return found
+
+
+def _refuse_wrong_heads(spec: BackboneSpec, checkpoint: Checkpoint, backbone: Backbone) -> None:
+    wanted = FORMATS[checkpoint.format].num_heads.get(spec.channels[-1])
+    found = num_heads(backbone)
+    if wanted and found and wanted != found:
+        raise PreflightError(
+            f"does not fit {spec.name}: this method's network of its width has {wanted} heads and "
+            f"not {found}, which no shape shows; name the right arch= (vit-s16-h12)."
+        )
 
 
 def _refuse_misfit(name: str, state: State, wanted: State, explained: Mapping[str, str]) -> None:

@@ -18,6 +18,9 @@ NET = "net."
 # Smallest stride of interest: detection starts at 4, and timm's ResNets offer 2 as well.
 _FINEST_STRIDE = 4
 
+# How torch words a tensor that does not fit a table of fixed size; memory errors do not match.
+_SIZE_TROUBLE = re.compile(r"shape '\[|broadcast|must match|size of tensor|not match")
+
 # Parameters behind the last block, by the names that timm gives to their modules.
 _BEHIND_BLOCKS = re.compile(r"^(norm|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2)\.")
 
@@ -51,15 +54,15 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
         """Return the features of a batch; see ``Backbone.forward``."""
-        final, maps = self.net.forward_intermediates(self._pad(images), indices=self._indices)
+        if num_last_blocks and self._has_tokens:
+            return self._with_tokens(images, num_last_blocks)
+        final, maps = self._run(images, indices=self._indices)
         pooled = self.net.forward_head(final, pre_logits=True)
         return Features(pooled=pooled, maps=self._crop(maps, images))
 
     def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return only ``maps``; see ``Backbone.forward_maps``."""
-        maps = self.net.forward_intermediates(
-            self._pad(images), indices=self._indices, stop_early=True, intermediates_only=True
-        )
+        maps = self._run(images, indices=self._indices, stop_early=True, intermediates_only=True)
         return self._crop(maps, images)
 
     def layer_id(self, parameter_name: str) -> int:
@@ -94,6 +97,42 @@ class TimmBackbone(Backbone):
         top = 1 + max(v for k, v in ids.items() if not _BEHIND_BLOCKS.match(k))
         return {k: top if _BEHIND_BLOCKS.match(k) else v for k, v in ids.items()}, top - 1
 
+    @property
+    def _has_tokens(self) -> bool:
+        return len(self.strides) == 1 and hasattr(self.net, "num_prefix_tokens")
+
+    def _with_tokens(self, images: Tensor, num_last_blocks: int) -> Features:
+        final, outputs = self._run(images, indices=num_last_blocks, return_prefix_tokens=True)
+        # Without prefix tokens timm returns maps in place of pairs.
+        pairs = [o if isinstance(o, tuple) else (o, o.new_zeros(len(o), 0, 1)) for o in outputs]
+        patches = [image.flatten(2).transpose(1, 2) for image, _ in pairs]
+        normed = [self.net.norm(prefix) if prefix.shape[1] else prefix for _, prefix in pairs]
+        return Features(
+            pooled=self.net.forward_head(final, pre_logits=True),
+            maps=self._crop([pairs[-1][0]], images),
+            prefix_tokens=tuple(normed),
+            patch_tokens=tuple(self.net.norm(tokens) for tokens in patches),
+        )
+
+    def _run(self, images: Tensor, **arguments: Any) -> Any:
+        """Run timm's network on padded images.
+
+        Raises:
+            UserError: The network is fixed to sizes of its own, as some with relative positions
+                over the whole image are.
+        """
+        try:
+            return self.net.forward_intermediates(self._pad(images), **arguments)
+        except (AssertionError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _SIZE_TROUBLE.search(str(error)):
+                raise
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"timm's {type(self.net).__name__} does not run on images of {width} x {height} "
+                f"({str(error).partition(chr(10))[0]}); it runs only at the square size that it is "
+                "built for (img_size)."
+            ) from error
+
     def _pad(self, images: Tensor) -> Tensor:
         multiple = self.strides[0] if self.pads_itself else self.strides[-1]
         height, width = images.shape[-2:]
@@ -101,11 +140,17 @@ class TimmBackbone(Backbone):
         return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
 
     def _crop(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
+        """Cut what padding added, and refuse maps that do not cover the image."""
         height, width = images.shape[-2:]
-        return tuple(
-            m[..., : -(-height // s), : -(-width // s)]
-            for m, s in zip(maps, self.strides, strict=True)
-        )
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        cropped = tuple(m[..., :h, :w] for m, (h, w) in zip(maps, sizes, strict=True))
+        if [m.shape[-2:] for m in cropped] != sizes:
+            raise UserError(
+                f"timm's {type(self.net).__name__} does not pad its convolutions: its maps are "
+                f"smaller than the image over {self.strides}, so boxes would not lie where they "
+                "seem; use another backbone."
+            )
+        return cropped
 
 
 def create_net(name: str, options: BuildOptions, **arguments: Any) -> nn.Module:

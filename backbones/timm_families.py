@@ -5,8 +5,10 @@ from typing import Any
 
 import timm
 import torch
+from torch import Tensor
 
 from backbones.beit import BEIT_ARGUMENTS, BeitBackbone
+from backbones.features import Features
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_backbone import TimmBackbone, create_net
 from backbones.timm_weights import arch_of, pretrained_config
@@ -23,6 +25,39 @@ class SwinBackbone(TimmBackbone):
     """
 
     pads_itself = True
+
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch; see ``Backbone.forward``.
+
+        The final norm fits the tokens of the last stage alone; those of earlier stages come
+        without, as EsViT's linear probe takes them (eval_protocols.md).
+        """
+        if not num_last_blocks:
+            return super().forward(images)
+        stages = self._run_blocks(images)
+        outputs = [tokens for stage in stages[:-1] for tokens in stage]
+        outputs += [self.net.norm(tokens) for tokens in stages[-1]]
+        kept = outputs[max(len(outputs) - num_last_blocks, 0) :]
+        maps = [stage[-1].permute(0, 3, 1, 2) for stage in stages]
+        return Features(
+            pooled=self.net.forward_head(outputs[-1], pre_logits=True),
+            maps=self._crop(maps, images),
+            prefix_tokens=tuple(t.new_zeros(len(t), 0, t.shape[-1]) for t in kept),
+            patch_tokens=tuple(tokens.flatten(1, 2) for tokens in kept),
+        )
+
+    def _run_blocks(self, images: Tensor) -> list[list[Tensor]]:
+        """Return what leaves every block, stage by stage, each (B, rows, columns, C)."""
+        tokens = self.net.patch_embed(self._pad(images))
+        stages = []
+        for stage in self.net.layers:
+            tokens = stage.downsample(tokens)
+            outputs = []
+            for block in stage.blocks:
+                tokens = block(tokens)
+                outputs.append(tokens)
+            stages.append(outputs)
+        return stages
 
     def _number_layers(self) -> tuple[dict[str, int], int]:
         depths = [len(stage.blocks) for stage in self.net.layers]
