@@ -1,5 +1,6 @@
 """What a detector costs: parameters, multiply-adds, memory."""
 
+import math
 import resource
 import sys
 from typing import Any
@@ -52,8 +53,5 @@ def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
     """Count both products of attention: queries (.., N, D), keys (.., M, D): 2 N M D a head."""
     del outputs
     *batch, queries, width = inputs[0].type().sizes()
-    keys = inputs[1].type().sizes()[-2]
-    heads = 1
-    for size in batch:
-        heads *= size
-    return 2 * heads * queries * keys * width
+    keys: int = inputs[1].type().sizes()[-2]
+    return 2 * math.prod(batch) * queries * keys * width

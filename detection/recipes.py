@@ -177,7 +177,7 @@ def r50_fpn_1x() -> DetectionConfig:
         data=replace(
             swin.data, augmentation="multiscale", short_sides=(640, 672, 704, 736, 768, 800)
         ),
-        model=replace(swin.model, drop_path=(0.0,), freeze="first-3", freeze_batchnorm=True),
+        model=replace(swin.model, drop_path=(0.0,), freeze="first-1", freeze_batchnorm=True),
         optim=OptimConfig(
             optimizer="sgd",
             base_lr=0.02,

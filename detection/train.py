@@ -308,7 +308,8 @@ def train(
     start = state.step if state is not None else 0
     reporter = _Reporter(monitor, training.plan, state.notes if state is not None else {})
     if start < training.plan.num_steps:
-        trainer = Trainer(training, wrap(training.detector), batches_from(start))
+        batches = batches_from(start)
+        trainer = Trainer(training, wrap(training.detector), batches)
         writers = [TensorboardXWriter(str(training.folder / "tensorboard"))] if rank() == 0 else []
         trainer.register_hooks(
             [

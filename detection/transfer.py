@@ -18,7 +18,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from detection import cost, devices
 from detection.config import DetectionConfig, at_depth
 from detection.dataset import CocoData, DataFacts, load_training_images, read_facts
-from detection.evaluate import evaluate
+from detection.evaluate import EvaluationOptions, evaluate
 from detection.loader import train_batches
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
@@ -136,7 +136,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         folder=job.out_dir,
         identity=_identity(job, facts),
     )
-    batches = partial(_batches, job, images, plan.num_steps)
+    batches = partial(_batches, job, images)
     trained = train(training, partial(devices.wrap, device=device), batches, monitor)
     return _score(job, detector, trained, card, monitor)
 
@@ -157,14 +157,13 @@ def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, 
 
 
 def _batches(
-    job: Job, images: list[dict[str, Any]], end_step: int, start_step: int
+    job: Job, images: list[dict[str, Any]], start_step: int
 ) -> Iterator[list[dict[str, Any]]]:
     return train_batches(
         images,
         job.config,
         seed=job.seed,
         start_step=start_step,
-        end_step=end_step,
         rank=rank(),
         world_size=world_size(),
         num_workers=job.num_workers,
@@ -175,9 +174,8 @@ def _score(
     job: Job, detector: Detector, trained: Trained, card: dict[str, Any], monitor: Monitor
 ) -> Outcome:
     config = job.config
-    evaluation = evaluate(
-        detector, job.data, config.evaluation.split, config.evaluation, job.out_dir, monitor
-    )
+    options = EvaluationOptions(job.evaluator, job.limit_images, job.num_workers)
+    evaluation = evaluate(detector, job.data, config.evaluation, job.out_dir, monitor, options)
     return Outcome(
         metrics=evaluation.metrics,
         per_class=evaluation.per_class,
@@ -192,7 +190,7 @@ def _score(
         curves=trained.curve,
         coverage=card["weights"],
         detections_file=evaluation.detections_file,
-        details=card,
+        details={**card, "evaluator": evaluation.evaluator},
     )
 
 
