@@ -86,7 +86,7 @@ class BeitBackbone(TimmBackbone):
         outputs = []
         for block, table in zip(self.net.blocks, self.bias_tables, strict=True):
             arguments = (block, tokens, table, grid, index)
-            if self._recompute and self.training:
+            if self._recompute and torch.is_grad_enabled():
                 tokens = checkpoint(self._block, *arguments, use_reentrant=False)
             else:
                 tokens = self._block(*arguments)

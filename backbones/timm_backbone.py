@@ -72,7 +72,8 @@ class TimmBackbone(Backbone):
     def no_weight_decay(self) -> frozenset[str]:
         """Return what timm would not decay, beside norms and biases."""
         names = self.net.no_weight_decay() if hasattr(self.net, "no_weight_decay") else ()
-        return frozenset(NET + name for name in names)
+        # timm also names tokens that this network may have been built without.
+        return frozenset(NET + name for name in names) & frozenset(self._layer_ids)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute block activations in the backward pass, through timm's own switch.

@@ -1,0 +1,305 @@
+"""The proof that a backbone keeps its contract, in half a minute: ``run.py check NAME``."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from backbones.checkpoint import Checkpoint
+from backbones.errors import UserError
+from backbones.features import Backbone, Features
+from backbones.loading import Coverage, build_backbone
+from backbones.spec import BackboneSpec, BuildOptions
+from backbones.weights import save_weights
+
+# Height and width of the images whose shapes are checked; the last divides by nothing.
+SIZES = ((224, 224), (512, 512), (201, 150))
+
+# Float32 sums of another order differ by this, relative to the largest value.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Outcome of one check.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether the backbone keeps it.
+        detail: What was found, one line.
+        seconds: Time it took.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    seconds: float
+
+
+class _BrokenError(Exception):
+    """A check found the contract broken; the message says how."""
+
+
+class _Subject:
+    """A backbone under check, built when first needed."""
+
+    def __init__(self, spec: BackboneSpec, checkpoint: Checkpoint) -> None:
+        self.spec = spec
+        self.checkpoint = checkpoint
+
+    def build(self, options: BuildOptions, seed: int = 0) -> tuple[Backbone, Coverage]:
+        return build_backbone(self.spec, self.checkpoint, options, seed)
+
+    @cached_property
+    def built(self) -> tuple[Backbone, Coverage]:
+        return self.build(BuildOptions())
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.built[0]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Two small images that divide, or two of 224 pixels where the network is fixed to that."""
+        side = 2 * max(self.spec.strides[-1], 16)
+        small = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        try:
+            _features(self.backbone, small)
+        except UserError:
+            return nn.functional.interpolate(small, size=(224, 224))
+        return small
+
+
+def check_backbone(spec: BackboneSpec, checkpoint: Checkpoint) -> Iterator[CheckResult]:
+    """Check a backbone, one result after another.
+
+    Args:
+        spec: The backbone.
+        checkpoint: Its weights, or fresh ones.
+
+    Yields:
+        The checks' results; none is left out because another failed, unless the backbone cannot be
+        built at all.
+    """
+    subject = _Subject(spec, checkpoint)
+    for name, check in _CHECKS.items():
+        start = time.perf_counter()
+        try:
+            detail, passed = check(subject), True
+        except Exception as error:  # a plug-in may raise anything, and that is a result
+            known = isinstance(error, _BrokenError | UserError)
+            detail, passed = str(error) if known else f"{type(error).__name__}: {error}", False
+        yield CheckResult(name, passed, detail, time.perf_counter() - start)
+        if name == "weights" and not passed:
+            return
+
+
+def _weights(subject: _Subject) -> str:
+    return subject.built[1].sentence()
+
+
+def _declared(subject: _Subject) -> str:
+    spec, backbone = subject.spec, subject.backbone
+    for what in ("strides", "channels", "num_layers"):
+        declared, found = getattr(spec, what), getattr(backbone, what)
+        if declared != found:
+            raise _BrokenError(f"the spec declares {what} {declared}, the network has {found}")
+    plain = len(spec.strides) == 1
+    if plain != (spec.layout == "plain"):
+        raise _BrokenError(f"layout {spec.layout!r} with {len(spec.strides)} strides")
+    return f"strides {spec.strides}, channels {spec.channels}, {spec.num_layers} layers"
+
+
+def _shapes(subject: _Subject) -> str:
+    """Run without numbers (meta device), which costs nothing at any size."""
+    with torch.device("meta"):
+        backbone = subject.spec.build(BuildOptions()).eval()
+    for size in SIZES:
+        images = torch.empty(2, 3, *size, device="meta")
+        _check_maps(subject.spec, _features(backbone, images), size)
+    return ", ".join(f"{height} x {width}" for height, width in SIZES)
+
+
+def _odd_sizes(subject: _Subject) -> str:
+    """Run with numbers on an image that divides by nothing."""
+    height, width = (side - 7 for side in subject.images.shape[-2:])
+    images = subject.images[..., :height, : width - 4]
+    features = _features(subject.backbone, images)
+    _check_maps(subject.spec, features, (height, width - 4))
+    if not all(torch.isfinite(m).all() for m in (*features.maps, features.pooled)):
+        raise _BrokenError(f"NaN or infinity on an image of {height} x {width - 4}")
+    return f"{height} x {width - 4} runs, its maps cover it"
+
+
+def _maps_alone(subject: _Subject) -> str:
+    backbone = subject.backbone.eval()
+    with torch.no_grad():
+        alone = backbone.forward_maps(subject.images)
+    for index, (one, other) in enumerate(
+        zip(alone, _features(backbone, subject.images).maps, strict=True)
+    ):
+        _compare(one, other, f"map {index} of forward_maps and of forward")
+    return "forward_maps returns forward's maps"
+
+
+def _determinism(subject: _Subject) -> str:
+    backbone, _ = subject.build(BuildOptions(drop_path=0.5))
+    first, second = (_features(backbone, subject.images) for _ in range(2))
+    if not torch.equal(first.pooled, second.pooled):
+        raise _BrokenError("two evaluations of the same images differ; something stays random")
+    return "two evaluations agree to the bit, with drop path 0.5"
+
+
+def _batch_size(subject: _Subject) -> str:
+    together = _features(subject.backbone, subject.images)
+    alone = _features(subject.backbone, subject.images[1:])
+    _compare(alone.pooled[0], together.pooled[1], "pooled of an image alone and in a batch")
+    for one, other in zip(alone.maps, together.maps, strict=True):
+        _compare(one[0], other[1], "maps of an image alone and in a batch")
+    return "an image alone and in a batch of two agree"
+
+
+def _gradients(subject: _Subject) -> str:
+    backbone = subject.backbone.train()
+    backbone.zero_grad()
+    _energy(backbone.forward_maps(subject.images)).backward()
+    from_maps = {name for name, p in backbone.named_parameters() if p.grad is not None}
+    features = backbone(subject.images)
+    (features.pooled**2).mean().backward()
+    trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    reached = {name for name, p in backbone.named_parameters() if p.grad is not None}
+    broken = [n for n, p in backbone.named_parameters() if p.grad is not None and _wrong(p.grad)]
+    backbone.zero_grad()
+    if trainable - reached:
+        raise _BrokenError(f"no gradient reaches {_list(trainable - reached)}")
+    if broken:
+        raise _BrokenError(f"NaN or infinity in the gradient of {_list(set(broken))}")
+    rest = reached - from_maps
+    beside = f"; {_list(rest)} only from pooled" if rest else ""
+    return f"all {len(reached)} parameters{beside}"
+
+
+def _layer_ids(subject: _Subject) -> str:
+    backbone = subject.backbone
+    ids = {name: backbone.layer_id(name) for name, _ in backbone.named_parameters()}
+    top = backbone.num_layers + 1
+    outside = {name for name, layer in ids.items() if not 0 <= layer <= top}
+    if outside:
+        raise _BrokenError(f"layers outside 0 to {top}: {_list(outside)}")
+    if idle := set(range(top)) - set(ids.values()):
+        raise _BrokenError(f"no parameter has the layers {sorted(idle)}")
+    executed = [ids[name] for name in _in_order_of_execution(subject)]
+    if executed != sorted(executed):
+        raise _BrokenError("layers fall somewhere along the forward pass")
+    unknown = backbone.no_weight_decay() - set(ids)
+    if unknown:
+        raise _BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
+    return f"{len(ids)} parameters in layers 0 to {max(ids.values())}, rising"
+
+
+def _recomputation(subject: _Subject) -> str:
+    backbone, _ = subject.build(BuildOptions())
+    plain = _gradient(backbone, subject.images)
+    try:
+        backbone.set_activation_checkpointing(True)
+    except UserError as error:
+        return f"not offered: {error}"
+    for name, gradient in _gradient(backbone, subject.images).items():
+        _compare(gradient, plain[name], f"gradient of {name} with and without recomputation")
+    return "gradients agree with and without"
+
+
+def _round_trip(subject: _Subject) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        saved = save_weights(subject.backbone, path, subject.checkpoint)
+        again = _Subject(subject.spec, replace(saved, source="the saved copy"))
+        backbone, coverage = again.build(BuildOptions(), seed=1)
+    before = _features(subject.backbone, subject.images)
+    after = _features(backbone, subject.images)
+    if not torch.equal(before.pooled, after.pooled):
+        raise _BrokenError("features differ after saving and loading; some state is not saved")
+    return f"{coverage.loaded} tensors saved and loaded, same features"
+
+
+_CHECKS: dict[str, Callable[[_Subject], str]] = {
+    "weights": _weights,
+    "declared facts": _declared,
+    "shapes": _shapes,
+    "odd sizes": _odd_sizes,
+    "maps alone": _maps_alone,
+    "determinism": _determinism,
+    "batch size": _batch_size,
+    "gradients": _gradients,
+    "layer ids": _layer_ids,
+    "recomputation": _recomputation,
+    "save and load": _round_trip,
+}
+
+
+def _features(backbone: Backbone, images: Tensor) -> Features:
+    training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        features: Features = backbone(images)
+    backbone.train(training)
+    return features
+
+
+def _check_maps(spec: BackboneSpec, features: Features, size: tuple[int, int]) -> None:
+    height, width = size
+    wanted = [
+        (channels, -(-height // stride), -(-width // stride))
+        for stride, channels in zip(spec.strides, spec.channels, strict=True)
+    ]
+    found = [tuple(m.shape[1:]) for m in features.maps]
+    if found != wanted:
+        raise _BrokenError(f"maps of {height} x {width} are {found}, declared {wanted}")
+    if features.pooled.ndim != 2:
+        raise _BrokenError(f"pooled has shape {tuple(features.pooled.shape)}, not (B, D)")
+
+
+def _in_order_of_execution(subject: _Subject) -> list[str]:
+    """Return parameter names in the order in which their modules first run."""
+    names: list[str] = []
+    hooks = []
+    for prefix, module in subject.backbone.named_modules():
+        own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
+        if own and prefix:
+            hooks.append(module.register_forward_pre_hook(lambda _, __, own=own: names.extend(own)))
+    _features(subject.backbone, subject.images)
+    for hook in hooks:
+        hook.remove()
+    return list(dict.fromkeys(names))
+
+
+def _gradient(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of a fixed function of the maps, in evaluation mode for BatchNorm."""
+    backbone.eval().zero_grad()
+    _energy(backbone.forward_maps(images)).backward()
+    return {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
+
+
+def _energy(maps: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([(m * m).mean() for m in maps]).sum()
+
+
+def _compare(one: Tensor, other: Tensor, what: str) -> None:
+    scale = max(float(other.abs().max()), 1e-12)
+    difference = float((one - other).abs().max()) / scale
+    if not difference <= _TOLERANCE:
+        raise _BrokenError(f"{what} differ by {difference:.1e} of the largest value")
+
+
+def _wrong(gradient: Tensor) -> bool:
+    return not bool(torch.isfinite(gradient).all())
+
+
+def _list(names: set[str], count: int = 4) -> str:
+    shown = ", ".join(sorted(names)[:count])
+    return f"{shown} and {len(names) - count} more" if len(names) > count else shown
