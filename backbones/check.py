@@ -167,10 +167,10 @@ def _batch_size(subject: _Subject) -> str:
 def _gradients(subject: _Subject) -> str:
     backbone = subject.backbone.train()
     backbone.zero_grad()
-    _energy(backbone.forward_maps(subject.images)).backward()
+    torch.autograd.backward(_energy(backbone.forward_maps(subject.images)))
     from_maps = {name for name, p in backbone.named_parameters() if p.grad is not None}
     features = backbone(subject.images)
-    (features.pooled**2).mean().backward()
+    torch.autograd.backward((features.pooled**2).mean())
     trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
     reached = {name for name, p in backbone.named_parameters() if p.grad is not None}
     broken = [n for n, p in backbone.named_parameters() if p.grad is not None and _wrong(p.grad)]
@@ -281,7 +281,7 @@ def _in_order_of_execution(subject: _Subject) -> list[str]:
 def _gradient(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
     """Return the gradients of a fixed function of the maps, in evaluation mode for BatchNorm."""
     backbone.eval().zero_grad()
-    _energy(backbone.forward_maps(images)).backward()
+    torch.autograd.backward(_energy(backbone.forward_maps(images)))
     return {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
 
 
