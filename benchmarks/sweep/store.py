@@ -102,7 +102,8 @@ class RunFolder:
     def read_attempts(self) -> tuple[Attempt, ...]:
         """Return the journal; a torn last line is left out."""
         attempts = []
-        for text in self.journal.read_text().splitlines() if self.journal.exists() else []:
+        lines = self.journal.read_bytes().splitlines() if self.journal.exists() else []
+        for text in lines:
             try:
                 attempts.append(Attempt(**json.loads(text)))
             except (ValueError, TypeError):
@@ -110,9 +111,13 @@ class RunFolder:
         return tuple(attempts)
 
     def add_attempt(self, attempt: Attempt) -> None:
-        """Append to the journal; whole lines, so that a crash costs at most the last."""
-        with self.journal.open("a") as file:
-            file.write(json.dumps(asdict(attempt)) + "\n")
+        """Append to the journal; a line torn by a crash stays a line of its own."""
+        with self.journal.open("a+b") as file:
+            torn = file.tell() > 0 and self.journal.read_bytes()[-1:] != b"\n"
+            text = json.dumps(asdict(attempt)) + "\n"
+            file.write((b"\n" if torn else b"") + text.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_heartbeat(self) -> Heartbeat | None:
         """Return where the run stands, None when it never started."""

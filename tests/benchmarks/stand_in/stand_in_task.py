@@ -1,0 +1,118 @@
+"""A task that counts steps instead of training; the environment says how it goes.
+
+STAND_IN_SLEEP: seconds a step. STAND_IN_FAIL: ``BACKBONE=HOW``, where HOW is user, crash, memory,
+exit, kill or nan. STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from backbones.errors import PreflightError, StoppedError
+from backbones.monitor import Progress
+from benchmarks.data.roots import find_coco_root
+from benchmarks.task import Facts, Metric, TaskResult, Workload
+
+
+@dataclass(frozen=True)
+class Schedule:
+    batch_size: int = 4
+    num_steps: int = 10
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: float = field(default_factory=lambda: float(os.environ.get("STAND_IN_LR", "0.1")))
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Config:
+    protocol: str = "stand-in/v1"
+    schedule: Schedule = field(default_factory=Schedule)
+    optim: Optim = field(default_factory=Optim)
+
+
+class StandInTask:
+    name = "coco"
+    version = int(os.environ.get("STAND_IN_VERSION", "1"))
+    headline = "APbox"
+    evaluators = ("one", "two")
+    columns = ("APbox", "APmask")
+    metrics: ClassVar = {"APbox": Metric(), "APmask": Metric(), "AP50box": Metric()}
+
+    def find_data(self, given):
+        return find_coco_root(given)
+
+    def read_facts(self, data, cache):
+        return Facts("facts-of-" + data.name, 100, 10)
+
+    def recipes(self):
+        return {"mini": Config, "long": lambda: Config(schedule=Schedule(num_steps=50))}
+
+    def default_recipe(self, backbone, data):
+        return "mini"
+
+    def check(self, config):
+        return config
+
+    def workload(self, config, facts, limit_images):
+        schedule = config.schedule
+        images = schedule.batch_size * schedule.num_steps
+        return Workload(config.protocol, "fp32", schedule.batch_size, schedule.num_steps, images)
+
+    def run(self, inputs, monitor):
+        work = inputs.out_dir
+        work.mkdir(parents=True, exist_ok=True)
+        monitor.say(f"training {inputs.backbone.name} from step {_saved(work)}")
+        num_steps = inputs.config.schedule.num_steps
+        for step in range(_saved(work), num_steps):
+            _maybe_fail(inputs.backbone.name, step)
+            time.sleep(float(os.environ.get("STAND_IN_SLEEP", "0")))
+            with (work / "steps.txt").open("a") as file:
+                file.write(f"{step}\n")
+            monitor.progress(Progress("train", step + 1, num_steps, 8.0, {"loss": 1.0}, 0.1))
+            (work / "state.json").write_text(json.dumps(step + 1))
+            if monitor.should_stop():
+                raise StoppedError
+        detections = work / "detections.json"
+        detections.write_text("[]")
+        score = 10.0 + len(inputs.backbone.name) + inputs.seed
+        bad = os.environ.get("STAND_IN_FAIL", "") == f"{inputs.backbone.name}=nan"
+        return TaskResult(
+            metrics={"APbox": float("nan") if bad else score, "APmask": None, "AP50box": 2 * score},
+            per_class={"ring": {"APbox": score}},
+            cost={"images_per_second_train": 8.0, "seconds": 2.0, "gflops": None},
+            curves={"step": list(range(1000)), "loss": [1.0] * 1000},
+            coverage="all loaded",
+            details={"groups": [1, 2]},
+            files=(detections,),
+        )
+
+
+def _saved(work: Path) -> int:
+    state = work / "state.json"
+    return json.loads(state.read_text()) if state.exists() else 0
+
+
+def _maybe_fail(backbone: str, step: int) -> None:
+    name, _, how = os.environ.get("STAND_IN_FAIL", "").partition("=")
+    if name != backbone or step < 5:
+        return
+    if how == "user":
+        raise PreflightError("The image 7.jpg is truncated.")
+    if how == "crash":
+        raise RuntimeError("shapes differ\nand more")
+    if how == "memory":
+        raise RuntimeError("CUDA out of memory. Tried to allocate")
+    if how == "exit":
+        raise SystemExit(0)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+TASK = StandInTask()

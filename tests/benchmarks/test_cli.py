@@ -1,0 +1,182 @@
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ROOT / "benchmarks" / "run.py"
+
+FLAGS = {
+    "run": {
+        "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
+        "--evaluator", "--executor", "--rerun", "--limit-images", "--dry-run", "--json",
+    },
+    "list": {"--plugins", "--json"},
+    "check": {"names", "--plugins", "--json"},
+    "doctor": {"--data", "--out", "--json"},
+    "leaderboard": {"--out", "--format", "--json"},
+    "status": {"--out", "--json"},
+}  # fmt: skip
+
+
+def test_the_command_line_is_frozen():
+    (commands,) = (
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    found = {
+        name: {
+            (action.option_strings or [action.dest])[0]
+            for action in command._actions
+            if not isinstance(action, argparse._HelpAction)
+        }
+        for name, command in commands.choices.items()
+    }
+    assert found == FLAGS
+
+
+def run_without_torch(*arguments, cwd):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = {[str(RUN), *map(str, arguments)]!r}\n"
+        "code = 0\n"
+        "try:\n"
+        f"    runpy.run_path({str(RUN)!r}, run_name='__main__')\n"
+        "except SystemExit as error:\n"
+        "    code = error.code or 0\n"
+        "heavy = {'torch', 'detectron2', 'timm', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["--suite", "coco", "--dry-run"],
+        ["--dry-run", "--json", "--recipe", "vitdet-25ep", "--entries", "vit-b16,random:swin-t"],
+        ["list"],
+        ["status", "--out", "."],
+        ["leaderboard", "--out", "."],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_import_no_torch(arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    done = run_without_torch(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_a_dry_run_leaves_nothing_behind(run_py):
+    done = run_py("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "3 missing; 3 to run" in done.stdout
+    assert "unknown until measured" in done.stdout
+    assert list(run_py.folder.iterdir()) == []
+
+
+def test_bare_form_means_run(run_py):
+    bare, named = run_py("--suite", "coco", "--dry-run"), run_py("run", "--dry-run")
+    assert bare.stdout == named.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("1", (0,)), ("3", (0, 1, 2)), ("5,7", (5, 7)), ("5,", (5,)), ("2,2", (2,))]
+)
+def test_seeds_are_a_count_or_a_list(text, seeds):
+    assert cli.parser().parse_args(["run", "--seeds", text]).seeds == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "1.5"])
+def test_bad_seeds_are_usage(text, run_py):
+    done = run_py("--seeds", text)
+    assert done.returncode == 2
+    assert "--seeds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--suite", "cocoa"], 2, "Did you mean 'coco'"),
+        (["--entries", "vit-nan"], 2, "Did you mean 'vit-nano'"),
+        (["--entries", "vit-nano,,swin-nano"], 2, "empty entry"),
+        (["--entries", "http://x"], 2, "unknown kind 'http'"),
+        (["--entries", "ckpt:absent.pth?arch=vit-b16&format=mae"], 4, "absent.pth"),
+        (["--recipe", "minni"], 2, "Did you mean 'mini'"),
+        (["--set", "optim.lrr=1"], 2, "Did you mean 'optim.lr'"),
+        (["--set", "optim.lr"], 2, "KEY=VALUE"),
+        (["--set", "optim.lr=fast"], 2, "must be float"),
+        (["--set", "protocol=mine"], 2, "unknown key"),
+        (["--data", "coco"], 2, "KIND=DIR"),
+        (["--data", "voc=/x"], 2, "unknown kind 'voc'"),
+        (["--data", "coco=/absent/folder"], 4, "/absent/folder"),
+        (["--evaluator", "three"], 2, "one, two"),
+        (["--plugins", "/absent/plugins"], 2, "/absent/plugins"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_request_is_one_sentence(arguments, code, words, run_py):
+    done = run_py(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert not list(run_py.runs.glob("*/run.json")), "something was written"
+
+
+def test_a_wrong_environment_is_one_sentence(run_py):
+    done = run_py("--dry-run", DETECTRON2_DATASETS="/absent/datasets")
+    assert done.returncode == 4
+    assert "$DETECTRON2_DATASETS" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_real_data_without_entries_asks_for_them(run_py):
+    (run_py.folder / "real").mkdir()
+    done = run_py("--data", "coco=real", "--dry-run")
+    assert done.returncode == 2
+    assert "--entries" in done.stderr
+
+
+def test_an_internal_error_writes_its_trace_to_a_file(tmp_path, monkeypatch, capsys):
+    def burst(name):
+        raise RuntimeError("a mistake of ours\x1b[31m")
+
+    monkeypatch.setattr(cli, "import_module", burst)
+    monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path))
+    assert cli.main(["status"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "\x1b" not in message
+    file = re.search(r"\S+backbench-error-\S+\.txt", message).group()
+    assert "Traceback" in Path(file).read_text()
+
+
+def test_works_from_any_folder_that_hides_the_standard_library(run_py):
+    for name in ("random.py", "detection.py", "benchmarks.py", "json.py"):
+        (run_py.folder / name).write_text("raise SystemExit('the wrong module was imported')\n")
+    done = run_py("--entries", "vit-nano")
+    assert done.returncode == 0, done.stderr
+    assert "APbox 18.0" in done.stdout
+
+
+def test_json_is_one_document_on_stdout(run_py):
+    done = run_py("--json", "--entries", "vit-nano")
+    content = json.loads(done.stdout)
+    assert content["exit_code"] == 0
+    (cell,) = content["cells"]
+    assert cell["state"] == "done"
+    assert cell["metrics"]["APbox"] == 18.0
+    (table,) = content["leaderboard"]
+    assert table["rows"][0]["values"]["APbox"]["mean"] == 18.0

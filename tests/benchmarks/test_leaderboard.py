@@ -1,0 +1,170 @@
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.leaderboard.layout import Column, text_table
+from benchmarks.leaderboard.render import to_csv, to_latex, to_markdown, to_terminal
+from benchmarks.leaderboard.rows import make_tables
+from benchmarks.sweep.record import Labels
+from benchmarks.sweep.store import Store
+
+HOSTILE = "<script>|`x`\x1b[31m\u202e=1+1_%&"
+
+
+@pytest.fixture
+def board(tmp_path):
+    """Return a function that makes tables from records and unfinished requests."""
+
+    def make(*records, requests=()):
+        store = Store(tmp_path)
+        for record in records:
+            store.folder(record.run_id).write_record(record)
+        for request in requests:
+            store.prepare(request)
+        return make_tables(store.scan(), store)
+
+    return make
+
+
+def labels(entry="vit-nano", protocol="mini/v1", data="mini", mini=True):
+    return Labels("coco", entry, "mini", protocol, data, mini)
+
+
+def test_rows_are_ranked_by_the_headline(board, make_record, make_spec):
+    records = [
+        make_record(make_spec(backbone=name), score, labels=labels(name))
+        for name, score in (("a", 10.0), ("b", 30.0), ("c", 20.0), ("d", 20.0))
+    ]
+    (table,) = board(*records)
+    assert [(row.rank, row.entry) for row in table.rows] == [(1, "b"), (2, "c"), (2, "d"), (4, "a")]
+
+
+def test_a_lower_is_better_metric_ranks_upwards(board, make_record, make_spec):
+    def record(name, score):
+        metric = {"value": score, "unit": "seconds", "higher_is_better": False, "reason": None}
+        spec = make_spec(backbone=name)
+        return make_record(
+            spec, labels=labels(name), headline="time", columns=("time",), metrics={"time": metric}
+        )
+
+    (table,) = board(record("slow", 9.0), record("fast", 1.0))
+    assert [row.entry for row in table.rows] == ["fast", "slow"]
+
+
+def test_seeds_become_one_row_with_a_spread(board, make_record, make_spec):
+    (table,) = board(*(make_record(make_spec(seed=s), 10.0 + s) for s in (0, 1, 2)))
+    (row,) = table.rows
+    assert row.seeds == (0, 1, 2)
+    assert row.values["APbox"].mean == 11.0
+    assert row.values["APbox"].spread == 1.0
+    assert "11.0 ±1.0" in "\n".join(to_terminal([table]))
+    assert r"11.0$_{\pm 1.0}$" in to_latex([table])
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        ({"task_version": 2}, {}),
+        ({"data_fingerprint": "0" * 64}, {}),
+        ({"limit_images": 5}, {}),
+        ({}, {"protocol": "mini/v1+custom:abcdef"}),
+        ({"data_fingerprint": "1" * 64}, {"data": "coco", "mini": False}),
+    ],
+)
+def test_what_cannot_be_compared_never_shares_a_table(board, make_record, make_spec, spec, label):
+    other = make_record(make_spec(seed=1, **spec), 99.0, labels=labels(**label))
+    tables = board(make_record(), other)
+    assert len(tables) == 2
+    assert all(table.rows[0].rank == 1 for table in tables)
+
+
+def test_two_versions_of_a_recipe_are_two_rows_not_two_seeds(board, make_record, make_spec):
+    newer = make_spec(recipe={"protocol": "mini/v1", "optim": {"lr": 0.2}}, seed=1)
+    (table,) = board(make_record(), make_record(newer, 12.0))
+    assert [row.seeds for row in table.rows] == [(1,), (0,)]
+
+
+def test_failed_and_unfinished_runs_say_why(
+    board, make_record, make_spec, make_failure, make_request
+):
+    failed = make_record(
+        make_spec(backbone="b"), status="failed", failure=make_failure("No such tensor."),
+        metrics={}, headline="", columns=(), labels=labels("b"),
+    )  # fmt: skip
+    waiting = make_request(make_spec(backbone="c"), entry="c")
+    (table,) = board(make_record(), failed, requests=[waiting])
+    assert [(row.rank, row.note) for row in table.rows] == [
+        (1, ""), (None, "failed: No such tensor."), (None, "not run"),
+    ]  # fmt: skip
+    lines = to_terminal([table])
+    assert any("—" in line and "failed: No such tensor." in line for line in lines)
+    assert not any(line.split()[:3] == ["—", "b", "0.0"] for line in lines)
+
+
+def test_a_seed_that_failed_does_not_hide_the_others(board, make_record, make_spec, make_failure):
+    failed = make_record(
+        make_spec(seed=1), status="failed", failure=make_failure(), metrics={}, headline="",
+        columns=(),
+    )  # fmt: skip
+    (table,) = board(make_record(), failed)
+    (row,) = table.rows
+    assert row.seeds == (0,)
+    assert row.note == "seed 1 failed: The image is truncated."
+
+
+def test_mini_data_is_marked_in_every_format(board, make_record):
+    tables = board(make_record())
+    for text in ("\n".join(to_terminal(tables)), to_markdown(tables), to_latex(tables)):
+        assert "not comparable with any published number" in text
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables))))
+    assert rows[0]["data"] == "mini"
+
+
+def test_hostile_names_are_harmless_in_every_format(board, make_record):
+    tables = board(make_record(labels=labels(HOSTILE)))
+    terminal, markdown = "\n".join(to_terminal(tables)), to_markdown(tables)
+    latex, table = to_latex(tables), to_csv(tables)
+    for text in (terminal, markdown, latex, table):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "<script>" not in markdown
+    row = next(line for line in markdown.splitlines() if "script" in line)
+    assert row.replace("\\|", "").count("|") == row.replace("\\|", "").count(" |") + 1
+    assert r"\_\%\&" in latex
+    sheet = board(make_record(labels=labels("=cmd()")))
+    (row,) = csv.DictReader(io.StringIO(to_csv(sheet)))
+    assert row["entry"] == "'=cmd()"
+
+
+def test_a_name_in_markup_stays_a_name(board, make_record):
+    assert "[red]x[/red]" in "\n".join(
+        to_terminal(board(make_record(labels=labels("[red]x[/red]"))))
+    )
+
+
+def test_csv_keeps_full_precision(board, make_record):
+    tables = board(make_record(score=12.345678901234))
+    (row,) = csv.DictReader(io.StringIO(to_csv(tables)))
+    assert float(row["APbox"]) == 12.345678901234
+    assert row["APmask"] == ""
+
+
+@pytest.mark.parametrize("width", [30, 60, 100, 400])
+def test_no_line_is_wider_than_the_terminal(board, make_record, width):
+    tables = board(make_record(), make_record(replace(make_record().spec, backbone="long" * 9)))
+    lines = to_terminal(tables, width)[2:]
+    assert max(map(len, lines[:-1])) <= width
+    assert any("APbox" in line for line in lines) or width == 30
+
+
+def test_columns_without_room_are_named():
+    columns = [Column("a", "first"), Column("b", "second", priority=1)]
+    lines = text_table(columns, [{"a": "x" * 10, "b": "y" * 10}], width=12)
+    assert "second" not in lines[0]
+    assert "second" in lines[-1]
+
+
+def test_an_empty_folder_is_no_table(board):
+    assert board() == []

@@ -1,0 +1,287 @@
+"""Whole commands, with real worker processes: never twice the work, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+def wait_for(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def training(run_py, at_least=2):
+    return lambda: any(len(steps) >= at_least for steps in safely(run_py).values())
+
+
+def safely(run_py):
+    try:
+        return run_py.steps()
+    except (FileNotFoundError, ValueError, IndexError):
+        return {}
+
+
+def journal(run_py):
+    (path,) = run_py.runs.glob("*/attempts.jsonl")
+    return [json.loads(line)["outcome"] for line in path.read_text().splitlines()]
+
+
+def record(run_py):
+    (path,) = run_py.runs.glob("*/record.json")
+    return json.loads(path.read_text())
+
+
+def test_the_default_suite_makes_three_rows_and_the_second_time_runs_nothing(run_py):
+    first = run_py("--suite", "coco")
+    assert first.returncode == 0, first.stderr
+    assert [line.split()[1] for line in first.stdout.splitlines() if line[:2] in ("1 ", "2 ", "3 ")]
+    files = {path: path.stat().st_mtime_ns for path in run_py.runs.glob("*/record.json")}
+    assert len(files) == 3
+    second = run_py("--suite", "coco")
+    assert second.returncode == 0
+    assert "3 done; nothing to run" in second.stdout
+    assert "[1/" not in second.stdout
+    assert second.stdout.split("coco v1")[1] == first.stdout.split("coco v1")[1]
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_where_it_stopped(run_py, number):
+    arguments = ("--entries", "vit-nano")
+    process = run_py.start(*arguments, STAND_IN_SLEEP="0.2")
+    wait_for(training(run_py))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "python" in err
+    assert "run.py --entries vit-nano" in err, "the command that goes on"
+    assert "Traceback" not in out + err
+    stopped_after = len(run_py.steps()["vit-nano"])
+    assert stopped_after < 10
+    assert journal(run_py) == ["stopped"]
+    plan = run_py(*arguments, "--dry-run")
+    assert "interrupted" in plan.stdout
+    done = run_py(*arguments)
+    assert done.returncode == 0
+    assert run_py.steps()["vit-nano"] == list(range(10)), "a step was lost or done twice"
+    assert journal(run_py) == ["stopped", "done"]
+    assert record(run_py)["attempt"] == 2
+
+
+def test_ctrl_c_reaches_a_worker_that_is_still_starting(run_py):
+    process = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="0.2")
+    wait_for(lambda: list(run_py.runs.glob("*/log.txt")))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert "Traceback" not in next(run_py.runs.glob("*/log.txt")).read_text()
+
+
+def test_a_second_ctrl_c_ends_at_once(run_py):
+    process = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="20")
+    wait_for(lambda: list(run_py.runs.glob("*/work")))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.6)
+    assert process.poll() is None, "the first Ctrl-C waits for the step"
+    worker = json.loads(next(run_py.runs.glob("*/heartbeat.json")).read_text())["pid"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 130
+    wait_for(lambda: not alive(worker), 5)
+
+
+def alive(pid):
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_worker_whose_parent_was_killed_saves_and_leaves(run_py):
+    process = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="0.4")
+    wait_for(training(run_py))
+    process.kill()
+    process.communicate(timeout=10)
+    wait_for(lambda: list(run_py.runs.glob("*/attempts.jsonl")), 10)
+    assert journal(run_py) == ["stopped"]
+    assert run_py("--entries", "vit-nano").returncode == 0
+    assert run_py.steps()["vit-nano"] == list(range(10))
+
+
+def test_a_killed_worker_is_lost_and_goes_on(run_py):
+    done = run_py("--entries", "vit-nano", STAND_IN_FAIL="vit-nano=kill")
+    assert done.returncode == 3
+    assert "memory" in done.stderr
+    assert not list(run_py.runs.glob("*/record.json"))
+    again = run_py("--entries", "vit-nano")
+    assert again.returncode == 0
+    assert run_py.steps()["vit-nano"] == list(range(10))
+    assert journal(run_py) == ["lost", "done"]
+
+
+def test_one_failing_run_leaves_the_others_going(run_py):
+    done = run_py("--suite", "coco", STAND_IN_FAIL="swin-nano=crash")
+    assert done.returncode == 3
+    assert "RuntimeError: shapes differ" in done.stdout.split("coco v1")[1], "the row says why"
+    assert "Traceback" not in done.stdout + done.stderr
+    assert set(run_py.steps()) == {"vit-nano", "swin-nano", "resnet-nano"}
+    left = run_py("--suite", "coco", "--rerun", "missing")
+    assert left.returncode == 3
+    assert "--rerun failed" in left.stdout
+    again = run_py("--suite", "coco")
+    assert again.returncode == 0
+    assert "1 to run" in again.stdout
+    assert run_py.steps()["swin-nano"] == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "kind", "words"),
+    [
+        ("user", 4, "PreflightError", "The image 7.jpg is truncated."),
+        ("crash", 3, "RuntimeError", "RuntimeError: shapes differ"),
+        ("memory", 3, "RuntimeError", "out of memory"),
+        ("exit", 3, "SystemExit", "SystemExit: 0"),
+    ],
+)
+def test_why_a_run_failed_is_in_its_record(run_py, how, code, kind, words):
+    done = run_py("--entries", "vit-nano", STAND_IN_FAIL=f"vit-nano={how}")
+    assert done.returncode == code
+    failure = record(run_py)["failure"]
+    assert failure["type"] == kind
+    assert words in failure["message"]
+    assert failure["phase"] == "train"
+    assert ("batch_size_per_device" in failure["hint"]) == (how == "memory")
+    assert words in done.stderr
+
+
+def test_a_result_that_is_no_number_is_no_result(run_py):
+    done = run_py("--entries", "vit-nano", STAND_IN_FAIL="vit-nano=nan")
+    assert done.returncode == 0
+    metric = record(run_py)["metrics"]["APbox"]
+    assert metric["value"] is None
+    assert metric["reason"] == "the result was not a number"
+
+
+def test_two_processes_never_do_the_same_run(run_py):
+    first = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="0.6")
+    wait_for(training(run_py, 1))
+    second = run_py("--entries", "vit-nano,swin-nano")
+    assert second.returncode == 4
+    assert "Another process" in second.stderr
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+    assert run_py.steps() == {"vit-nano": list(range(10)), "swin-nano": list(range(10))}
+    assert len(list(run_py.runs.glob("*/record.json"))) == 2
+
+
+def test_rerun_all_starts_from_nothing_and_keeps_the_old_record_aside(run_py):
+    run_py("--entries", "vit-nano")
+    done = run_py("--entries", "vit-nano", "--rerun", "all")
+    assert done.returncode == 0
+    assert run_py.steps()["vit-nano"] == list(range(10))
+    assert record(run_py)["attempt"] == 2
+    assert list(run_py.runs.glob("*/record-1.json"))
+
+
+def test_new_rules_make_old_results_stale(run_py):
+    run_py("--entries", "vit-nano")
+    newer = run_py("--entries", "vit-nano", "--dry-run", STAND_IN_VERSION="2")
+    assert "1 stale; nothing to run" in newer.stdout
+    assert "version 1 of coco" in newer.stdout
+    recipe = run_py("--entries", "vit-nano", "--dry-run", STAND_IN_LR="0.5")
+    assert "1 stale" in recipe.stdout
+    assert run_py("--entries", "vit-nano", "--rerun", "stale", STAND_IN_VERSION="2").returncode == 0
+    tables = json.loads(run_py("leaderboard", "--json").stdout)
+    assert sorted(table["key"]["task_version"] for table in tables) == [1, 2]
+
+
+def test_overrides_are_kept_apart(run_py):
+    run_py("--entries", "vit-nano")
+    done = run_py("--entries", "vit-nano", "--set", "optim.lr=0.3")
+    assert done.returncode == 0
+    tables = json.loads(run_py("leaderboard", "--json").stdout)
+    protocols = sorted(table["key"]["protocol"] for table in tables)
+    assert protocols[0] == "stand-in/v1"
+    assert protocols[1].startswith("stand-in/v1+custom:")
+    same = run_py("--entries", "vit-nano", "--set", "optim.lr=0.1", "--dry-run")
+    assert "1 done; nothing to run" in same.stdout, "an override that changes nothing is none"
+
+
+def test_the_same_run_has_the_same_place_whatever_the_path_or_evaluator(run_py):
+    run_py("--entries", "vit-nano")
+    (run_py.runs).rename(run_py.folder / "moved")
+    done = run_py("--entries", "random:vit-nano", "--out", "moved", "--evaluator", "two")
+    assert "1 done; nothing to run" in done.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(run_py):
+    (run_py.folder / "file").write_text("")
+    done = run_py("--out", "file")
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    done = run_py("--out", "/proc/nowhere")
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "[1/3]" not in done.stdout
+
+
+def test_a_full_disk_is_one_sentence(run_py):
+    if os.geteuid() != 0:
+        pytest.skip("needs the right to mount a small file system")
+    disk = run_py.folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        done = run_py("--out", "disk/runs")
+        assert done.returncode == 4
+        assert "the disk is full" in done.stderr
+        assert done.stderr.count("\n") == 1
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_damaged_record_is_named_and_done_again(run_py):
+    run_py("--entries", "vit-nano")
+    (path,) = run_py.runs.glob("*/record.json")
+    text = path.read_text()
+    path.write_text(text.replace('"value": 18.0', '"value": 99.0'))
+    board = run_py("leaderboard")
+    assert "99.0" not in board.stdout
+    assert "checksum" in board.stderr
+    again = run_py("--entries", "vit-nano")
+    assert again.returncode == 0
+    assert record(run_py)["metrics"]["APbox"]["value"] == 18.0
+
+
+def test_status_says_where_every_run_stands(run_py):
+    process = run_py.start("--suite", "coco", STAND_IN_FAIL="vit-nano=crash", STAND_IN_SLEEP="0.2")
+    wait_for(lambda: "swin-nano" in safely(run_py) and training(run_py, 2)())
+    time.sleep(1.2)
+    states = {s["entry"]: s for s in json.loads(run_py("status", "--json").stdout)}
+    assert states["vit-nano"]["state"] == "failed"
+    assert states["swin-nano"]["state"] == "running"
+    assert "loss 1.000" in states["swin-nano"]["note"]
+    process.communicate(timeout=30)
+    text = run_py("status").stdout
+    assert "2 done, 1 failed" in text or "1 failed, 2 done" in text
+
+
+def test_json_alone_is_on_stdout_while_runs_go(run_py):
+    done = run_py("--json", "--entries", "vit-nano,swin-nano", STAND_IN_FAIL="swin-nano=user")
+    content = json.loads(done.stdout)
+    assert content["exit_code"] == done.returncode == 3
+    assert [cell["state"] for cell in content["cells"]] == ["done", "failed"]
+    assert "truncated" in content["cells"][1]["note"]

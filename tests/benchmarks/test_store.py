@@ -1,0 +1,149 @@
+import json
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from backbones.errors import PreflightError
+from benchmarks.sweep.record import (
+    MAX_CURVE_POINTS,
+    Attempt,
+    BadRecordError,
+    from_json,
+    thinned,
+    to_json,
+)
+from benchmarks.sweep.store import BusyError, RunFolder, Store
+
+
+def signed(record, **changes):
+    """Return a record's JSON, changed and signed anew, so that only the schema can object."""
+    from benchmarks.sweep.record import _digest
+
+    content = {**to_json(record), **changes}
+    content["sha256"] = _digest(content)
+    return content
+
+
+def test_a_record_survives_its_file(tmp_path, make_record):
+    record = make_record()
+    store = Store(tmp_path)
+    store.folder(record.run_id).write_record(record)
+    found = store.scan().records[record.run_id]
+    assert to_json(found) == to_json(record)
+    assert found.value("APbox") == 10.0
+    assert found.value("APmask") is None
+    assert found.value("absent") is None
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c: c["metrics"]["APbox"].update(value=99.0), "checksum"),
+        (lambda c: c.update(schema="backbench.record/2"), "backbench.record/2"),
+        (lambda c: c.pop("metrics"), "metrics"),
+        (lambda c: c.update(extra=1), "extra"),
+        (lambda c: c["spec"].update(seed="0"), "spec/seed"),
+        (lambda c: c["metrics"]["APbox"].update(value=float("nan")), "number that is none"),
+        (lambda c: c["curves"].update(loss=[0.0] * 201), "curves/loss"),
+        (lambda c: c.update(status="maybe"), "status"),
+    ],
+)
+def test_a_bad_record_is_refused_with_the_reason(make_record, edit, words):
+    content = to_json(make_record())
+    edit(content)
+    with pytest.raises(BadRecordError, match=words):
+        from_json(content)
+
+
+def test_a_record_of_another_spec_is_refused_even_when_signed(make_record):
+    content = signed(make_record(), run_id="0" * 16)
+    with pytest.raises(BadRecordError, match="run_id"):
+        from_json(content)
+
+
+@pytest.mark.parametrize("content", [[], 3, None, "text", {}])
+def test_json_that_is_no_record_is_refused(content):
+    with pytest.raises(BadRecordError):
+        from_json(content)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])
+def test_a_scan_names_what_it_leaves_out(tmp_path, make_record, text):
+    good, bad = make_record(), make_record(replace(make_record().spec, seed=7))
+    store = Store(tmp_path)
+    for record in (good, bad):
+        store.folder(record.run_id).write_record(record)
+    store.folder(bad.run_id).record.write_bytes(text)
+    (tmp_path / "stray.txt").write_text("")
+    (tmp_path / "empty").mkdir()
+    scan = store.scan()
+    assert set(scan.records) == {good.run_id}
+    ((path, reason),) = scan.rejected
+    assert path == store.folder(bad.run_id).record
+    assert reason
+
+
+def test_a_record_in_a_foreign_folder_is_left_out(tmp_path, make_record):
+    record = make_record()
+    RunFolder(tmp_path / "0000000000000000").write_record(record)
+    scan = Store(tmp_path).scan()
+    assert not scan.records
+    assert "belongs to run" in scan.rejected[0][1]
+
+
+def test_a_folder_that_is_absent_holds_nothing(tmp_path):
+    assert Store(tmp_path / "absent").scan().records == {}
+
+
+def test_the_journal_survives_a_torn_last_line(tmp_path):
+    folder = RunFolder(tmp_path)
+    attempt = Attempt(1, "host", "a", "b", "stopped", "")
+    folder.add_attempt(attempt)
+    with folder.journal.open("a") as file:
+        file.write('{"number": 2, "ho')
+    assert folder.read_attempts() == (attempt,)
+    folder.add_attempt(replace(attempt, number=2))
+    assert [a.number for a in folder.read_attempts()] == [1, 2]
+
+
+def hold(path, held, done):
+    with RunFolder(path).lock():
+        held.set()
+        done.wait(30)
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_holder(tmp_path):
+    context = multiprocessing.get_context("fork")
+    held, done = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(tmp_path, held, done))
+    holder.start()
+    assert held.wait(30)
+    with pytest.raises(BusyError, match="Another process"), RunFolder(tmp_path).lock():
+        pass
+    holder.kill()
+    holder.join()
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PreflightError, match="is a file"):
+        Store(tmp_path / "file").check_writable()
+
+
+def test_curves_keep_their_ends():
+    assert thinned([1.0, float("inf")]) == [1.0, None]
+    series = [float(i) for i in range(1234)]
+    short = thinned(series)
+    assert len(short) == MAX_CURVE_POINTS
+    assert (short[0], short[-1]) == (0.0, 1233.0)
+
+
+def test_a_record_with_the_longest_curves_stays_small(make_record):
+    record = make_record(
+        curves={name: thinned([i / 7 for i in range(5000)]) for name in ("step", "loss", "lr")},
+        per_class={f"class {i}": {"APbox": i / 7, "APmask": i / 3} for i in range(80)},
+    )
+    assert len(json.dumps(to_json(record))) < 200_000

@@ -1,0 +1,118 @@
+"""Every task in ``benchmarks/tasks`` keeps the contract of ``benchmarks.task``; no list to edit."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from backbones.catalog import list_specs
+from backbones.errors import UserError
+from benchmarks import tasks
+from benchmarks.overrides import apply_overrides, as_plain, restore
+from benchmarks.suites import SUITES, get_suite, get_task
+from benchmarks.task import Metric
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+RECIPES = [(name, recipe) for name in NAMES for recipe in get_task(name).recipes()]
+
+
+@pytest.fixture
+def mini(monkeypatch):
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_says_what_it_measures(name):
+    task = get_task(name)
+    assert task.name == name
+    assert task.version >= 1
+    assert all(isinstance(metric, Metric) and metric.unit for metric in task.metrics.values())
+    assert task.headline == task.columns[0]
+    assert set(task.columns) <= set(task.metrics)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_planning_on_mini_data_needs_neither_torch_nor_the_data(name, tmp_path):
+    program = (
+        "import sys, pathlib\n"
+        "from benchmarks.suites import get_task\n"
+        f"task = get_task({name!r})\n"
+        "data = task.find_data({})\n"
+        f"facts = task.read_facts(data, pathlib.Path({str(tmp_path / 'facts')!r}))\n"
+        "config = task.check(task.recipes()['mini']())\n"
+        "work = task.workload(config, facts, None)\n"
+        "assert data.mini and facts.fingerprint and work.num_steps > 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {"PATH": "", "BACKBENCH_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "recipe"), RECIPES)
+def test_a_recipe_is_frozen_whole_and_survives_json(name, recipe, mini, tmp_path):
+    task = get_task(name)
+    make = task.recipes()[recipe]
+    config = task.check(make())
+    assert make() == make()
+    with pytest.raises(FrozenInstanceError):
+        config.protocol = "mine"
+    assert restore(make(), json.loads(json.dumps(as_plain(config)))) == config
+    facts = task.read_facts(task.find_data({}), tmp_path)
+    work = task.workload(config, facts, None)
+    assert work.protocol == config.protocol
+    assert work.num_images == work.num_steps * work.batch_size
+    assert task.workload(config, facts, 10).num_images <= work.num_images
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_protocols_tell_recipes_apart(name):
+    recipes = get_task(name).recipes()
+    protocols = [make().protocol for make in recipes.values()]
+    assert len(set(protocols)) == len(protocols)
+    assert not any("+custom" in protocol for protocol in protocols)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_of_a_recipe_can_be_set(name):
+    """Each leaf takes its own value back from text, and thereby has a type that is understood."""
+
+    def leaves(config, prefix=""):
+        for item in fields(config):
+            value = getattr(config, item.name)
+            if hasattr(value, "__dataclass_fields__"):
+                yield from leaves(value, f"{prefix}{item.name}.")
+            elif prefix + item.name != "protocol":
+                yield prefix + item.name, value
+
+    config = get_task(name).recipes()["mini"]()
+    for key, value in leaves(config):
+        text = json.dumps(value) if not isinstance(value, str) else value
+        assert apply_overrides(config, [f"{key}={text}"]) == config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_backbone_has_a_default_recipe(name, mini):
+    task = get_task(name)
+    data = task.find_data({})
+    for spec in list_specs():
+        assert task.default_recipe(spec, data) in task.recipes()
+
+
+def test_suites_hold_known_tasks_and_default_entries(mini):
+    known = {spec.name for spec in list_specs()}
+    for suite in SUITES.values():
+        assert set(suite.tasks) <= set(NAMES)
+        data = get_task(suite.tasks[0]).find_data({})
+        assert {entry.source for entry in suite.default_entries(data, None)} <= known
+    with pytest.raises(UserError, match="Did you mean 'coco'"):
+        get_suite("coc")
