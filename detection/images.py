@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from backbones.errors import PreflightError
 
@@ -40,10 +40,10 @@ def read_image(path: Path | str, height: int, width: int) -> Image.Image:
 
 def _decode(path: Path | str) -> Image.Image:
     try:
-        with warnings.catch_warnings():
+        with Path(path).open("rb") as file, warnings.catch_warnings():
             # Large photographs and odd metadata are the user's; a bomb still raises an error.
             warnings.simplefilter("ignore")
-            image = Image.open(path)
+            image = Image.open(file)
             image.load()
     except FileNotFoundError as error:
         raise PreflightError(f"The image {path} is missing.") from error
@@ -57,7 +57,9 @@ def _decode(path: Path | str) -> Image.Image:
 def _turn(image: Image.Image) -> Image.Image:
     """Return the image as its EXIF orientation asks; damaged EXIF data counts as none."""
     try:
-        return ImageOps.exif_transpose(image)
+        # exif_transpose copies an image that needs no turn.
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except _DAMAGE:
         return image
 

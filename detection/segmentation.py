@@ -1,9 +1,9 @@
 """COCO's two encodings of a mask, polygons and run lengths: checked and measured. No torch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pycocotools.mask as rle_tools
 
 Segmentation = list[list[float]] | dict[str, Any]
@@ -35,9 +35,9 @@ def check_segmentation(
         raise fault("a segmentation that is neither polygons nor run lengths")
     sound = []
     for polygon in segmentation:
-        if not isinstance(polygon, list) or not all(isinstance(x, int | float) for x in polygon):
+        if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
             raise fault("a polygon that is not a list of numbers")
-        if len(polygon) % 2 or not np.isfinite(polygon).all():
+        if len(polygon) % 2 or not all(map(math.isfinite, polygon)):
             raise fault("a polygon with NaN or an odd count of numbers")
         if len(polygon) >= FEWEST_NUMBERS:
             sound.append(polygon)
