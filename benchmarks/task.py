@@ -165,6 +165,18 @@ class Task(Protocol):
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
 
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Run the smallest possible run on the mini data, in seconds, and say how it went.
+
+        Args:
+            backbone: The network.
+            checkpoint: Its weights.
+            folder: For whatever it writes.
+
+        Raises:
+            Exception: The backbone does not work in this task; the message says how.
+        """
+
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         """Measure, going on from whatever state ``inputs.out_dir`` holds.
 

@@ -1,9 +1,11 @@
 """Mask R-CNN on COCO-format data: APbox, APmask and what they cost."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from backbones.monitor import Monitor
+from backbones.checkpoint import Checkpoint
+from backbones.monitor import Monitor, SilentMonitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.coco import NUM_IMAGES
@@ -75,6 +77,24 @@ class CocoTask:
             num_steps=steps,
             num_images=steps * config.schedule.batch_size,
         )
+
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Train two steps on four images and evaluate on four."""
+        config = RECIPES["mini"]()
+        schedule = replace(config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2)
+        inputs = TaskInputs(
+            backbone=backbone,
+            checkpoint=checkpoint,
+            config=replace(config, schedule=schedule),
+            data=DataRoot("coco", "mini", None, "embedded"),
+            out_dir=folder / "work",
+            cache=folder,
+            seed=0,
+            limit_images=4,
+        )
+        result = self.run(inputs, SilentMonitor())
+        losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
+        return f"trained (loss {losses}) and evaluated on images of {config.data.img_size} pixels"
 
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         """Train and evaluate."""
