@@ -1,0 +1,227 @@
+"""What a pretraining run is made of: frozen sections of plain values. Imports no torch.
+
+A component takes its own section. Sizes are pixels, rates are shares of 1. Learning rates are those
+of ``optim.reference_batch_size`` images a step; ``OptimConfig.scaled`` gives a run's own.
+"""
+
+from dataclasses import dataclass, field
+
+from backbones.errors import UserError
+
+DECAYS = ("cosine", "step", "constant")
+SPARED = ("vectors", "nothing")
+CLIPS = ("none", "global", "tensor")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Base of each method's own section: objective and views. Derived ones live in recipes/."""
+
+    def problems(self) -> list[str]:
+        """Return one sentence per impossible value, without its full stop."""
+        return []
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images are used, and the crop that every method begins with. Defaults are MAE's.
+
+    Attributes:
+        img_size: Side of the (global) crop, and what tables of positions are made for.
+        crop_scale: Range of the crop's area as a share of the image's.
+        crop_ratio: Range of its width to height.
+        flip: Probability of a horizontal flip.
+        max_corrupt: So many different images may be unreadable before the run stops.
+        fraction: Share of the images that is used, chosen by the run's seed.
+    """
+
+    img_size: int = 224
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    max_corrupt: int = 100
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and what is done to gradients. Defaults are MAE's.
+
+    Attributes:
+        base_lr: Learning rate after warm-up, at ``reference_batch_size`` images a step.
+        reference_batch_size: Global batch size that the rates are given for.
+        warmup_base_lr: Rate at the first step of the warm-up, scaled like ``base_lr``.
+        min_lr: Rate at the end.
+        scale_min_lr: Scale ``min_lr`` like ``base_lr``; else it is absolute.
+        betas: Of the moments.
+        eps: Added to the root of the second moment.
+        weight_decay: At the start.
+        weight_decay_end: At the end, reached along a half cosine; a negative value keeps
+            ``weight_decay`` throughout.
+        spared: What is not decayed: "vectors" (1-D tensors and biases, and what the objective
+            names beside) or "nothing".
+        clip: "global" bounds the norm of all gradients together, "tensor" that of each parameter
+            for itself, "none" nothing.
+        clip_norm: The bound.
+    """
+
+    base_lr: float = 1.5e-4
+    reference_batch_size: int = 256
+    warmup_base_lr: float = 0.0
+    min_lr: float = 0.0
+    scale_min_lr: bool = False
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.05
+    weight_decay_end: float = -1.0
+    spared: str = "vectors"
+    clip: str = "none"
+    clip_norm: float = 0.0
+
+    def scaled(self, batch_size: int) -> float:
+        """Return the learning rate after warm-up for a global batch."""
+        return self.base_lr * batch_size / self.reference_batch_size
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, in which portions and at which precision. Defaults are MAE's.
+
+    Attributes:
+        epochs: Passes over the images in use.
+        batch_size: Images a step over all devices.
+        batch_size_per_device: Images a device holds at once; gradients accumulate up to
+            ``batch_size``.
+        warmup_epochs: Over which the rate rises linearly.
+        decay: "cosine" to ``optim.min_lr``, "step" or "constant".
+        cosine_from_start: The cosine counts from the first step and is entered after the warm-up
+            where it then stands (timm's schedule, in SimMIM); else it counts from the warm-up's
+            end.
+        drop_epochs: "step": at these the rate falls to a tenth.
+        precision: "fp32", or "bf16" for autocast.
+        checkpoint_epochs: A checkpoint of the backbone is kept after every so many epochs; 0 for
+            the end alone.
+        state_images: Images between two saved states, at least one step.
+    """
+
+    epochs: float = 800.0
+    batch_size: int = 4096
+    batch_size_per_device: int = 64
+    warmup_epochs: float = 40.0
+    decay: str = "cosine"
+    cosine_from_start: bool = False
+    drop_epochs: tuple[float, ...] = ()
+    precision: str = "bf16"
+    checkpoint_epochs: float = 100.0
+    state_images: int = 1_300_000
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How the work is done; nothing here changes what is computed, but for rounding.
+
+    Attributes:
+        compile: Compile the objective with ``torch.compile``.
+        activation_checkpointing: Recompute backbone activations in the backward pass.
+        read_every: Steps between two readings of the losses from the device.
+        picture_every: Steps between two pictures; 0 for one at the end alone.
+    """
+
+    compile: bool = False
+    activation_checkpointing: bool = False
+    read_every: int = 20
+    picture_every: int = 0
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All of a pretraining run but its images and seed.
+
+    Attributes:
+        protocol: Family, version and variant, for instance "mae/v1+800ep".
+        method: Name of the file in ``pretrain/methods``.
+        backbone: Name of the backbone that the recipe is made for; any other that fits will do.
+        model: The method's own section.
+        data: Images and the first crop.
+        optim: The optimizer.
+        schedule: Length, batches and precision.
+        runtime: How the work is done.
+    """
+
+    protocol: str
+    method: str
+    backbone: str
+    model: MethodConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def resolved(self) -> "PretrainConfig":
+        """Check every value.
+
+        Raises:
+            UserError: A value is impossible, alone or beside another; names it.
+        """
+        problems = [*_choices(self), *_ranges(self), *_lengths(self), *self.model.problems()]
+        for problem in problems:
+            raise UserError(f"{problem}; change it with --set.")
+        return self
+
+
+def _choices(config: PretrainConfig) -> list[str]:
+    allowed = [
+        ("optim.spared", config.optim.spared, SPARED),
+        ("optim.clip", config.optim.clip, CLIPS),
+        ("schedule.decay", config.schedule.decay, DECAYS),
+        ("schedule.precision", config.schedule.precision, PRECISIONS),
+    ]
+    return [
+        f"{name} is {value!r}, it can be one of {', '.join(map(repr, choices))}"
+        for name, value, choices in allowed
+        if value not in choices
+    ]
+
+
+def _ranges(config: PretrainConfig) -> list[str]:
+    data, optim = config.data, config.optim
+    wrong = [
+        ("data.img_size must be at least 1", data.img_size < 1),
+        ("data.crop_scale must rise within (0, 1]", not _rising(data.crop_scale, 1.0)),
+        ("data.crop_ratio must rise from above 0", not _rising(data.crop_ratio)),
+        ("data.flip must lie in [0, 1]", not 0 <= data.flip <= 1),
+        ("data.max_corrupt must be at least 0", data.max_corrupt < 0),
+        ("data.fraction must lie in (0, 1]", not 0 < data.fraction <= 1),
+        ("optim.base_lr must be above 0", not optim.base_lr > 0),
+        ("optim.reference_batch_size must be at least 1", optim.reference_batch_size < 1),
+        ("optim.clip_norm must be above 0", optim.clip != "none" and not optim.clip_norm > 0),
+    ]
+    return [text for text, is_wrong in wrong if is_wrong]
+
+
+def _lengths(config: PretrainConfig) -> list[str]:
+    schedule, runtime = config.schedule, config.runtime
+    wrong = [
+        ("schedule.epochs must be above 0", not schedule.epochs > 0),
+        ("schedule.batch_size must be at least 1", schedule.batch_size < 1),
+        ("schedule.batch_size_per_device must be at least 1", schedule.batch_size_per_device < 1),
+        (
+            f"schedule.batch_size {schedule.batch_size} must be a multiple of "
+            f"schedule.batch_size_per_device {schedule.batch_size_per_device}",
+            bool(schedule.batch_size % max(1, schedule.batch_size_per_device)),
+        ),
+        (
+            "schedule.warmup_epochs must lie in [0, schedule.epochs]",
+            not 0 <= schedule.warmup_epochs <= schedule.epochs,
+        ),
+        ("schedule.state_images must be at least 1", schedule.state_images < 1),
+        ("schedule.checkpoint_epochs must be at least 0", schedule.checkpoint_epochs < 0),
+        ("runtime.read_every must be at least 1", runtime.read_every < 1),
+        ("runtime.picture_every must be at least 0", runtime.picture_every < 0),
+    ]
+    return [text for text, is_wrong in wrong if is_wrong]
+
+
+def _rising(values: tuple[float, float], largest: float = float("inf")) -> bool:
+    return 0 < values[0] <= values[1] <= largest

@@ -1,0 +1,1 @@
+"""Pretraining methods, one a file, each with a ``METHOD``; see ``pretrain.method``."""
