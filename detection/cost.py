@@ -54,4 +54,5 @@ def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
     del outputs
     *batch, queries, width = inputs[0].type().sizes()
     keys: int = inputs[1].type().sizes()[-2]
-    return 2 * math.prod(batch) * queries * keys * width
+    product: int = 2 * math.prod(batch) * queries * keys * width
+    return product

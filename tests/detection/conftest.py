@@ -3,12 +3,17 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from backbones.spec import BackboneSpec
+from detection.config import DetectionConfig
+from detection.recipes import mini
 
 SQUARE = [10.0, 10.0, 40.0, 10.0, 40.0, 30.0, 10.0, 30.0]
 
@@ -63,3 +68,71 @@ def write_coco(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def plain_spec() -> BackboneSpec:
+    """A plain ViT of two blocks."""
+    from backbones.vit import VisionTransformer
+    from backbones.vit_config import ViTConfig
+
+    shape = ViTConfig(embed_dim=32, num_layers=2, num_heads=2, patch_size=16)
+    return BackboneSpec(
+        name="toy-plain",
+        build=lambda options: VisionTransformer(shape, options),
+        layout="plain",
+        strides=(16,),
+        channels=(32,),
+        num_layers=2,
+        source="these tests",
+    )
+
+
+@pytest.fixture
+def toy_config() -> DetectionConfig:
+    """The mini recipe at 64 pixels, with steps of 4 images in micro-batches of 2."""
+    config = mini()
+    return replace(
+        config,
+        data=replace(config.data, img_size=64, scale_range=(0.8, 1.25)),
+        model=replace(config.model, channels=32, box_fcs=(32,), window_size=0),
+        schedule=replace(
+            config.schedule, epochs=4.0, batch_size=4, batch_size_per_device=2, warmup_images=0
+        ),
+        evaluation=replace(config.evaluation, batch_size_per_device=2),
+    ).resolved()
+
+
+@pytest.fixture
+def toy_batch() -> Callable[..., list[dict[str, Any]]]:
+    """Return a maker of batches: noise with two objects an image, three classes."""
+    import torch
+    from detectron2.structures import BitMasks, Boxes, Instances
+
+    def make(num_images: int = 2, *, side: int = 64, seed: int = 0, masks: bool = True) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        batch = []
+        for number in range(num_images):
+            corners = torch.randint(0, side // 2, (2, 2), generator=generator).float()
+            sizes = torch.randint(12, side // 2, (2, 2), generator=generator).float()
+            instances = Instances((side, side))
+            instances.gt_boxes = Boxes(torch.cat([corners, corners + sizes], dim=1))
+            instances.gt_classes = torch.randint(0, 3, (2,), generator=generator)
+            if masks:
+                drawn = torch.zeros(2, side, side, dtype=torch.bool)
+                for mask, (x, y), (w, h) in zip(drawn, corners.int(), sizes.int(), strict=True):
+                    mask[y : y + h, x : x + w] = True
+                instances.gt_masks = BitMasks(drawn)
+            image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+            batch.append(
+                {
+                    "image": image,
+                    "instances": instances,
+                    "image_id": number,
+                    "height": side,
+                    "width": side,
+                }
+            )
+        return batch
+
+    return make
