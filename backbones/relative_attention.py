@@ -72,6 +72,21 @@ def _products(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tens
     return by_row.reshape(*q.shape[:-1], -1), by_column.reshape(*q.shape[:-1], -1)
 
 
+def _products_backward(
+    q: Tensor, grad_q: Tensor, tables: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Add to ``grad_q`` what flows through ``_products``; return the tables' gradients."""
+    rows, columns, head_dim = len(tables[0]), len(tables[1]), q.shape[-1]
+    image = q.view(-1, rows, columns, head_dim)
+    by_row = grads[0].view(-1, rows, columns, rows)
+    by_column = grads[1].view(-1, rows, columns, columns)
+    image_grad = grad_q.view(-1, rows, columns, head_dim)
+    image_grad += torch.einsum("nhwk,hkc->nhwc", by_row, tables[0])
+    image_grad += torch.einsum("nhwk,wkc->nhwc", by_column, tables[1])
+    grad_h = torch.einsum("nhwk,nhwc->hkc", by_row, image)
+    return grad_h, torch.einsum("nhwk,nhwc->wkc", by_column, image)
+
+
 def _attend_folded(heads: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
     q, k, v = heads.unbind(0)
     head_dim = q.shape[-1]
@@ -133,18 +148,7 @@ class _ChunkedAttention(torch.autograd.Function):
             grad_k[part].baddbmm_(lower.mT, q[part, span], alpha=scale)
             image = lower.view(*lower.shape[:2], rows, columns)
             by_row[part, span], by_column[part, span] = image.sum(-1), image.sum(-2)
-        by_row, by_column = (
-            by_row.view(-1, rows, columns, rows),
-            by_column.view(-1, rows, columns, columns),
-        )
-        image_q, image_grad = (
-            q.view(-1, rows, columns, head_dim),
-            grad_q.view(-1, rows, columns, head_dim),
-        )
-        image_grad += torch.einsum("nhwk,hkc->nhwc", by_row, table_h)
-        image_grad += torch.einsum("nhwk,wkc->nhwc", by_column, table_w)
-        grad_h = torch.einsum("nhwk,nhwc->hkc", by_row, image_q)
-        grad_w = torch.einsum("nhwk,nhwc->wkc", by_column, image_q)
+        grad_h, grad_w = _products_backward(q, grad_q, (table_h, table_w), (by_row, by_column))
         return grads.view(ctx.shape), grad_h, grad_w
 
 
