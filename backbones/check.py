@@ -203,13 +203,15 @@ def _layer_ids(subject: _Subject) -> str:
 
 
 def _recomputation(subject: _Subject) -> str:
-    backbone, _ = subject.build(BuildOptions())
+    backbone = subject.backbone
     plain = _gradient(backbone, subject.images)
     try:
         backbone.set_activation_checkpointing(True)
     except UserError as error:
         return f"not offered: {error}"
-    for name, gradient in _gradient(backbone, subject.images).items():
+    recomputed = _gradient(backbone, subject.images)
+    backbone.set_activation_checkpointing(False)
+    for name, gradient in recomputed.items():
         _compare(gradient, plain[name], f"gradient of {name} with and without recomputation")
     return "gradients agree with and without"
 

@@ -48,10 +48,12 @@ def read_foreign(path: Path) -> dict[str, Any]:
 
 def _read_pickle(path: Path) -> Any:
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise PreflightError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
         with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise PreflightError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # a damaged file may fail in any way inside the unpickler
         raise PreflightError(_why_not(path, str(error))) from error
 
