@@ -2,7 +2,7 @@
 
 Two exact formulations, and the choice between them:
 
-* ``_attend_folded``: the relative term is an inner product too, of the query's products with all
+* ``attend_folded``: the relative term is an inner product too, of the query's products with all
   row and column offsets, and the key's row and column as one-hot vectors. Appended to q and
   k, they let the fused kernels of ``scaled_dot_product_attention`` do all the work. Widening the
   heads (by rows + columns) costs arithmetic, which a GPU has in plenty.
@@ -42,7 +42,7 @@ def attend_relative(heads: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: G
     if heads.device.type == "cpu" and heads.dtype in (torch.float32, torch.float64):
         out: Tensor = _ChunkedAttention.apply(heads, table_h, table_w)
         return out
-    return _attend_folded(heads, table_h, table_w)
+    return attend_folded(heads, table_h, table_w)
 
 
 def offset_table(rel_pos: Tensor, size: int) -> Tensor:
@@ -87,7 +87,17 @@ def _products_backward(
     return grad_h, torch.einsum("nhwk,nhwc->wkc", by_column, image)
 
 
-def _attend_folded(heads: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
+def attend_folded(heads: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
+    """Attend through the fused kernels, with relative positions as further channels.
+
+    Args:
+        heads: (3, B, num_heads, rows * columns, head_dim).
+        table_h: (rows, rows, head_dim), from ``offset_table``.
+        table_w: (columns, columns, head_dim).
+
+    Returns:
+        (B, num_heads, rows * columns, head_dim).
+    """
     q, k, v = heads.unbind(0)
     head_dim = q.shape[-1]
     by_row, by_column = _products(q, table_h, table_w)
@@ -122,7 +132,7 @@ class _ChunkedAttention(torch.autograd.Function):
             logits = by_row[part, span, :, None] + by_column[part, span, None, :]
             logits = logits.view(*logits.shape[:2], length)
             logits.baddbmm_(q[part, span], k[part].mT, alpha=head_dim**-0.5)
-            chunk = kept[part, span] if keep else logits
+            chunk = kept[part, span] if keep else torch.empty_like(logits)
             torch.softmax(logits, dim=-1, out=chunk)
             out[part, span] = chunk @ v[part]
         ctx.shape = heads.shape
