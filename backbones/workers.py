@@ -37,7 +37,7 @@ def make_in_workers(
     loader: DataLoader[Item | UserError] = DataLoader(
         _Told(make),
         batch_size=None,
-        sampler=keys,  # type: ignore[arg-type]
+        sampler=keys,
         num_workers=num_workers,
         prefetch_factor=_PREFETCH if num_workers else None,
         collate_fn=_as_it_is,

@@ -1,0 +1,1 @@
+"""Sets of encoded images: folders, list files, tar shards."""

@@ -1,0 +1,260 @@
+"""From what a user typed to an image set: a folder, a list file, tar shards. Imports no torch."""
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from backbones.errors import PreflightError
+from backbones.files import write_json_atomically
+from backbones.images import SUFFIXES
+from pretrain.data.images import FileImages, ImageSet, Subset, TarImages
+
+_SHARD = ".tar"
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+Listing = list[tuple[str, int]]
+
+
+def find_images(path: Path, cache: Path) -> ImageSet:
+    """Return the images that ``path`` names.
+
+    Args:
+        path: A folder with images at any depth, where subfolders are classes if every image lies
+            in one (with folders ``train`` and ``val`` in it, ``train`` is meant); a folder of tar
+            shards, one shard, or a pattern ``name-{000..099}.tar`` (webdataset's convention: a
+            ``.cls`` file beside an image holds its class); or a text file with a path a line, and
+            behind a tab the number of its class.
+        cache: Folder for listings, which take minutes on large sets.
+
+    Raises:
+        PreflightError: There is nothing there, or it cannot be read; says what was looked for.
+    """
+    if _RANGE.search(path.name):
+        return _open_shards(path.name, _expand(path), cache)
+    if path.is_dir():
+        return _open_folder(path.resolve(), cache)
+    if path.suffix == _SHARD and path.is_file():
+        return _open_shards(path.name, [path.resolve()], cache)
+    if not path.is_file():
+        raise PreflightError(f"No images: there is no folder or file {path}.")
+    if path.suffix.lower() in {".gz", ".tgz", ".xz", ".bz2", ".zst", ".zip"}:
+        raise PreflightError(
+            f"{path} is compressed, so single images cannot be read from it; unpack it to plain "
+            "tar shards or to a folder."
+        )
+    return _open_list(path.resolve())
+
+
+def take_fraction(images: ImageSet, fraction: float, limit: int | None, seed: int) -> ImageSet:
+    """Return a share of the images, chosen by the seed, and at most ``limit`` of them."""
+    count = max(1, round(len(images) * fraction))
+    count = min(count, limit or count)
+    if count == len(images):
+        return images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return Subset(images, sorted(chosen.tolist()))
+
+
+def _open_folder(path: Path, cache: Path) -> ImageSet:
+    root = path / "train" if (path / "train").is_dir() and (path / "val").is_dir() else path
+    shards = sorted(root.glob(f"*{_SHARD}"))
+    if shards:
+        return _open_shards(path.name, shards, cache)
+    files = _list_folder(root, cache)
+    if not files:
+        raise PreflightError(
+            f"No images in {root}: looked for {', '.join(sorted(SUFFIXES))} in it and all folders "
+            f"below, and for {_SHARD} shards in it."
+        )
+    folders = [name.partition("/")[0] if "/" in name else "" for name, _ in files]
+    if "" in folders:
+        return _named(FileImages(root, files), path)
+    classes = tuple(sorted(set(folders)))
+    number = {name: i for i, name in enumerate(classes)}
+    return _named(FileImages(root, files, [number[f] for f in folders], classes), path)
+
+
+def _named(images: FileImages, path: Path) -> FileImages:
+    images.name = path.name
+    return images
+
+
+def _list_folder(root: Path, cache: Path) -> Listing:
+    """Return names and sizes of all images below ``root``, sorted, from the cache if it holds."""
+    record = _record(cache, str(root))
+    known = _read_record(record)
+    if known and all(_changed_at(root / f) == at for f, at in known["folders"].items()):
+        return [(name, size) for name, size in known["files"]]
+    folders, files = {}, []
+    for folder, found in _walk(root):
+        folders[folder] = _changed_at(root / folder)
+        files += found
+    files.sort()
+    write_json_atomically(record, {"folders": folders, "files": files})
+    return files
+
+
+def _walk(root: Path) -> Iterator[tuple[str, Listing]]:
+    """Yield each folder below ``root`` with its images, links followed, none visited twice."""
+    waiting, seen = [""], set()
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(root / folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        images: Listing = []
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(name)
+                elif _is_image(entry.name) and entry.is_file():
+                    images.append((name, entry.stat().st_size))
+        yield folder, images
+
+
+def _open_list(path: Path) -> ImageSet:
+    rows = _read_list(path)
+    if not rows:
+        raise PreflightError(f"No images: {path} lists none; it needs a path a line.")
+    labels = [label for _, label in rows if label is not None]
+    if labels and len(labels) < len(rows):
+        raise PreflightError(f"{path} gives {len(labels)} of {len(rows)} images a class, not all.")
+    files, missing = [], []
+    for name, _ in rows:
+        try:
+            files.append((name, (path.parent / name).stat().st_size))
+        except OSError:
+            missing.append(name)
+    if missing:
+        raise PreflightError(
+            f"{path} lists {len(missing)} files that do not exist, first {missing[0]}; paths are "
+            f"relative to {path.parent}."
+        )
+    classes = tuple(str(number) for number in range(max(labels) + 1)) if labels else ()
+    images = FileImages(path.parent, files, labels or None, classes)
+    images.name = path.stem
+    return images
+
+
+def _read_list(path: Path) -> list[tuple[str, int | None]]:
+    rows: list[tuple[str, int | None]] = []
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreflightError(f"{path} is no list of images: it is not a text file.") from error
+    for number, line in enumerate(lines, start=1):
+        name, tab, label = line.rstrip().partition("\t")
+        if not name:
+            continue
+        if tab and not label.isdecimal():
+            raise PreflightError(f"{path}, line {number}: {label!r} is not the number of a class.")
+        rows.append((name, int(label) if tab else None))
+    return rows
+
+
+def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
+    record = _record(cache, "\n".join(map(str, shards)))
+    known = _read_record(record) or {}
+    contents = {}
+    for shard in shards:
+        stamp = [shard.stat().st_size, _changed_at(shard)]
+        old = known.get(str(shard))
+        contents[str(shard)] = old if old and old["stamp"] == stamp else _index(shard, stamp)
+    if contents != known:
+        write_json_atomically(record, contents)
+    members = [[(n, at, size) for n, at, size, _ in c["members"]] for c in contents.values()]
+    labels = [label for c in contents.values() for *_, label in c["members"]]
+    if not labels:
+        raise PreflightError(
+            f"No images in {len(shards)} tar shards, first {shards[0]}: looked for "
+            f"{', '.join(sorted(SUFFIXES))}."
+        )
+    return TarImages(name, shards, members, None if None in labels else labels)
+
+
+def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
+    """Return a shard's images, each with name, offset, size, class or None."""
+    found: list[tuple[str, int, int]] = []
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                if _is_image(member.name):
+                    found.append((member.name, member.offset_data, member.size))
+                elif member.name.endswith(".cls"):
+                    content = tar.extractfile(member)
+                    assert content is not None  # it is a file
+                    labels[_key(member.name)] = int(content.read())
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise PreflightError(
+            f"The shard {shard} cannot be read ({error}); copy or make it again."
+        ) from error
+    members = [[name, at, size, labels.get(_key(name))] for name, at, size in found]
+    return {"stamp": stamp, "members": members}
+
+
+def _expand(path: Path) -> list[Path]:
+    """Return the files of a pattern with ranges in braces.
+
+    Raises:
+        PreflightError: One of them does not exist.
+    """
+    choices = []
+    for text in re.split(r"(\{\d+\.\.\d+\})", path.name):
+        match = _RANGE.fullmatch(text)
+        if match is None:
+            choices.append([text])
+        else:
+            first, last = match.groups()
+            numbers = range(int(first), int(last) + 1)
+            choices.append([str(n).zfill(len(first)) for n in numbers])
+    shards = [(path.parent / "".join(parts)).resolve() for parts in product(*choices)]
+    missing = [shard for shard in shards if not shard.is_file()]
+    if missing or not shards:
+        raise PreflightError(
+            f"{path} names {len(shards)} shards, of which {len(missing)} do not exist"
+            + (f", first {missing[0]}." if missing else ".")
+        )
+    return shards
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - a million times
+
+
+def _key(name: str) -> str:
+    """Return what webdataset's members of one sample have in common."""
+    path = PurePosixPath(name)
+    return str(path.parent / path.name.partition(".")[0])
+
+
+def _record(cache: Path, what: str) -> Path:
+    return cache / "images" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+
+
+def _read_record(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _changed_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
