@@ -1,0 +1,99 @@
+"""MAE's decoder: a small ViT over all patches, the missing ones filled by one learned token."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones.errors import UserError
+from backbones.positions import Grid, resize_positions, sincos_table
+from backbones.spec import BuildOptions
+from backbones.vit_block import NORM_EPS, Block
+from backbones.vit_config import ViTConfig
+
+
+class Decoder(nn.Module):
+    """Predicts values of patches from the backbone's tokens.
+
+    Attributes:
+        mask_token: (1, 1, embed_dim), stands for every patch that the backbone has not seen; None
+            where the backbone sees mask tokens itself.
+        pos_embed: Fixed sin-cos table with one row of zeros for the cls token.
+        checkpointing: Recompute the blocks' activations in the backward pass.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        shape: ViTConfig,
+        in_channels: int,
+        num_values: int,
+        side: int,
+        fills: bool = True,
+    ) -> None:
+        """Make a decoder with fresh weights.
+
+        Args:
+            shape: Width, depth and heads; its prefix is one cls token or none, like the backbone's.
+            in_channels: Channels of the backbone's tokens.
+            num_values: Values predicted a patch.
+            side: Of the square grid that the position table is made for.
+            fills: Whether tokens are missing and have to be filled in.
+        """
+        super().__init__()
+        dim = shape.embed_dim
+        if dim % 4:
+            raise UserError(
+                f"A decoder {dim} wide cannot have sin-cos positions; make model.decoder_dim a "
+                "multiple of 4."
+            )
+        self.num_prefix = shape.num_prefix
+        self.checkpointing = False
+        self.embed = nn.Linear(in_channels, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if fills else None
+        self.register_buffer("pos_embed", sincos_table(dim, (side, side), shape.num_prefix))
+        options = BuildOptions()
+        self.blocks = nn.ModuleList(Block(shape, i, options, side) for i in range(shape.num_layers))
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.pred = nn.Linear(dim, num_values)
+
+    def forward(self, tokens: Tensor, visible: Tensor | None, wanted: Tensor, grid: Grid) -> Tensor:
+        """Predict.
+
+        Args:
+            tokens: (B, num_prefix + V, C) from the backbone, final norm applied.
+            visible: (B * V,) flat index into the (B * N) patches of the batch; None where the
+                tokens are all N patches in raster order.
+            wanted: (W,) flat index of the patches to be predicted.
+            grid: Rows and columns of patches.
+
+        Returns:
+            (W, num_values).
+        """
+        batch, length = len(tokens), grid[0] * grid[1]
+        embedded = self.embed(tokens)
+        patches = embedded[:, self.num_prefix :].flatten(0, 1)
+        if visible is not None:
+            assert self.mask_token is not None
+            filled = self.mask_token.to(patches.dtype).expand(batch, length, -1).flatten(0, 1)
+            patches = filled.index_copy(0, visible, patches)
+        prefix = embedded[:, : self.num_prefix]
+        tokens = torch.cat([prefix, patches.view(batch, length, -1)], dim=1)
+        tokens = tokens + self._positions(grid)
+        for block in self.blocks:
+            tokens = self._run(block, tokens, grid)
+        decoded = tokens[:, self.num_prefix :].flatten(0, 1).index_select(0, wanted)
+        out: Tensor = self.pred(self.norm(decoded))
+        return out
+
+    def _positions(self, grid: Grid) -> Tensor:
+        front = self.pos_embed[:, : self.num_prefix]
+        patches = resize_positions(self.pos_embed[:, self.num_prefix :], grid)
+        return torch.cat([front, patches], dim=1)
+
+    def _run(self, block: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(block, tokens, grid, use_reentrant=False)
+            return recomputed
+        out: Tensor = block(tokens, grid)
+        return out

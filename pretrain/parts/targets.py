@@ -1,0 +1,104 @@
+"""What masked image models predict of a patch: pixels, normalised pixels or PCA coefficients."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.distributed import mean_over_ranks
+from backbones.errors import UserError
+
+_EPS = 1e-6  # MAE's loss: added to the variance of a patch's pixels
+
+
+class PatchTarget(nn.Module):
+    """Turns the pixels of patches into the values to be predicted, and such values into pixels.
+
+    "norm_pixels" subtracts a patch's mean and divides by its standard deviation, both over all
+    values of all channels, the variance unbiased (MAE, section 3). "pca" takes the largest
+    principal components of patches (MAE, table 1d: 96); they are found from the first batch that
+    is seen, of all processes together, and kept in the state.
+
+    Attributes:
+        kind: One of ``masked_config.TARGETS``.
+        num_values: Values predicted a patch.
+    """
+
+    basis: Tensor
+    center: Tensor
+
+    def __init__(self, kind: str, num_pixels: int, num_components: int = 96) -> None:
+        """Make the target.
+
+        Args:
+            kind: One of ``masked_config.TARGETS``.
+            num_pixels: Values of a patch, all channels.
+            num_components: Of "pca".
+        """
+        super().__init__()
+        self.kind = kind
+        self.num_values = min(num_components, num_pixels) if kind == "pca" else num_pixels
+        if kind == "pca":
+            self.register_buffer("basis", torch.zeros(num_pixels, self.num_values))
+            self.register_buffer("center", torch.zeros(num_pixels))
+            self._known = False
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the values of patches.
+
+        Args:
+            pixels: (..., num_pixels).
+
+        Returns:
+            (..., num_values).
+        """
+        if self.kind == "norm_pixels":
+            var, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+            return (pixels - mean) * (var + _EPS).rsqrt()
+        if self.kind == "pca":
+            self._find_components(pixels)
+            return (pixels - self.center) @ self.basis
+        return pixels
+
+    @torch.no_grad()
+    def to_pixels(self, values: Tensor, pixels: Tensor) -> Tensor:
+        """Return the pixels that predicted values stand for.
+
+        Args:
+            values: (..., num_values), predicted.
+            pixels: (..., num_pixels), the true ones: normalised values say nothing about a patch's
+                mean and deviation, so pictures borrow the true ones.
+        """
+        if self.kind == "norm_pixels":
+            var, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+            return values * (var + _EPS).sqrt() + mean
+        if self.kind == "pca":
+            return values @ self.basis.T + self.center
+        return values
+
+    def _find_components(self, pixels: Tensor) -> None:
+        if self._known or bool(self.basis.any()):
+            self._known = True
+            return
+        samples = pixels.reshape(-1, pixels.shape[-1]).double()
+        if len(samples) < self.num_values:
+            raise UserError(
+                f"{len(samples)} patches in the first batch are too few for {self.num_values} "
+                "principal components; enlarge the batch or lower model.num_components."
+            )
+        mean = mean_over_ranks(samples.mean(dim=0))
+        spread = mean_over_ranks(samples.T @ samples / len(samples)) - torch.outer(mean, mean)
+        vectors = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, : self.num_values]
+        # An eigenvector's sign is arbitrary; fixing it makes runs comparable.
+        signs = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()
+        self.basis.copy_(vectors * signs)
+        self.center.copy_(mean)
+        self._known = True
+
+
+def distance(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Return the mean squared ("l2") or absolute ("l1") error, in at least single precision."""
+    predicted = predicted.to(target.dtype)
+    if kind == "l2":
+        return F.mse_loss(predicted, target)
+    return F.l1_loss(predicted, target)
