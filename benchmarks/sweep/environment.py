@@ -29,7 +29,11 @@ _LOADER_WORKERS_AT_MOST = 4
 def describe() -> dict[str, Any]:
     """Return versions, host, threads and code, for a record."""
     return {
-        "code": {"version": version("backbench"), "sha256": code_sha256(), "git": _git_commit()},
+        "code": {
+            "version": version("backbench") or "checkout",
+            "sha256": code_sha256(),
+            "git": _git_commit(),
+        },
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "detectron2": detectron2_version(),
@@ -37,6 +41,7 @@ def describe() -> dict[str, Any]:
         "host": socket.gethostname(),
         "cpu": _cpu_name(),
         "cores": usable_cores(),
+        "gpus": _gpu_names(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "allocator": os.environ.get("GLIBC_TUNABLES", ""),
     }
@@ -54,6 +59,9 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
     threads = str(max(1, usable_cores() - loader_workers()))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.setdefault(name, environment.get("OMP_NUM_THREADS", threads))
+    # Threads that wait at a barrier spin by default: on cores that other programs use as well, a
+    # training step then takes ten times as long (measured on two cores with a load of ten).
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
     path = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     if platform.libc_ver()[0] == "glibc":
@@ -132,6 +140,14 @@ def _git(*arguments: str) -> str:
         ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True
     )
     return done.stdout.strip()
+
+
+def _gpu_names() -> list[str]:
+    """Return the names of the CUDA devices, if the run has loaded torch at all."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _cpu_name() -> str:

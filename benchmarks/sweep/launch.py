@@ -183,10 +183,12 @@ def _vanished(code: int, folder: RunFolder) -> str:
 
 
 def _last_line(ended: Ended) -> str:
-    if ended.record is None or ended.end != "done":
-        names = {"stopped": "stopped, state saved", "busy": "skipped"}
-        name = names.get(ended.end, "failed")
-        return f"{name}: {ended.message}" if ended.message else name
+    if ended.end == "stopped":
+        return "stopped, state saved"
+    if ended.end == "busy":
+        return "skipped"
+    if ended.record is None or ended.end == "failed":
+        return f"failed: {ended.message}"
     record = ended.record
     value = record.value(record.headline)
     shown = f"{record.headline} {value:.1f}" if value is not None else "done"
