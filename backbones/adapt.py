@@ -18,6 +18,8 @@ from backbones.vit import VisionTransformer
 
 State = dict[str, Tensor]
 
+_TABLES = ("pos_embed", "relative_position_bias_table")
+
 
 def rename(state: State, backbone: Backbone, from_timm: bool) -> State:
     """Give imported weights the backbone's own names.
@@ -126,5 +128,7 @@ def _repair(state: State, net: nn.Module) -> State:
     kernels = (k for k, v in state.items() if v.ndim == 4 and k in own)
     if repair is None or any(own[k].shape != state[k].shape for k in kernels):
         return state
-    repaired: State = repair(state, net)
-    return repaired
+    # Tables are resized by our rules: timm's differ, and lean on indexing that torch gave up.
+    tables = {k: v for k, v in state.items() if k in own and k.endswith(_TABLES)}
+    repaired: State = repair({k: v for k, v in state.items() if k not in tables}, net)
+    return repaired | tables

@@ -32,7 +32,7 @@ def test_the_layouts_are_known_without_torch() -> None:
     ],
 )
 def test_a_file_of_another_layout_says_what_it_holds(form: str, content: dict) -> None:
-    with pytest.raises(PreflightError, match=r"holds (student|epoch|model).* where this format has"):
+    with pytest.raises(PreflightError, match=r"holds (student|epoch|model).* where this"):
         convert(form, content)
 
 
