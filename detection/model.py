@@ -10,6 +10,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList
+from torch import nn
 
 from backbones.errors import UserError
 from backbones.features import Backbone
@@ -17,6 +18,7 @@ from backbones.spec import BackboneSpec
 from detection.adapter import adapt, freeze, freeze_unused
 from detection.config import DetectionConfig, EvaluationConfig, ModelConfig
 from detection.pyramid import make_norm
+from detection.roi_align import SeparableRoIAlign
 
 # By path, since ``detectron2.model_zoo`` imports pkg_resources, which setuptools has dropped.
 _GRAPHS = Path(detectron2.__file__).parent / "model_zoo" / "configs" / "common" / "models"
@@ -67,7 +69,7 @@ class Detector(GeneralizedRCNN):
         super().__init__(
             backbone=adapt(net, config.model, config.padded_square),
             proposal_generator=instantiate(graph.proposal_generator),
-            roi_heads=instantiate(graph.roi_heads),
+            roi_heads=_make_heads(graph.roi_heads),
             pixel_mean=[255 * value for value in spec.mean],
             pixel_std=[255 * value for value in spec.std],
             input_format="RGB",
@@ -169,6 +171,16 @@ def _set_pooler(pooler: Any, model: ModelConfig) -> None:
     pooler.sampling_ratio = model.sampling_ratio
     side = _CANONICAL_SIDE * model.anchor_scale / _CANONICAL_ANCHOR_SCALE
     pooler.canonical_box_size = side
+
+
+def _make_heads(graph: Any) -> nn.Module:
+    """Return the RoI heads; with a fixed sampling ratio RoIAlign takes the short way on a CPU."""
+    heads: nn.Module = instantiate(graph)
+    for name in ("box_pooler", "mask_pooler"):
+        pooler = getattr(heads, name, None)
+        if pooler is not None and pooler.level_poolers[0].sampling_ratio:
+            pooler.level_poolers = nn.ModuleList(map(SeparableRoIAlign, pooler.level_poolers))
+    return heads
 
 
 def _set_masks(heads: Any, model: ModelConfig, has_masks: bool) -> None:
