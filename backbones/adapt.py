@@ -129,6 +129,6 @@ def _repair(state: State, net: nn.Module) -> State:
     if repair is None or any(own[k].shape != state[k].shape for k in kernels):
         return state
     # Tables are resized by our rules: timm's differ, and lean on indexing that torch gave up.
-    tables = {k: v for k, v in state.items() if k in own and k.endswith(_TABLES)}
+    tables = {k: v for k, v in state.items() if k.endswith(_TABLES)}
     repaired: State = repair({k: v for k, v in state.items() if k not in tables}, net)
     return repaired | tables

@@ -24,7 +24,7 @@ class Checkpoint:
         sha256: Of the file's bytes; ``FRESH`` where there is no file. Identity of a run builds on
             this, never on a name.
         format: Key layout: backbench, mae, lomar, esvit, dino, mocov3, beit, simmim, swin or timm.
-        branch: "teacher" or "student" where a file holds both networks, else empty.
+        branch: "teacher" or "student" where it is not the one that the format takes by default.
         method: What made the weights: mae, supervised, …; ``FRESH`` for none.
         data: What they were made from.
         epochs: Passes over that data.

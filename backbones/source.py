@@ -75,17 +75,19 @@ def _described(
     source: str, path: Path, options: dict[str, str], plugins: Path | None
 ) -> Checkpoint:
     form = lookup("format", options["format"], dict(FORMATS))
-    branch = options.get("branch", form.branches[0] if form.branches else "")
+    branch = options.get("branch", "")
     if branch and not form.branches:
         raise UserError(f"{source}: files of format {options['format']} hold one network alone.")
     if branch:
         lookup("branch", branch, dict.fromkeys(form.branches))
+    default = form.branches[:1]
     return Checkpoint(
         backbone=_check_arch(options["arch"], plugins),
         path=path,
         sha256=sha256_file(path),
         format=options["format"],
-        branch=options.get("branch", ""),
+        # Asked for or not, the default network is one and the same to whoever compares runs.
+        branch="" if branch in default else branch,
         method=form.method,
         source=source,
     )

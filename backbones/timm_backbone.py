@@ -18,6 +18,12 @@ NET = "net."
 # Smallest stride of interest: detection starts at 4, and timm's ResNets offer 2 as well.
 _FINEST_STRIDE = 4
 
+# For the few networks that timm gives no grouping of their own.
+_STAGES = {
+    "stem": r"^(?!stages|transformers|head|norm)",
+    "blocks": r"^(?:stages|transformers)\.(\d+)",
+}
+
 # How torch words a tensor that does not fit a table of fixed size; memory errors do not match.
 _SIZE_TROUBLE = re.compile(r"shape '\[|broadcast|must match|size of tensor|not match")
 
@@ -93,7 +99,7 @@ class TimmBackbone(Backbone):
 
     def _number_layers(self) -> tuple[dict[str, int], int]:
         """Return the layer of each of timm's parameter names, and the number of layers."""
-        matcher = self.net.group_matcher() if hasattr(self.net, "group_matcher") else {}
+        matcher = self.net.group_matcher() if hasattr(self.net, "group_matcher") else _STAGES
         ids = group_parameters(self.net, matcher, reverse=True)
         top = 1 + max(v for k, v in ids.items() if not _BEHIND_BLOCKS.match(k))
         return {k: top if _BEHIND_BLOCKS.match(k) else v for k, v in ids.items()}, top - 1

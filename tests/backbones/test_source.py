@@ -64,7 +64,8 @@ def test_a_branch_is_kept(weights: Path) -> None:
         open_checkpoint(f"ckpt:{weights}?arch=vit-s16&format=dino&branch=student").branch
         == "student"
     )
-    assert open_checkpoint(f"ckpt:{weights}?arch=vit-s16&format=dino").branch == ""
+    for default in ("", "&branch=teacher"):
+        assert open_checkpoint(f"ckpt:{weights}?arch=vit-s16&format=dino{default}").branch == ""
 
 
 def test_our_own_files_need_no_options(tmp_path: Path) -> None:
