@@ -62,12 +62,15 @@ class Sample:
 
     Attributes:
         seconds: Wall time.
+        cpu_seconds: Time on the cores, all threads: what counts when others hold the cores and
+            one thread is used.
         others: Share of all cores' time that other programs took meanwhile, 0 to 1.
         peak_gib: Largest resident memory of the side's process so far, GiB.
         device_gib: Largest memory allocated on the GPU so far, GiB; 0 without one.
     """
 
     seconds: float
+    cpu_seconds: float
     others: float
     peak_gib: float
     device_gib: float
@@ -101,6 +104,10 @@ class Comparison:
         """Return the median over rounds of ``slow``'s time divided by ``fast``'s."""
         return median(r[slow].seconds / r[fast].seconds for r in self.quiet_rounds)
 
+    def cpu_ratio(self, slow: str, fast: str) -> float:
+        """Return the same of the time on the cores."""
+        return median(r[slow].cpu_seconds / r[fast].cpu_seconds for r in self.quiet_rounds)
+
     def peak_gib(self, name: str) -> float:
         """Return a side's peak memory: on the GPU if it used one, else resident."""
         last = self.rounds[-1][name]
@@ -108,17 +115,20 @@ class Comparison:
 
 
 def alternate(
-    sides: Sequence[Side], *, rounds: int, threads: int = 2, dtype: str = "float32"
+    sides: Sequence[Side], *, rounds: int, threads: int | None = None, dtype: str = "float32"
 ) -> Comparison:
     """Time the sides in turn, one step each a round, after one step each that does not count.
+
+    Only one worker works at any moment.
 
     Args:
         sides: At least one; all processes live at once, so their memory must fit together.
         rounds: Counted steps of each side.
-        threads: CPU threads of each worker; only one works at any moment.
+        threads: CPU threads of each worker; by default $BENCH_THREADS, and 2 without it.
         dtype: Of the matrix product, a torch dtype's name.
     """
     comparison = Comparison(tuple(sides))
+    threads = threads or int(os.environ.get("BENCH_THREADS", "2"))
     matrix = Side("matrix product", f"{__name__}:matrix_product", (dtype,))
     workers = {side.name: _Worker(side, threads) for side in (*sides, matrix)}
     try:
@@ -156,6 +166,7 @@ def print_comparison(title: str, comparison: Comparison, gflops: float | None = 
             line += f"  {gflops / seconds / peak:5.2f} of matrix product"
         if side.name != first:
             line += f"  {first} is {comparison.ratio(side.name, first):.2f} times as fast"
+            line += f" ({comparison.cpu_ratio(side.name, first):.2f} by time on the cores)"
         print(line, flush=True)
 
 
@@ -222,9 +233,11 @@ def _timed(step: Callable[[], object]) -> dict[str, float]:
     if cuda is not None:
         cuda.synchronize()
     seconds = time.perf_counter() - start
-    others = (_busy_seconds() - busy) - (time.process_time() - own)
+    own = time.process_time() - own
+    others = _busy_seconds() - busy - own
     return {
         "seconds": seconds,
+        "cpu_seconds": own,
         "others": max(0.0, others / (seconds * (os.cpu_count() or 1))),
         "peak_gib": _peak_resident_gib(),
         "device_gib": cuda.max_memory_allocated() / _GIB if cuda is not None else 0.0,
