@@ -25,6 +25,8 @@ def join() -> torch.device:
 def choose_threads(device: torch.device, num_workers: int) -> int:
     """Set torch's threads to the cores that loader processes leave, and return their number.
 
+    OMP_NUM_THREADS, where it is set, is a decision already made.
+
     More threads than free cores do not slow a CPU run down a little but many times: threads that
     wait at a barrier spin (measured: 3 to 40 times). On a GPU one thread feeds the device.
 
@@ -32,6 +34,8 @@ def choose_threads(device: torch.device, num_workers: int) -> int:
         device: Where the network runs.
         num_workers: Loader processes beside this one.
     """
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) // processes_here()
     threads = 1 if device.type == "cuda" else max(1, cores - num_workers)
     torch.set_num_threads(threads)

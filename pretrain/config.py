@@ -34,6 +34,7 @@ class DataConfig:
         flip: Probability of a horizontal flip.
         max_corrupt: So many different images may be unreadable before the run stops.
         fraction: Share of the images that is used, chosen by the run's seed.
+        num_classes: Of the images; 0 is filled in from the data where they have classes.
     """
 
     img_size: int = 224
@@ -42,6 +43,7 @@ class DataConfig:
     flip: float = 0.5
     max_corrupt: int = 100
     fraction: float = 1.0
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _ranges(config: PretrainConfig) -> list[str]:
         ("data.flip must lie in [0, 1]", not 0 <= data.flip <= 1),
         ("data.max_corrupt must be at least 0", data.max_corrupt < 0),
         ("data.fraction must lie in (0, 1]", not 0 < data.fraction <= 1),
+        ("data.num_classes must be at least 0", data.num_classes < 0),
         ("optim.base_lr must be above 0", not optim.base_lr > 0),
         ("optim.reference_batch_size must be at least 1", optim.reference_batch_size < 1),
         ("optim.clip_norm must be above 0", optim.clip != "none" and not optim.clip_norm > 0),

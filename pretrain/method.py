@@ -10,10 +10,10 @@ implementation hands in a batch with draws of their own.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -25,8 +25,9 @@ from backbones.registry import lookup, modules_of
 from backbones.spec import BackboneSpec
 from pretrain.config import MethodConfig, PretrainConfig
 
-# Views by name, stacked over the batch, and "index" (B,), the images' places in the data set.
-# What views gave as uint8 pixels (..., 3, H, W) arrives normalised, as float.
+# Views by name, stacked over the batch; "index" (B,), the images' places in the data set; "label"
+# (B,) where the images have classes. What views gave as uint8 pixels (..., 3, H, W) arrives
+# normalised, as float.
 Batch = dict[str, Tensor]
 
 
@@ -106,6 +107,35 @@ class Objective(nn.Module, ABC):
         del batch
         return {}
 
+    def official_state(self) -> dict[str, Any]:
+        """Return all weights in the layout of the method's official pretraining files.
+
+        Returns:
+            Tensors by official name, or, where such a file holds several networks, dicts of
+            those.
+
+        Raises:
+            UserError: There is no official layout.
+        """
+        raise UserError(f"There is no official layout for {type(self).__name__}.")
+
+    def load_official(self, content: Mapping[str, Any]) -> None:
+        """Take over an official pretraining file, heads and all.
+
+        Args:
+            content: What the file holds.
+
+        Raises:
+            UserError: There is no official layout.
+            PreflightError: It does not fit, tensor for tensor.
+        """
+        del content
+        raise UserError(f"There is no official layout for {type(self).__name__}.")
+
+    def may_start_fresh(self) -> tuple[str, ...]:
+        """Return shell patterns of state names that an earlier run's weights need not hold."""
+        return ()
+
 
 class Views(Protocol):
     """What a method makes of one image. Picklable: it goes to loader workers."""
@@ -133,6 +163,7 @@ class Method:
             generator. Raises ``UserError`` where backbone and config do not go together.
         views: Makes the views. Raises ``UserError`` likewise.
         layout: Of the backbones it works with.
+        needs_classes: Whether batches need "label"; ``data.num_classes`` is then known.
     """
 
     name: str
@@ -140,6 +171,7 @@ class Method:
     build: Callable[[BackboneSpec, PretrainConfig], Objective]
     views: Callable[[BackboneSpec, PretrainConfig], Views]
     layout: Literal["plain", "hierarchical", "any"] = "any"
+    needs_classes: bool = False
 
     def check(self, spec: BackboneSpec, config: PretrainConfig) -> None:
         """Refuse a backbone or a config that the method cannot work with.

@@ -83,7 +83,9 @@ def _open_folder(path: Path, cache: Path) -> ImageSet:
 
 
 def _named(images: FileImages, path: Path) -> FileImages:
-    images.name = path.name
+    # "train" alone tells nobody which data these were.
+    telling = not path.name.startswith(("train", "val", "images"))
+    images.name = path.name if telling else f"{path.parent.name}/{path.name}"
     return images
 
 

@@ -1,0 +1,339 @@
+"""The front door: images in, a ``Checkpoint`` out."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from backbones import devices
+from backbones.checkpoint import Checkpoint
+from backbones.distributed import leave_process_group, rank, world_size
+from backbones.errors import UserError
+from backbones.files import canonical_json
+from backbones.monitor import Monitor, SilentMonitor
+from backbones.spec import BackboneSpec
+from backbones.training_state import StateFolder, random_seed
+from backbones.weights import save_weights
+from pretrain.config import PretrainConfig
+from pretrain.data.find import find_images, take_fraction
+from pretrain.data.images import ImageSet
+from pretrain.engine import Fitted, Hook, Training, fit
+from pretrain.method import Method, Objective, get_method
+from pretrain.objective_file import load_initial, save_objective
+from pretrain.optim import Group, make_optimizer, parameter_groups
+from pretrain.pictures import NUM_ROWS, PictureTaker
+from pretrain.pixels import Pixels
+from pretrain.schedules import make_plan
+from pretrain.stream import Loaded, Samples, batches, share_out
+
+# Settings that change how often something is written, or when a run gives up, but no weight.
+_NOT_IDENTITY = {"schedule": ("checkpoint_epochs", "state_images"), "data": ("max_corrupt",)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pretraining run.
+
+    Attributes:
+        spec: Of the backbone.
+        config: The recipe, overrides applied.
+        images: What to train on, see ``pretrain.data.find.find_images``.
+        out_dir: For states, curves, pictures and weights; a run goes on from what it finds there.
+        seed: Of fresh weights, order, augmentation and masks.
+        cache: For listings of large image sets.
+        recipe: The recipe's name, for the checkpoint's record.
+        limit_images: Train on this many images at most, for a quick look.
+        num_workers: Loader processes beside each training process.
+        init_from: Weights to begin with: ``objective.safetensors`` of an earlier run of the same
+            method, or an official pretraining file.
+    """
+
+    spec: BackboneSpec
+    config: PretrainConfig
+    images: Path
+    out_dir: Path
+    seed: int
+    cache: Path
+    recipe: str = ""
+    limit_images: int | None = None
+    num_workers: int = 1
+    init_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pretraining run made.
+
+    Attributes:
+        checkpoint: The backbone's weights and their record.
+        objective_file: Weights of the whole objective, heads included.
+        curves: Columns of the training curve.
+        cost: images_per_second_train, loader_wait_percent, parameters_millions,
+            peak_memory_gib, seconds (of training steps, over all starts).
+        pictures: PNG files of the last picture taken.
+        unreadable: Where each image lies that could not be read, and why.
+        details: The start-up card: what was decided for the user, in plain values.
+    """
+
+    checkpoint: Checkpoint
+    objective_file: Path
+    curves: dict[str, list[float]]
+    cost: dict[str, float]
+    pictures: tuple[Path, ...]
+    unreadable: tuple[str, ...]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def pretrain(job: Job, monitor: Monitor) -> Outcome:
+    """Pretrain a backbone, going on where an earlier start stopped.
+
+    Every process of a distributed run calls this.
+
+    Args:
+        job: What to do.
+        monitor: Told of progress by the first process; asked in all whether to stop.
+
+    Raises:
+        UserError: Recipe, method and backbone do not go together, or the loss is no finite
+            number, or ``out_dir`` holds another run.
+        PreflightError: Images, weights or disk cannot serve the run.
+        StoppedError: The monitor wanted to stop; the state is saved.
+    """
+    config = job.config.resolved()
+    method = get_method(config.method)
+    method.check(job.spec, config)
+    device = devices.join()
+    try:
+        quiet = monitor if rank() == 0 else _Quiet(monitor)
+        return _Run(replace(job, config=config), method, device, quiet).run()
+    finally:
+        leave_process_group()
+
+
+def build_objective(
+    method: Method, spec: BackboneSpec, config: PretrainConfig, seed: int
+) -> Objective:
+    """Return the objective with weights drawn from ``seed``; torch's generator stays as it was.
+
+    Raises:
+        UserError: Backbone and config do not go together.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random_seed("weights", seed))
+        return method.build(spec, config)
+
+
+class _Quiet(SilentMonitor):
+    """Lets all processes but the first stop, and speak no word."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.should_stop = monitor.should_stop  # type: ignore[method-assign]
+
+
+class _Run:
+    """A job while it runs: its images, objective, plan and helpers."""
+
+    def __init__(self, job: Job, method: Method, device: torch.device, monitor: Monitor) -> None:
+        self._method = method
+        self._monitor = monitor
+        self._device = device
+        found = find_images(job.images, job.cache)
+        self._images = take_fraction(found, job.config.data.fraction, job.limit_images, job.seed)
+        self._job = replace(job, config=_with_classes(job.config, method, self._images))
+        config = self._job.config
+        self._plan = make_plan(config.schedule, config.optim, len(self._images))
+        self._share = share_out(config.schedule, rank(), world_size())
+        self._threads = devices.choose_threads(device, job.num_workers)
+        views = method.views(job.spec, config)
+        self._samples = Samples(self._images, views, job.seed, config.data.max_corrupt)
+        self._pixels = Pixels(job.spec, device)
+        self._objective = build_objective(method, job.spec, config, job.seed)
+        self._initial = self._initialise()
+        self._objective.to(device)
+
+    def run(self) -> Outcome:
+        """Train, and write what came of it."""
+        job, config = self._job, self._job.config
+        groups = parameter_groups(self._objective, config.optim)
+        card = self._card(groups)
+        for name, value in card.items():
+            for line in value if isinstance(value, list) else [value]:
+                self._monitor.say(f"{name}: {line}")
+        training = Training(
+            objective=self._objective,
+            optimizer=make_optimizer(groups, config.optim),
+            plan=self._plan,
+            share=self._share,
+            seed=job.seed,
+            pixels=self._pixels,
+            optim=config.optim,
+            schedule=config.schedule,
+            runtime=config.runtime,
+            max_corrupt=config.data.max_corrupt,
+        )
+        states = StateFolder(job.out_dir / "states", self._identity())
+        writer = SummaryWriter(str(job.out_dir / "tensorboard")) if rank() == 0 else None
+        try:
+            taken: list[Path] = []
+            hooks = [self._checkpoints(), self._pictures(writer, taken)]
+            fitted = fit(training, states, self._batches, self._monitor, hooks, writer)
+        finally:
+            if writer is not None:
+                writer.close()
+        self._monitor.say(f"speed: {fitted.speed}")
+        return self._outcome(fitted, tuple(taken), card)
+
+    def _initialise(self) -> str:
+        if self._job.init_from is None:
+            return f"fresh, drawn from seed {self._job.seed}"
+        return load_initial(self._objective, self._method.name, self._job.init_from)
+
+    def _batches(self, start_step: int) -> Iterator[Loaded]:
+        pin = self._device.type == "cuda"
+        return batches(self._samples, self._share, start_step, self._job.num_workers, pin)
+
+    def _checkpoints(self) -> Hook:
+        """Return the hook that keeps the backbone every few epochs."""
+        every, epochs = self._job.config.schedule.checkpoint_epochs, self._plan.epochs
+        marks = [] if not every else [every * i for i in range(1, int(epochs / every) + 1)]
+        steps = {self._plan.step_after(epoch): epoch for epoch in marks}
+
+        def save(step: int) -> None:
+            name = f"epoch-{steps[step]:g}".replace(".", "_")
+            self._save(self._job.out_dir / "checkpoints" / f"{name}.safetensors", steps[step])
+
+        return Hook(steps.__contains__, save)
+
+    def _pictures(self, writer: Any, taken: list[Path]) -> Hook:
+        """Return the hook that shows a few images; ``taken`` holds the last files."""
+        every, last = self._job.config.runtime.picture_every, self._plan.num_steps
+
+        def due(step: int) -> bool:
+            return step == last or bool(every and step % every == 0)
+
+        def take(step: int) -> None:
+            batch = self._samples(range(min(NUM_ROWS, len(self._images)))).batch
+            folder = self._job.out_dir / "pictures"
+            taken[:] = PictureTaker(self._objective, self._pixels, batch, folder, writer).take(step)
+
+        return Hook(due, take)
+
+    def _save(self, path: Path, epochs: float) -> Checkpoint:
+        job = self._job
+        record = Checkpoint(
+            backbone=job.spec.name,
+            path=path,
+            sha256="",
+            method=self._method.name,
+            data=self._images.name,
+            epochs=epochs,
+            img_size=job.config.data.img_size,
+            recipe=job.recipe or job.config.protocol,
+            code_version=_version(),
+        )
+        return save_weights(self._objective.backbone, path, record)
+
+    def _outcome(self, fitted: Fitted, taken: tuple[Path, ...], card: dict[str, Any]) -> Outcome:
+        job = self._job
+        objective_file = job.out_dir / "objective.safetensors"
+        weights = job.out_dir / "weights.safetensors"
+        if rank() == 0:
+            checkpoint = self._save(weights, self._plan.epochs)
+            save_objective(self._objective, objective_file, self._identity())
+        else:
+            checkpoint = Checkpoint(job.spec.name, weights, "", method=self._method.name)
+        return Outcome(
+            checkpoint=checkpoint,
+            objective_file=objective_file,
+            curves=fitted.curve,
+            cost={
+                "images_per_second_train": fitted.images_per_second,
+                "loader_wait_percent": 100 * fitted.wait_share,
+                "parameters_millions": _millions(self._objective),
+                "peak_memory_gib": devices.peak_memory_gib(),
+                "seconds": fitted.seconds,
+            },
+            pictures=taken,
+            unreadable=fitted.unreadable,
+            details={**card, "speed": fitted.speed},
+        )
+
+    def _card(self, groups: list[Group]) -> dict[str, Any]:
+        """Return what was decided for the user, in words."""
+        job, config, share = self._job, self._job.config, self._share
+        return {
+            "protocol": config.protocol,
+            "backbone": f"{job.spec.name}, {_millions(self._objective.backbone):.2f} M parameters "
+            f"of {_millions(self._objective):.2f} M in the objective",
+            "weights": self._initial,
+            "images": f"{len(self._images)} of {self._images.name}, fingerprint "
+            f"{self._images.fingerprint}",
+            "plan": self._plan.lines(),
+            "batch": f"{share.batch_size} images a step = {share.world_size} processes x "
+            f"{share.micro_batches} micro-batches x {share.micro_size} images, "
+            f"{config.schedule.precision}",
+            "device": f"{share.world_size} x {self._device.type}, {self._threads} threads, "
+            f"{job.num_workers} loader processes",
+            "groups": [group.line() for group in groups],
+        }
+
+    def _identity(self) -> dict[str, str]:
+        """Return all that decides the course of training, by words for people."""
+        job = self._job
+        initial = hashlib.sha256(job.init_from.read_bytes()) if job.init_from else None
+        return {
+            "method": self._method.name,
+            "backbone": job.spec.name,
+            "protocol": job.config.protocol,
+            "settings": _settings(job.config),
+            "images": self._images.fingerprint,
+            "seed": str(job.seed),
+            "first weights": initial.hexdigest()[:16] if initial else "fresh",
+        }
+
+
+def _with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> PretrainConfig:
+    """Fill the number of classes in where the method learns from them.
+
+    Raises:
+        UserError: The images have no classes.
+    """
+    if not method.needs_classes:
+        return config
+    if not images.classes:
+        raise UserError(
+            f"{method.name} learns from classes, and {images.name} has none: use a folder with a "
+            "subfolder a class, a list with the class behind a tab, or shards with .cls files."
+        )
+    known = config.data.num_classes or len(images.classes)
+    if known < len(images.classes):
+        raise UserError(
+            f"{images.name} has {len(images.classes)} classes, more than data.num_classes {known}."
+        )
+    return replace(config, data=replace(config.data, num_classes=known))
+
+
+def _settings(config: PretrainConfig) -> str:
+    """Return a hash of all settings that decide the weights."""
+    plain = asdict(config)
+    del plain["runtime"]
+    for section, names in _NOT_IDENTITY.items():
+        for name in names:
+            del plain[section][name]
+    return hashlib.sha256(canonical_json(plain).encode()).hexdigest()[:16]
+
+
+def _millions(module: torch.nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def _version() -> str:
+    try:
+        return metadata.version("backbench")
+    except metadata.PackageNotFoundError:
+        return ""
