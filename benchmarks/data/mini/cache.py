@@ -13,8 +13,8 @@ from backbones.errors import PreflightError
 from backbones.files import cannot_write, sha256_file, write_json_atomically
 from benchmarks.data.mini.generate import Files, checksum, generate
 
-MINI_VERSION = "1"
-MINI_SHA256 = "d396fdb4ddce1342eb8f415e039ec3ec7fa4104c63f85e3b93561e45b27e3158"
+MINI_VERSION = "2"
+MINI_SHA256 = "9836d19f238803f8aca00a5f350dceea2753895ddc055a8e31f71e18b6d4b736"
 
 _MANIFEST = "manifest.json"
 
@@ -62,7 +62,9 @@ def default_cache() -> Path:
 
 
 def _make(cache: Path, folder: Path) -> None:
-    """Generate beside, check, and rename."""
+    """Generate beside, check, and rename; the lock is held."""
+    for left_behind in cache.glob(f".mini-{MINI_VERSION}.*/"):
+        shutil.rmtree(left_behind, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(dir=cache, prefix=f".mini-{MINI_VERSION}."))
     try:
         files = generate(staging)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data.mini.classes import CLASSES
+from benchmarks.data.mini.compose import compose
 from benchmarks.data.mini.photos import PHOTOS, Split
 from benchmarks.data.mini.png import png_bytes
-from benchmarks.data.mini.scene import CLASSES, Scene, compose
+from benchmarks.data.mini.scene import Scene
 from benchmarks.data.mini.stream import Stream
 
-NUM_IMAGES: dict[Split, int] = {"train": 480, "val": 120}
+NUM_IMAGES: dict[Split, int] = {"train": 800, "val": 120}
 
 _SEED = {"train": (2026, 1), "val": (2026, 2)}
 _FIRST_ID = {"train": 1, "val": 100001}

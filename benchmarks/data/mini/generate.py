@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from backbones.errors import PreflightError
 from backbones.files import canonical_json
 from benchmarks.data.mini import coco, imagenet
 from benchmarks.data.mini.photos import PHOTOS, Split
@@ -32,25 +33,27 @@ def generate(folder: Path, num_processes: int = 2) -> Files:
         Every file written.
 
     Raises:
-        PreflightError: A photograph is absent or not the one expected.
-        RuntimeError: A helper process failed; its output has been shown.
+        PreflightError: A photograph is absent or not the one expected, or a helper failed.
     """
-    command = [sys.executable, "-m", "benchmarks.data.mini", str(folder)]
     helpers = [
-        subprocess.Popen([*command, str(rank), str(num_processes)], env=_environment())
-        for rank in range(1, num_processes)
+        _start_helper(folder.resolve(), rank, num_processes) for rank in range(1, num_processes)
     ]
     try:
         write_part(folder, 0, num_processes)
         for helper in helpers:
-            if helper.wait() != 0:
-                raise RuntimeError(
-                    f"A process generating the mini data ended with {helper.returncode}."
+            _, said = helper.communicate()
+            if helper.returncode != 0:
+                last_line = (said.strip().splitlines() or ["it said nothing"])[-1]
+                raise PreflightError(
+                    f"A process generating the mini data in {folder} failed with exit code "
+                    f"{helper.returncode}: {last_line}. Mend this and run the same command again."
                 )
     finally:
         for helper in helpers:
             helper.kill()
             helper.wait()
+            if helper.stderr:
+                helper.stderr.close()
     return _join_parts(folder, num_processes)
 
 
@@ -118,8 +121,22 @@ def _write(path: Path, content: bytes) -> tuple[int, str]:
     return len(content), hashlib.sha256(content).hexdigest()
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment in which a helper finds these packages, installed or not."""
+def _start_helper(folder: Path, rank: int, num_processes: int) -> subprocess.Popen[str]:
+    """Start another process on its share.
+
+    It runs in the packages' own folder, since ``-m`` looks in the current one first, and a user's
+    may hold another ``benchmarks``. A session of its own keeps Ctrl-C for this process, which ends
+    the helper quietly.
+    """
     root = str(Path(__file__).resolve().parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen(
+        [sys.executable, "-m", __package__, str(folder), str(rank), str(num_processes)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

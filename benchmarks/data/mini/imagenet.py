@@ -4,9 +4,11 @@ The scenes are made for this set alone: no picture shares pixels with one of the
 validation sees the other halves of the photographs.
 """
 
+from benchmarks.data.mini.classes import CLASSES
+from benchmarks.data.mini.compose import compose_crop
 from benchmarks.data.mini.photos import Split
 from benchmarks.data.mini.png import png_bytes
-from benchmarks.data.mini.scene import CLASSES, VISIBLE_AT_LEAST, compose_crop
+from benchmarks.data.mini.scene import VISIBLE_AT_LEAST
 from benchmarks.data.mini.stream import Stream
 
 NUM_PER_CLASS: dict[Split, int] = {"train": 150, "val": 50}

@@ -1,12 +1,12 @@
-"""Composition: a background, clutter, objects that hide each other, and whose pixel is whose."""
+"""A picture in the making: what is painted where, and whose pixel is whose."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data.mini.classes import BACKGROUNDS, CLASSES, TEXTURES
 from benchmarks.data.mini.photos import Frame, Pixels, Split, cut, grey_half, photo_half
 from benchmarks.data.mini.shapes import (
     CLUTTER_SHAPES,
@@ -18,46 +18,15 @@ from benchmarks.data.mini.shapes import (
 )
 from benchmarks.data.mini.stream import Stream
 
-TEXTURES: dict[str, float] = {"brick": 1.8, "grass": 1.0, "page": 1.1, "gravel": 1.3, "coins": 2.8}
-"""Photographs that fill objects, with photograph pixels per image pixel for a 64-pixel object:
-chosen by eye so that about three bricks, lines, stones or coins lie side by side."""
+TONES = {"page": 190, "gravel": 135, "grass": 155, "brick": 115, "coins": 170}
 
 _CHANNEL_ORDERS = ((0, 1, 2), (0, 1, 2), (0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0))
 
-BACKGROUNDS = ("astronaut", "camera", "chelsea", "coffee", "ihc", "rocket", "china", "flower")
-
-
-@dataclass(frozen=True)
-class ObjectClass:
-    """A pairing of a shape and a texture."""
-
-    shape: str
-    texture: str
-
-    @property
-    def name(self) -> str:
-        """Return the class's name, as ``"brick star"``."""
-        return f"{self.texture} {self.shape}"
-
-
-def _pairings() -> tuple[ObjectClass, ...]:
-    textures = tuple(TEXTURES)
-    return tuple(
-        ObjectClass(shape, textures[(number + step) % len(textures)])
-        for number, shape in enumerate(SHAPES)
-        for step in (0, 1)
-    )
-
-
-CLASSES: tuple[ObjectClass, ...] = _pairings()
-"""Each shape and each texture belongs to two classes, so neither alone tells the class."""
-
-VISIBLE_AT_LEAST = 0.5
+VISIBLE_AT_LEAST = 0.6
 """A later object may hide half of an earlier one; one that clutter hides further is dropped."""
 
 PIXELS_AT_LEAST = 40
 """Fewer visible pixels than this and an object counts as hidden."""
-
 
 _PLACES_TRIED = 8
 
@@ -98,16 +67,16 @@ class Scene:
         frame = Frame(
             x=stream.between(0.2, 0.8),
             y=stream.between(0.2, 0.8),
-            scale=stream.between(0.5, 1.4),
+            scale=stream.between(0.3, 0.8),
             angle=stream.between(-0.5, 0.5),
             mirrored=stream.chance(0.5),
         )
         piece = cut(photo_half(name, self.split), frame, self.height, self.width)
         order = stream.pick(_CHANNEL_ORDERS)
-        contrast = stream.integer(130, 220)
-        tint = np.array([stream.integer(85, 135) for _ in range(3)])
+        contrast = stream.integer(50, 100)
+        tint = np.array([stream.integer(25, 70) for _ in range(3)])
         mean = piece.reshape(-1, 3).sum(axis=0) // (self.height * self.width)
-        level = (mean + tint) // 2
+        level = (mean + 2 * tint) // 3
         picture = level[list(order)] + ((piece - mean)[..., list(order)] * contrast >> 8)
         self.pixels = np.clip(picture, 0, 255).astype(np.int32)
 
@@ -117,7 +86,7 @@ class Scene:
         rings = outline(CLUTTER_SHAPES[stream.pick(tuple(CLUTTER_SHAPES))], side, stream)
         x, y = stream.integer(0, self.width), stream.integer(0, self.height)
         cover = fill(rings).moved(x, y, self.height, self.width)
-        texture = stream.pick(tuple(TEXTURES) + BACKGROUNDS)
+        texture = stream.pick(BACKGROUNDS)
         self._paint(cover, self._textured(texture, side, cover))
         self.owner[cover.window][cover.mask] = -1
 
@@ -133,7 +102,7 @@ class Scene:
             Whether a place was found.
         """
         cover = fill(outline(SHAPES[CLASSES[class_index].shape], side, self.stream))
-        margin = round(0.3 * side)
+        margin = round(0.4 * side)
         for _ in range(1 if center else _PLACES_TRIED):
             x, y = center or (
                 self.stream.integer(margin, self.width - margin),
@@ -189,7 +158,7 @@ class Scene:
 
     def _fits(self, cover: Coverage, side: float) -> bool:
         mask = cover.mask
-        if mask.sum() < max(PIXELS_AT_LEAST, 0.65 * side * side):
+        if mask.sum() < max(PIXELS_AT_LEAST, 0.8 * side * side):
             return False
         taken = self.owner[cover.window][mask]
         hidden = np.bincount(taken[taken >= 0], minlength=len(self.objects))
@@ -204,34 +173,32 @@ class Scene:
         stream = self.stream
         self.photos.add(name)
         # Small objects show finer detail, though not in proportion, as distant ones do.
-        scale = TEXTURES.get(name, 1.0) * stream.between(0.75, 1.3) * math.sqrt(max(64 / side, 0.8))
+        scale = (
+            TEXTURES.get(name, 1.0) * stream.between(0.85, 1.15) * math.sqrt(max(64 / side, 0.8))
+        )
         frame = Frame(
             x=stream.fraction(),
             y=stream.fraction(),
             scale=scale,
-            angle=stream.between(0, 2 * math.pi),
-            mirrored=False,
+            angle=stream.between(-0.2, 0.2),
         )
         height, width = cover.samples.shape
         piece = cut(grey_half(name, self.split), frame, height, width)
-        return self._recoloured(piece, cover)
+        return self._recoloured(piece, TONES.get(name, 80))
 
-    def _recoloured(self, piece: Pixels, cover: Coverage) -> Pixels:
-        """Give a grey piece a random colour, contrast and light, so colour tells no class."""
+    def _recoloured(self, piece: Pixels, tone: int) -> Pixels:
+        """Give a grey piece a random tint, contrast and light around its tone."""
         stream = self.stream
         count = max(piece.size, 1)
         mean = int(piece.sum()) // count
         spread = max(math.isqrt(int(((piece - mean) ** 2).sum()) // count), 4)
-        around = self.pixels[cover.window].reshape(-1, 3).sum(axis=0) // count
-        for _ in range(6):
-            color = np.array([stream.integer(60, 195) for _ in range(3)])
-            if int(abs(color - around).sum()) > 90:
-                break
-        contrast = stream.integer(28, 48) * (-1 if stream.chance(0.3) else 1)
-        gains = np.array([contrast * stream.integer(75, 125) // 100 for _ in range(3)])
+        grey = tone + stream.integer(-25, 25)
+        color = np.array([grey + stream.integer(-24, 24) for _ in range(3)])
+        contrast = stream.integer(40, 50) if tone > 80 else 20
+        gains = np.array([contrast * stream.integer(85, 115) // 100 for _ in range(3)])
         lit = color + (piece - mean) * gains // spread
         height, width, _ = piece.shape
-        slope_x, slope_y = stream.integer(-60, 60), stream.integer(-60, 60)
+        slope_x, slope_y = stream.integer(-25, 25), stream.integer(-25, 25)
         across = slope_x * (2 * np.arange(width, dtype=np.int32)[None, :, None] - width) // width
         down = slope_y * (2 * np.arange(height, dtype=np.int32)[:, None, None] - height) // height
         shaded: Pixels = np.clip(lit * (256 + across + down) >> 8, 0, 255).astype(np.int32)
@@ -242,78 +209,3 @@ class Scene:
         share = cover.samples[..., None]
         under = self.pixels[cover.window]
         self.pixels[cover.window] = (texture * share + under * (whole - share)) // whole
-
-
-SizeBucket = Literal["small", "medium", "large"]
-
-SIDES: dict[SizeBucket, tuple[float, float]] = {
-    "small": (20.0, 31.0),
-    "medium": (36.0, 80.0),
-    "large": (108.0, 128.0),
-}
-"""Square root of an object's area, in pixels, inside COCO's three buckets (32 and 96)."""
-
-
-def compose(split: Split, stream: Stream, index: int) -> Scene:
-    """Compose one detection scene.
-
-    Args:
-        split: Which halves of the photographs to use.
-        stream: The image's own random numbers.
-        index: The image's number; every 40th scene has no objects, every 16th one a crowd.
-
-    Returns:
-        The scene, before noise.
-    """
-    height, width = 16 * stream.integer(10, 16), 16 * stream.integer(10, 16)
-    scene = Scene(height, width, split, stream)
-    scene.paint_background()
-    for _ in range(stream.integer(0, 3)):
-        scene.add_clutter(stream.between(20, 70))
-    if index % 40 == 39:
-        return scene
-    if index % 16 == 7:
-        scene.add_crowd(stream.integer(0, len(CLASSES) - 1))
-    for side in _sides(stream):
-        scene.add_object(stream.integer(0, len(CLASSES) - 1), side, center=None)
-    if stream.chance(0.3):
-        scene.add_clutter(stream.between(14, 24))
-    return scene
-
-
-def _sides(stream: Stream) -> list[float]:
-    """Return the sizes of a scene's objects, large ones first so that they hide fewer."""
-    sides = []
-    if stream.chance(0.45):
-        sides.append(stream.between(*SIDES["large"]))
-    sides += [stream.between(*SIDES["medium"]) for _ in range(stream.integer(1, 3))]
-    sides += [stream.between(*SIDES["small"]) for _ in range(stream.integer(0, 2))]
-    return sorted(sides, reverse=True)
-
-
-def compose_crop(split: Split, stream: Stream, class_index: int) -> Scene:
-    """Compose a small scene around one object, with about 15 % of context on every side.
-
-    Args:
-        split: Which halves of the photographs to use.
-        stream: The picture's own random numbers.
-        class_index: Index into ``CLASSES``.
-
-    Returns:
-        The scene, before noise; its first object is the one in the middle.
-    """
-    side = stream.between(30, 56)
-    cover = fill(outline(SHAPES[CLASSES[class_index].shape], side, stream))
-    context = stream.integer(10, 20)
-    height, width = (extent + 2 * extent * context // 100 for extent in cover.samples.shape)
-    scene = Scene(height, width, split, stream)
-    scene.paint_background()
-    if stream.chance(0.5):
-        scene.add_clutter(stream.between(14, 40))
-    x = (width - cover.samples.shape[1]) // 2 - cover.left + stream.integer(-3, 3)
-    y = (height - cover.samples.shape[0]) // 2 - cover.top + stream.integer(-3, 3)
-    scene.place(class_index, side, cover.moved(x, y, height, width))
-    if stream.chance(0.3):
-        corner = (stream.pick((0, width)), stream.pick((0, height)))
-        scene.add_object(stream.integer(0, len(CLASSES) - 1), stream.between(16, 30), corner)
-    return scene

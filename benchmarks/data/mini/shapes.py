@@ -103,7 +103,7 @@ def outline(draw: Callable[[Stream], list[Ring]], side: float, stream: Stream) -
         Rings around the origin; a second ring is a hole.
     """
     rings = draw(stream)
-    stretch, angle = stream.between(0.75, 1.33), stream.between(0.0, 2 * math.pi)
+    stretch, angle = stream.between(0.88, 1.14), stream.between(-0.3, 0.3)
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([(stretch * cos, stretch * sin), (-sin, cos)])
     turned = [ring @ turn for ring in rings]
