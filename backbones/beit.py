@@ -75,13 +75,22 @@ class BeitBackbone(TimmBackbone):
         table = _TABLE.fullmatch(timm_name)
         return f"bias_tables.{table[1]}" if table else super().own_name(timm_name)
 
-    def _encode(self, images: Tensor) -> tuple[list[Tensor], Grid]:
-        """Return the tokens behind every block, cls first, and the grid of the patches."""
+    def embed(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Return the embedded patches, (B, N, C), of images, and the grid that they form."""
         padded = self._pad(images)
         patch = self.strides[0]
         grid = (padded.shape[-2] // patch, padded.shape[-1] // patch)
-        tokens = self.net.patch_embed(padded)
-        tokens = torch.cat([self.net.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        return self.net.patch_embed(padded), grid
+
+    def encode(self, patches: Tensor, grid: Grid) -> list[Tensor]:
+        """Return the tokens behind every block, cls first, without the final norm.
+
+        Args:
+            patches: (B, rows * columns, C), embedded.
+            grid: Rows and columns.
+        """
+        prefix = self.net.cls_token.expand(len(patches), -1, -1)
+        tokens = torch.cat([prefix, patches], dim=1)
         index = gen_relative_position_index(grid, class_token=True, device=tokens.device)
         outputs = []
         for block, table in zip(self.net.blocks, self.bias_tables, strict=True):
@@ -91,7 +100,11 @@ class BeitBackbone(TimmBackbone):
             else:
                 tokens = self._block(*arguments)
             outputs.append(tokens)
-        return outputs, grid
+        return outputs
+
+    def _encode(self, images: Tensor) -> tuple[list[Tensor], Grid]:
+        patches, grid = self.embed(images)
+        return self.encode(patches, grid), grid
 
     def _block(
         self, block: nn.Module, tokens: Tensor, table: Tensor, grid: Grid, index: Tensor

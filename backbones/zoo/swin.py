@@ -48,12 +48,14 @@ def _swin(name: str, size: str, window: int, eps: float = 1e-5) -> BackboneSpec:
 
 
 # EsViT builds Swin with eps 1e-6 where everyone else has 1e-5 (methods.md section 4); the names
-# with w14 and eps6 are its networks. Window 14 exists there alone.
+# with w14 and eps6 are its networks. Window 14 exists there alone, window 6 in SimMIM's pretraining
+# at 192 pixels.
 SPECS = (
     _swin("swin-nano", "nano", window=4),
     _swin("swin-t", "t", window=7),
     _swin("swin-s", "s", window=7),
     _swin("swin-b", "b", window=7),
+    _swin("swin-b-w6", "b", window=6),
     _swin("swin-t-eps6", "t", window=7, eps=1e-6),
     _swin("swin-s-eps6", "s", window=7, eps=1e-6),
     _swin("swin-b-eps6", "b", window=7, eps=1e-6),

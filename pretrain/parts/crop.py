@@ -16,7 +16,11 @@ _MARGIN = 256 / 224  # short side before a crop of fixed size, as in ImageNet's 
 
 
 def draw_crop(
-    image: Image.Image, data: DataConfig, augmentation: str, generator: torch.Generator
+    image: Image.Image,
+    data: DataConfig,
+    augmentation: str,
+    generator: torch.Generator,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Tensor:
     """Cut a square out of an image, (3, img_size, img_size) uint8.
 
@@ -26,15 +30,16 @@ def draw_crop(
         augmentation: "crop": random resized crop and flip. "crop_color": and colour jitter.
             "fixed_crop": short side resized, random crop, flip. "none": central crop.
         generator: Source of randomness.
+        resample: Filter of every resizing.
     """
     size = data.img_size
     if augmentation in ("fixed_crop", "none"):
-        image = _resize_short_side(image, round(size * _MARGIN))
+        image = _resize_short_side(image, round(size * _MARGIN), resample)
         box = _fixed_box(image, size, None if augmentation == "none" else generator)
         image = image.crop(box)
     else:
         box = draw_box(image.width, image.height, data, generator)
-        image = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+        image = image.crop(box).resize((size, size), resample)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     if augmentation != "none" and _uniform(0, 1, generator) < data.flip:
         pixels = pixels.flip(-1)
@@ -80,10 +85,10 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return pixels.contiguous()
 
 
-def _resize_short_side(image: Image.Image, side: int) -> Image.Image:
+def _resize_short_side(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
     factor = side / min(image.size)
     width, height = (max(side, round(length * factor)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize((width, height), resample)
 
 
 def _fixed_box(

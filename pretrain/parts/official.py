@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from backbones.errors import PreflightError
 
-Rename = Callable[[str], str]
+# The official name of one of the module's own tensors; None for one that official files lack.
+Rename = Callable[[str], str | None]
 
 
 def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -18,11 +19,12 @@ def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def to_official(module: nn.Module, rename: Rename) -> dict[str, Tensor]:
     """Return the state of ``module`` under official names."""
-    return {rename(name): tensor for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    return {official: state[name] for name, official in _official_names(module, rename).items()}
 
 
 def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename) -> None:
-    """Fill ``module`` from a state with official names, every tensor.
+    """Fill ``module`` from a state with official names, every tensor that has one.
 
     Args:
         module: The objective.
@@ -32,7 +34,7 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
     Raises:
         PreflightError: A tensor is missing, left over, or of another shape.
     """
-    own = {rename(name): name for name in module.state_dict()}
+    own = {official: name for name, official in _official_names(module, rename).items()}
     wanted = module.state_dict()
     missing = sorted(own.keys() - state.keys())
     spare = sorted(state.keys() - own.keys())
@@ -48,7 +50,13 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
     ]
     if found:
         raise PreflightError(
-            f"The weights do not fit {type(module).__name__}: it {'; '.join(found)}. Take the "
-            "recipe of the model that wrote them."
+            f"The weights do not fit {type(module).__name__}: the file {'; '.join(found)}. Take "
+            "the recipe of the model that wrote them."
         )
-    module.load_state_dict({own[name]: tensor for name, tensor in state.items()})
+    # Not strict: what has no official name is left as it is.
+    module.load_state_dict({own[name]: tensor for name, tensor in state.items()}, strict=False)
+
+
+def _official_names(module: nn.Module, rename: Rename) -> dict[str, str]:
+    named = {name: rename(name) for name in module.state_dict()}
+    return {name: official for name, official in named.items() if official is not None}
