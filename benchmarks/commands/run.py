@@ -120,17 +120,12 @@ def _exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     left = [cell for cell in cells if cell.request.spec.run_id not in touched]
     failed = [end for end in ended if end.end in ("failed", "lost")]
     kept = [end for end in ended if end.end == "done"] + [c for c in left if c.state == "done"]
-    codes = {_code_of(end) for end in failed}
+    codes = {end.exit_code for end in failed}
     if not kept and len(codes) == 1:
         return codes.pop()
     if failed or any(cell.state == "failed" for cell in left):
         return SOME_FAILED
     return CANNOT_SERVE if any(end.end == "busy" for end in ended) else 0
-
-
-def _code_of(ended: Ended) -> int:
-    failure = ended.record.failure if ended.record else None
-    return failure.exit_code if failure else SOME_FAILED
 
 
 def _facts(cell: Cell) -> dict[str, Any]:

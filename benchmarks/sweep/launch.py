@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
+from backbones.errors import PreflightError
 from benchmarks.sweep import worker
 from benchmarks.sweep.environment import worker_environment
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
@@ -37,12 +38,14 @@ class Ended:
         end: "lost" is a process that vanished; its saved state is gone on from.
         message: Why, where it is not done.
         record: The outcome, if one was written.
+        exit_code: What the command would end with if this were its only run.
     """
 
     cell: Cell
     end: End
     message: str = ""
     record: RunRecord | None = None
+    exit_code: int = worker.FAILED
 
 
 class InlineExecutor:
@@ -165,10 +168,12 @@ def _ended(cell: Cell, folder: RunFolder, code: int, words: list[str]) -> Ended:
         except BadRecordError as error:
             return Ended(cell, "lost", f"its record is damaged: {error}")
         if record is not None:
-            message = record.failure.message if record.failure else ""
-            return Ended(cell, record.status, message, record)
+            failure = record.failure
+            if failure is None:
+                return Ended(cell, "done", record=record)
+            return Ended(cell, "failed", failure.message, record, failure.exit_code)
     if code == worker.NO_RECORD:
-        return Ended(cell, "lost", last)
+        return Ended(cell, "lost", last, exit_code=PreflightError.exit_code)
     return Ended(cell, "lost", _vanished(code, folder))
 
 

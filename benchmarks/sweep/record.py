@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
 
 from backbones.files import canonical_json
 from benchmarks.sweep.spec import RunSpec, cell_of
@@ -226,6 +227,27 @@ def _validate(content: Any) -> None:
 
 
 @cache
-def _validator() -> Draft202012Validator:
+def _validator() -> Any:
     path = Path(__file__).with_name("record.schema.json")
-    return Draft202012Validator(json.loads(path.read_text()))
+    return _QuickValidator(json.loads(path.read_text()))
+
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "number": (int, float),
+    "integer": (int,),
+    "string": (str,),
+    "null": (type(None),),
+}
+
+
+def _quick_items(validator: Any, items: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """Check a list of plain values at once; the library's own way takes most of a scan's time."""
+    if isinstance(instance, list) and set(items) == {"type"}:
+        names = [items["type"]] if isinstance(items["type"], str) else items["type"]
+        allowed = {kind for name in names for kind in _PYTHON_TYPES.get(name, ())}
+        if all(type(value) in allowed for value in instance):
+            return
+    yield from Draft202012Validator.VALIDATORS["items"](validator, items, instance, schema)
+
+
+_QuickValidator = extend(Draft202012Validator, {"items": _quick_items})

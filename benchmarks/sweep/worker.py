@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from backbones.errors import PreflightError, StoppedError, UserError
-from backbones.files import sha256_file
+from backbones.errors import StoppedError, UserError
+from backbones.files import cannot_write, sha256_file
 from backbones.monitor import Progress
 from benchmarks.sweep.execute import Outcome, execute, failed_record
 from benchmarks.sweep.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartbeat
@@ -198,7 +198,7 @@ def _close_attempt(
     try:
         folder.add_attempt(replace(attempt, ended=_now(), outcome=outcome, reason=reason))
     except OSError as error:
-        raise PreflightError(f"Cannot write {folder.journal}: {error.strerror}.") from error
+        raise cannot_write(folder.journal, error) from error
 
 
 def _file_facts(folder: RunFolder, path: Path) -> dict[str, Any]:

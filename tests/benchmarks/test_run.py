@@ -28,6 +28,10 @@ def safely(run_py):
         return {}
 
 
+def beats(run_py):
+    return run_py.runs.glob("*/heartbeat.json")
+
+
 def journal(run_py):
     (path,) = run_py.runs.glob("*/attempts.jsonl")
     return [json.loads(line)["outcome"] for line in path.read_text().splitlines()]
@@ -58,7 +62,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(run_py, number):
     process = run_py.start(*arguments, STAND_IN_SLEEP="0.2")
     wait_for(training(run_py))
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "python" in err
     assert "run.py --entries vit-nano" in err, "the command that goes on"
@@ -79,7 +83,7 @@ def test_ctrl_c_reaches_a_worker_that_is_still_starting(run_py):
     process = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="0.2")
     wait_for(lambda: list(run_py.runs.glob("*/log.txt")))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert "Traceback" not in next(run_py.runs.glob("*/log.txt")).read_text()
@@ -172,12 +176,14 @@ def test_a_result_that_is_no_number_is_no_result(run_py):
 
 
 def test_two_processes_never_do_the_same_run(run_py):
-    first = run_py.start("--entries", "vit-nano", STAND_IN_SLEEP="0.6")
-    wait_for(training(run_py, 1))
+    gate = run_py.folder / "gate"
+    first = run_py.start("--entries", "vit-nano", STAND_IN_GATE=str(gate))
+    wait_for(training(run_py))
     second = run_py("--entries", "vit-nano,swin-nano")
     assert second.returncode == 4
     assert "Another process" in second.stderr
-    first.communicate(timeout=30)
+    gate.touch()
+    first.communicate(timeout=60)
     assert first.returncode == 0
     assert run_py.steps() == {"vit-nano": list(range(10)), "swin-nano": list(range(10))}
     assert len(list(run_py.runs.glob("*/record.json"))) == 2
@@ -234,23 +240,43 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(run_py):
     assert "[1/3]" not in done.stdout
 
 
-def test_a_full_disk_is_one_sentence(run_py):
-    if os.geteuid() != 0:
-        pytest.skip("needs the right to mount a small file system")
+@pytest.fixture
+def small_disk(run_py):
+    """Return a function that mounts a file system of that many MiB."""
     disk = run_py.folder / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
-        done = run_py("--out", "disk/runs")
-        assert done.returncode == 4
-        assert "the disk is full" in done.stderr
-        assert done.stderr.count("\n") == 1
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+            pytest.skip("mounting a small file system is not allowed here")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", "-q", str(disk)], check=False)
+
+
+def test_a_full_disk_is_told_before_anything_runs(run_py, small_disk):
+    small_disk(1)
+    done = run_py("--out", "disk/runs")
+    assert done.returncode == 4
+    assert "the disk is full" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_disk_that_fills_up_costs_nothing_that_was_saved(run_py, small_disk):
+    disk = small_disk(72)
+    arguments = ("--entries", "vit-nano", "--out", "disk/runs")
+    done = run_py(*arguments, STAND_IN_FAIL="vit-nano=fill")
+    assert done.returncode == 4
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (fill,) = disk.glob("runs/*/work/fill.bin")
+    fill.unlink()
+    again = run_py(*arguments)
+    assert again.returncode == 0, again.stderr
+    steps = (fill.parent / "steps.txt").read_text().split()
+    assert steps == [str(step) for step in range(10)]
 
 
 def test_a_damaged_record_is_named_and_done_again(run_py):
@@ -267,14 +293,17 @@ def test_a_damaged_record_is_named_and_done_again(run_py):
 
 
 def test_status_says_where_every_run_stands(run_py):
-    process = run_py.start("--suite", "coco", STAND_IN_FAIL="vit-nano=crash", STAND_IN_SLEEP="0.2")
-    wait_for(lambda: "swin-nano" in safely(run_py) and training(run_py, 2)())
-    time.sleep(1.2)
+    gate = run_py.folder / "gate"
+    process = run_py.start(
+        "--suite", "coco", STAND_IN_FAIL="swin-nano=crash", STAND_IN_GATE=str(gate)
+    )
+    wait_for(training(run_py))
+    wait_for(lambda: any('"step": 3' in b.read_text() for b in beats(run_py)))
     states = {s["entry"]: s for s in json.loads(run_py("status", "--json").stdout)}
-    assert states["vit-nano"]["state"] == "failed"
-    assert states["swin-nano"]["state"] == "running"
-    assert "loss 1.000" in states["swin-nano"]["note"]
-    process.communicate(timeout=30)
+    assert states["vit-nano"]["state"] == "running"
+    assert "loss 1.000" in states["vit-nano"]["note"]
+    gate.touch()
+    process.communicate(timeout=60)
     text = run_py("status").stdout
     assert "2 done, 1 failed" in text or "1 failed, 2 done" in text
 

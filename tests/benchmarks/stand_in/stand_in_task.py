@@ -1,7 +1,7 @@
 """A task that counts steps instead of training; the environment says how it goes.
 
-STAND_IN_SLEEP: seconds a step. STAND_IN_FAIL: ``BACKBONE=HOW``, where HOW is user, crash, memory,
-exit, kill or nan. STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe.
+STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_FAIL: ``BACKBONE=HOW``, where HOW is user, crash, memory,
+exit, kill, fill or nan. STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from backbones.errors import PreflightError, StoppedError
+from backbones.files import cannot_write
 from backbones.monitor import Progress
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, TaskResult, Workload
@@ -76,7 +77,8 @@ class StandInTask:
         monitor.say(f"training {inputs.backbone.name} from step {_saved(work)}")
         num_steps = inputs.config.schedule.num_steps
         for step in range(_saved(work), num_steps):
-            _maybe_fail(inputs.backbone.name, step)
+            _maybe_fail(inputs.backbone.name, step, work)
+            _wait_for_permission(step)
             time.sleep(float(os.environ.get("STAND_IN_SLEEP", "0")))
             with (work / "steps.txt").open("a") as file:
                 file.write(f"{step}\n")
@@ -104,10 +106,28 @@ def _saved(work: Path) -> int:
     return json.loads(state.read_text()) if state.exists() else 0
 
 
-def _maybe_fail(backbone: str, step: int) -> None:
+def _wait_for_permission(step: int) -> None:
+    gate = os.environ.get("STAND_IN_GATE")
+    while gate and step == 3 and not Path(gate).exists():
+        time.sleep(0.02)
+
+
+def _fill_the_disk(path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _maybe_fail(backbone: str, step: int, work: Path) -> None:
     name, _, how = os.environ.get("STAND_IN_FAIL", "").partition("=")
     if name != backbone or step < 5:
         return
+    if how == "fill":
+        _fill_the_disk(work / "fill.bin")
     if how == "user":
         raise PreflightError("The image 7.jpg is truncated.")
     if how == "crash":

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from benchmarks.commands import doctor
+
+
+@pytest.mark.slow
+def test_check_proves_a_backbone_and_tries_every_task(run_py):
+    done = run_py("check", "vit-nano")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "task coco" in done.stdout
+    assert "FAILED" not in done.stdout
+    content = json.loads(
+        run_py("check", "vit-nano", "--json", STAND_IN_FAIL="vit-nano=crash").stdout
+    )
+    assert [r["name"] for r in content["vit-nano"] if not r["passed"]] == ["task coco"]
+
+
+@pytest.mark.slow
+def test_check_of_a_broken_plugin_fails(run_py):
+    folder = run_py.folder / "plugins"
+    folder.mkdir()
+    (folder / "broken.py").write_text(
+        "from dataclasses import replace\n"
+        "from backbones.registry import zoo\n"
+        "spec = replace(zoo()['vit-nano'], name='broken', strides=(32,))\n"
+    )
+    done = run_py("check", "broken", "--plugins", folder)
+    assert done.returncode == 3
+    assert "FAILED  declared facts" in done.stdout
+
+
+def test_check_of_an_unknown_name_is_one_sentence(run_py):
+    done = run_py("check", "vit-nan")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Did you mean 'vit-nano'" in done.stderr
+
+
+@pytest.mark.slow
+def test_doctor_finds_this_machine_ready(run_py):
+    done = run_py("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "detectron2" in done.stdout
+    assert done.stdout.rstrip().endswith("ready")
+
+
+def test_doctor_names_the_fix_for_what_is_missing(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(
+        doctor, "version", lambda name: {"torch": "2.5.1", "timm": ""}.get(name, "9")
+    )
+    monkeypatch.setattr(doctor, "detectron2_version", lambda: "")
+    monkeypatch.setattr(doctor, "_device", lambda: [])
+    options = doctor.Options(["coco=/absent"], tmp_path, json=False)
+    assert doctor.main(options) == 4
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()[:-1]}
+    assert lines["torch"].startswith("missing")
+    assert "2.5.1, needs 2.6" in lines["torch"]
+    assert "pip install timm" in lines["timm"]
+    assert "make setup" in lines["detectron2"]
+    assert "/absent" in lines["coco"]
+    assert lines["hotcoco"].startswith("ok")
