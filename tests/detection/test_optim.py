@@ -1,0 +1,127 @@
+"""Rates by layer, weight decay by rule; detectron2's silent mistakes are shown and avoided."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from backbones.catalog import get_spec
+from backbones.spec import BuildOptions
+from detection.config import DetectionConfig, OptimConfig
+from detection.model import Detector, build_detector
+from detection.optim import clip_gradients, make_optimizer, parameter_groups, set_lr
+from detection.pyramid import MapNorm
+
+BLOCK = "blocks.1.mlp.fc1"
+
+
+def detector_of(name: str, config: DetectionConfig) -> Detector:
+    spec = get_spec(name)
+    net = spec.build(BuildOptions(img_size=64, window_size=2, relative_positions=True))
+    return build_detector(net, spec, config, (3, True), seed=0)
+
+
+def settings(detector: Detector, config: OptimConfig) -> dict[str, tuple[float, float]]:
+    """Rate factor and decay of every trainable parameter, by name."""
+    groups = parameter_groups(detector, detector.net, config)
+    return {name: (g.lr_factor, g.weight_decay) for g in groups for name in g.names}
+
+
+@pytest.mark.parametrize("name", ["vit-nano", "swin-nano", "resnet-nano"])
+def test_rates_fall_layer_by_layer(name: str, toy_config: DetectionConfig) -> None:
+    """Trap B5: detectron2 gives Swin's third stage factors above 1."""
+    detector = detector_of(name, toy_config)
+    found = settings(detector, OptimConfig(layer_decay=(0.5,)))
+    assert all(0 < factor <= 1 for factor, _ in found.values())
+    top = detector.net.num_layers + 1
+    prefix = {id(p): n for n, p in detector.named_parameters()}
+    for own_name, parameter in detector.net.named_parameters():
+        if parameter.requires_grad:
+            factor, _ = found[prefix[id(parameter)]]
+            assert factor == pytest.approx(0.5 ** (top - detector.net.layer_id(own_name)))
+    heads = [f for n, (f, _) in found.items() if n.startswith(("proposal_generator", "roi_heads"))]
+    assert set(heads) == {1.0}
+
+
+def test_vit_b_has_upstreams_factors() -> None:
+    """Stem .0097, block 0 .0138, block 11 .7 (detection.md, section 2)."""
+    spec = get_spec("vit-b16")
+    with torch.device("meta"):
+        net = spec.build(BuildOptions())
+    ids = {net.layer_id(n) for n in ("patch_embed.proj.weight", "pos_embed")}
+    assert ids == {0}
+    assert [net.layer_id(f"blocks.{i}.norm1.weight") for i in (0, 11)] == [1, 12]
+
+
+def test_every_trainable_parameter_is_in_one_group(toy_config: DetectionConfig) -> None:
+    detector = detector_of("vit-nano", toy_config)
+    groups = parameter_groups(detector, detector.net, OptimConfig())
+    names = [name for group in groups for name in group.names]
+    assert sorted(names) == sorted(n for n, p in detector.named_parameters() if p.requires_grad)
+    assert len({(g.lr_factor, g.weight_decay) for g in groups}) == len(groups)
+
+
+def test_decay_rules_differ_where_they_should(toy_config: DetectionConfig) -> None:
+    """Trap B4: "vitdet" keeps upstream's decay on biases and channel-first norms, on purpose."""
+    config = replace(toy_config, model=replace(toy_config.model, neck_norm="LN"))
+    detector = detector_of("vit-nano", config)
+    modules = dict(detector.named_modules())
+
+    def spared(rule: str) -> set[str]:
+        found = settings(detector, OptimConfig(decay_rule=rule, weight_decay=0.1))
+        return {name for name, (_, decay) in found.items() if decay == 0}
+
+    def kind(name: str) -> type:
+        return type(modules[name.rsplit(".", 1)[0]])
+
+    vitdet, names, weights = spared("vitdet"), spared("names"), spared("weights")
+    assert spared("everything") == set()
+    assert {kind(n) for n in vitdet} == {nn.LayerNorm}
+    assert {kind(n) for n in names} == {nn.LayerNorm, MapNorm}
+    assert vitdet < names < weights
+    assert any(n.endswith("fc1.bias") for n in weights)
+    assert any("rel_pos" in n for n in settings(detector, OptimConfig()))
+    assert not any("rel_pos" in n for n in vitdet)
+
+
+def test_swins_bias_tables_are_spared(toy_config: DetectionConfig) -> None:
+    detector = detector_of("swin-nano", toy_config)
+    found = settings(detector, OptimConfig(decay_rule="names", weight_decay=0.05))
+    tables = [d for n, (_, d) in found.items() if "relative_position_bias_table" in n]
+    assert tables
+    assert set(tables) == {0.0}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_optimizers_step_at_the_set_rate(kind: str, toy_config: DetectionConfig) -> None:
+    detector = detector_of("vit-nano", toy_config)
+    config = OptimConfig(optimizer=kind, layer_decay=(0.5,))
+    groups = parameter_groups(detector, detector.net, config)
+    optimizer = make_optimizer(groups, config, 1e-3)
+    set_lr(optimizer, 1e-2)
+    assert [g["lr"] for g in optimizer.param_groups] == [1e-2 * g.lr_factor for g in groups]
+    before = [p.detach().clone() for p in groups[0].parameters]
+    for parameter in detector.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert not any(torch.equal(a, b) for a, b in zip(before, groups[0].parameters, strict=True))
+
+
+def test_clipping_bounds_the_global_norm() -> None:
+    parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(4))]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 10.0)
+    clip_gradients(optimizer, 0.0)
+    assert parameters[0].grad[0] == 10
+    clip_gradients(optimizer, 1.0)
+    norm = torch.cat([p.grad for p in parameters]).norm()
+    assert norm == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_group_reads_as_a_line(toy_config: DetectionConfig) -> None:
+    detector = detector_of("vit-nano", toy_config)
+    group = parameter_groups(detector, detector.net, OptimConfig())[0]
+    assert "weight decay" in group.line(1e-4)
+    assert f"{len(group.names)} tensors" in group.line(1e-4)

@@ -1,0 +1,195 @@
+"""Saved states: whole or passed over; a resumed training ends bit-identical."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backbones.catalog import get_spec
+from backbones.errors import StoppedError, UserError
+from backbones.monitor import Progress, SilentMonitor
+from backbones.spec import BuildOptions
+from detection.config import DetectionConfig
+from detection.model import Detector, build_detector
+from detection.optim import make_optimizer, parameter_groups
+from detection.resume import StateFolder, TrainingState
+from detection.schedule import make_plan
+from detection.train import Trained, Training, train
+
+MakeBatch = Callable[..., list[dict[str, Any]]]
+STEPS = 6
+
+
+class StopAfter(SilentMonitor):
+    """Asks to stop once a step is done; keeps what was said and reported."""
+
+    def __init__(self, step: int | None = None) -> None:
+        self.step = step
+        self.reached = 0
+        self.said: list[str] = []
+        self.losses: list[float] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.reached = progress.step
+        assert progress.losses is not None
+        self.losses.append(progress.losses["loss"])
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def should_stop(self) -> bool:
+        return self.step is not None and self.reached >= self.step
+
+
+def start(
+    name: str, config: DetectionConfig, folder: Path, make: MakeBatch, monitor: SilentMonitor
+) -> tuple[Detector, Trained]:
+    """Train in this process as a fresh start would, with 6 steps of two micro-batches."""
+    spec = get_spec(name)
+    torch.manual_seed(0)
+    net = spec.build(BuildOptions(img_size=64, drop_path=0.3))
+    detector = build_detector(net, spec, config, (3, True), seed=0)
+    detector = detector.to(memory_format=torch.channels_last)
+    config = replace(config, schedule=replace(config.schedule, epochs=STEPS / 2))
+    plan = make_plan(config.schedule, config.optim, 8)
+    assert plan.num_steps == STEPS
+    groups = parameter_groups(detector, net, config.optim)
+    training = Training(
+        detector, make_optimizer(groups, config.optim, plan.lr), config, plan, 5, folder, "me"
+    )
+    # Whatever torch's generator held before must not matter.
+    torch.manual_seed(torch.seed())
+    trained = train(
+        training,
+        lambda model: model,
+        lambda step: (make(2, seed=i) for i in count(2 * step)),
+        monitor,
+    )
+    return detector, trained
+
+
+def assert_same_weights(first: Detector, second: Detector) -> None:
+    theirs = second.state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+@pytest.mark.parametrize("name", ["vit-nano", "swin-nano", "resnet-nano"])
+def test_a_run_stopped_anywhere_ends_bit_identical(
+    name: str, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    unbroken, whole = start(name, toy_config, tmp_path / "a", toy_batch, StopAfter())
+    for step in (2, 5):
+        with pytest.raises(StoppedError, match=f"step {step} of {STEPS}"):
+            start(name, toy_config, tmp_path / "b", toy_batch, StopAfter(step))
+    resumed, parts = start(name, toy_config, tmp_path / "b", toy_batch, StopAfter())
+    assert_same_weights(unbroken, resumed)
+    assert whole.curve == parts.curve
+    assert whole.curve["step"] == list(range(1, STEPS + 1))
+
+
+def test_sgd_resumes_bit_identical_too(
+    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    optim = replace(toy_config.optim, optimizer="sgd", base_lr=1e-2)
+    config = replace(toy_config, optim=optim)
+    unbroken, _ = start("vit-nano", config, tmp_path / "a", toy_batch, StopAfter())
+    with pytest.raises(StoppedError):
+        start("vit-nano", config, tmp_path / "b", toy_batch, StopAfter(3))
+    resumed, _ = start("vit-nano", config, tmp_path / "b", toy_batch, StopAfter())
+    assert_same_weights(unbroken, resumed)
+
+
+def test_a_damaged_newest_state_falls_back_and_says_so(
+    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    schedule = replace(toy_config.schedule, checkpoint_images=8)
+    config = replace(toy_config, schedule=schedule)
+    unbroken, _ = start("vit-nano", config, tmp_path / "a", toy_batch, StopAfter())
+    with pytest.raises(StoppedError):
+        start("vit-nano", config, tmp_path / "b", toy_batch, StopAfter(5))
+    states = sorted((tmp_path / "b" / "states").glob("*.safetensors"))
+    assert [p.stem for p in states] == ["step-00000004", "step-00000005"]
+    states[-1].write_bytes(states[-1].read_bytes()[:-100])
+    monitor = StopAfter()
+    resumed, _ = start("vit-nano", config, tmp_path / "b", toy_batch, monitor)
+    assert "step-00000005.safetensors is damaged" in monitor.said[0]
+    assert "from step 4" in monitor.said[1]
+    assert_same_weights(unbroken, resumed)
+
+
+def test_a_finished_training_is_not_repeated(
+    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    first, trained = start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter())
+
+    def no_batches(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    second, again = start("vit-nano", toy_config, tmp_path, no_batches, StopAfter())
+    assert_same_weights(first, second)
+    assert again == trained
+
+
+def state(step: int) -> TrainingState:
+    return TrainingState(step, {"model.w": torch.full((3,), float(step))}, {"seconds": 1.0})
+
+
+def test_two_states_are_kept(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path, "me")
+    for step in (1, 2, 3):
+        folder.save(state(step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"step-0000000{n}.{suffix}" for n in (2, 3) for suffix in ("json", "safetensors")
+    ]
+    newest = folder.newest(pytest.fail)
+    assert newest is not None
+    assert (newest.step, newest.notes) == (3, {"seconds": 1.0})
+    assert torch.equal(newest.tensors["model.w"], torch.full((3,), 3.0))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "no record", "torn record"])
+def test_every_damage_is_noticed(damage: str, tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path, "me")
+    folder.save(state(1))
+    folder.save(state(2))
+    path = tmp_path / "step-00000002.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[:-1])
+    elif damage == "flip":
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "no record":
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text('{"sha256": "')
+    said: list[str] = []
+    found = folder.newest(said.append)
+    assert found is not None
+    assert found.step == 1
+    assert len(said) == 1
+
+
+def test_nothing_sound_means_a_new_start(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "none", "me")
+    assert folder.newest(pytest.fail) is None
+    folder.save(state(1))
+    (tmp_path / "none" / "step-00000001.json").write_text("{}")
+    said: list[str] = []
+    assert folder.newest(said.append) is None
+    assert said
+
+
+def test_another_runs_state_is_refused(tmp_path: Path) -> None:
+    StateFolder(tmp_path, "me").save(state(1))
+    assert json.loads((tmp_path / "step-00000001.json").read_text())["identity"] == "me"
+    with pytest.raises(UserError, match="another run"):
+        StateFolder(tmp_path, "you").newest(pytest.fail)
