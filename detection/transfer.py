@@ -205,6 +205,7 @@ def _card(
         "protocol": config.protocol,
         "data": f"{len(facts.class_names)} classes, {masks}; padded to a {padding}; "
         f"tested at {config.evaluation.short_side}, at most {config.evaluation.max_size}",
+        "mended data": list(facts.notes),
         "plan": plan.lines(),
         "batch": f"{schedule.batch_size} images a step = {world_size()} processes x "
         f"{micro_batches(schedule, world_size())} micro-batches x "
