@@ -134,7 +134,7 @@ class _ChunkedAttention(torch.autograd.Function):
             logits.baddbmm_(q[part, span], k[part].mT, alpha=head_dim**-0.5)
             chunk = kept[part, span] if keep else torch.empty_like(logits)
             torch.softmax(logits, dim=-1, out=chunk)
-            out[part, span] = chunk @ v[part]
+            torch.bmm(chunk, v[part], out=out[part, span])
         ctx.shape = heads.shape
         ctx.save_for_backward(q, k, v, table_h, table_w, kept)
         return out.view(batch, num_heads, length, head_dim)
@@ -146,19 +146,23 @@ class _ChunkedAttention(torch.autograd.Function):
         heads, length, head_dim = q.shape
         rows, columns = len(table_h), len(table_w)
         scale = head_dim**-0.5
-        grads = q.new_zeros(3, heads, length, head_dim)
-        grad_q, grad_k, grad_v = grads.unbind(0)
+        grad_q = torch.empty_like(q)
+        # Transposed, because MKL is a third slower when the long side of a product is contracted
+        # by columns.
+        grad_kv = q.new_zeros(2, heads, head_dim, length)
         by_row, by_column = q.new_empty(heads, length, rows), q.new_empty(heads, length, columns)
         grad_out = grad.reshape(q.shape)
         for part, span in _chunks(heads, length):
             chunk, upper = kept[part, span], grad_out[part, span]
-            grad_v[part].baddbmm_(chunk.mT, upper)
+            grad_kv[1, part].baddbmm_(upper.mT, chunk)
             lower = torch._softmax_backward_data(upper @ v[part].mT, chunk, -1, chunk.dtype)
-            grad_q[part, span].baddbmm_(lower, k[part], alpha=scale)
-            grad_k[part].baddbmm_(lower.mT, q[part, span], alpha=scale)
+            torch.bmm(lower, k[part], out=grad_q[part, span])
+            grad_kv[0, part].baddbmm_(q[part, span].mT, lower, alpha=scale)
             image = lower.view(*lower.shape[:2], rows, columns)
             by_row[part, span], by_column[part, span] = image.sum(-1), image.sum(-2)
+        grad_q *= scale
         grad_h, grad_w = _products_backward(q, grad_q, (table_h, table_w), (by_row, by_column))
+        grads = torch.cat([grad_q[None], grad_kv.mT])
         return grads.view(ctx.shape), grad_h, grad_w
 
 
