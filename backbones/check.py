@@ -207,7 +207,7 @@ def _recomputation(subject: _Subject) -> str:
     plain = _gradient(backbone, subject.images)
     try:
         backbone.set_activation_checkpointing(True)
-    except UserError as error:
+    except (UserError, NotImplementedError) as error:
         return f"not offered: {error}"
     recomputed = _gradient(backbone, subject.images)
     backbone.set_activation_checkpointing(False)

@@ -72,7 +72,8 @@ def backbench(content: dict[str, Any], branch: str) -> Imported:
 def timm(content: dict[str, Any], branch: str) -> Imported:
     """Files of timm, and its training script's ``model_best.pth.tar``."""
     state = _strip(_state_dict(content, ("state_dict", "model")))
-    return Imported(state, (_HEAD, ("fc.*", "classifier"), _FC_NORM, *_BUFFERS), _fresh_norm(state))
+    heads = (_HEAD, ("head_dist.*", "classifier"), ("fc.*", "classifier"))
+    return Imported(state, (*heads, _FC_NORM, *_BUFFERS), _fresh_norm(state))
 
 
 def mae(content: dict[str, Any], branch: str) -> Imported:
