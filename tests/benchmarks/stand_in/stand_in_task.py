@@ -1,7 +1,8 @@
 """A task that counts steps instead of training; the environment says how it goes.
 
-STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_FAIL: ``BACKBONE=HOW``, where HOW is user, crash, memory,
-exit, kill, fill or nan. STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe.
+STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_FAIL:
+``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill or nan. STAND_IN_VERSION: of
+the task. STAND_IN_LR: a constant of the recipe.
 """
 
 import json
