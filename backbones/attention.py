@@ -61,26 +61,27 @@ class Attention(nn.Module):
         Returns:
             (B, N, C).
         """
-        qkv = self.qkv(tokens)
-        size = self.window_size
+        batch, length, channels = tokens.shape
+        qkv, size = self.qkv(tokens), self.window_size
+        shape = (3, self.num_heads, channels // self.num_heads)
         if size:
             cut = partition(qkv, _known(grid), size, self.qkv.bias)
-            attended = unpartition(self._attend(cut, (size, size), 0), _known(grid), size)
+            heads = cut.view(*cut.shape[:-1], *shape).permute(5, 0, 1, 2, 6, 3, 4, 7)
+            heads = heads.reshape(3, -1, self.num_heads, size * size, shape[-1])
+            attended = unpartition(self._attend(heads, (size, size), 0), _known(grid), size)
         else:
-            attended = self._attend(qkv, grid, num_prefix)
+            heads = qkv.view(batch, length, *shape).permute(2, 0, 3, 1, 4)
+            attended = self._attend(heads, grid, num_prefix).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(attended)
         return out
 
-    def _attend(self, qkv: Tensor, grid: Grid | None, num_prefix: int) -> Tensor:
-        batch, length, _ = qkv.shape
-        heads = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def _attend(self, heads: Tensor, grid: Grid | None, num_prefix: int) -> Tensor:
+        """Return (B, num_heads, N, head_dim) from queries, keys and values (3, B, ...)."""
         if self.has_relative:
-            out = attend_relative(heads, self.rel_pos_h, self.rel_pos_w, _known(grid))
-        else:
-            q, k, v = heads.unbind(0)
-            bias = None if self.rpe_k is None else self.rpe_k(q, _known(grid), num_prefix)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return out.transpose(1, 2).reshape(batch, length, -1)
+            return attend_relative(heads, self.rel_pos_h, self.rel_pos_w, _known(grid))
+        q, k, v = heads.unbind(0)
+        bias = None if self.rpe_k is None else self.rpe_k(q, _known(grid), num_prefix)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def _known(grid: Grid | None) -> Grid:

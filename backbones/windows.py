@@ -19,7 +19,7 @@ def partition(tokens: Tensor, grid: Grid, size: int, padding: Tensor | None) -> 
         padding: (C,), the value of padded tokens; None for zeros.
 
     Returns:
-        (B * windows, size * size, C), windows of one image together, in raster order.
+        (B, windows down, windows across, size, size, C), a view where nothing is padded.
     """
     rows, columns = grid
     batch, _, channels = tokens.shape
@@ -30,24 +30,25 @@ def partition(tokens: Tensor, grid: Grid, size: int, padding: Tensor | None) -> 
         padded = fill.expand(batch, down * size, across * size, channels).clone()
         padded[:, :rows, :columns] = image
         image = padded
-    cut = image.view(batch, down, size, across, size, channels).transpose(2, 3)
-    return cut.reshape(batch * down * across, size * size, channels)
+    return image.view(batch, down, size, across, size, channels).transpose(2, 3)
 
 
 def unpartition(windows: Tensor, grid: Grid, size: int) -> Tensor:
-    """Undo ``partition``, dropping the padding.
+    """Put the heads of all windows together again, dropping the padding.
 
     Args:
-        windows: (B * windows, size * size, C).
+        windows: (B * windows, num_heads, size * size, head_dim), windows of an image in raster
+            order.
         grid: Rows and columns of the original.
         size: Side of a window.
 
     Returns:
-        (B, rows * columns, C).
+        (B, rows * columns, num_heads * head_dim).
     """
     rows, columns = grid
     down, across = -(-rows // size), -(-columns // size)
-    channels = windows.shape[-1]
-    cut = windows.view(-1, down, across, size, size, channels).transpose(2, 3)
-    image = cut.reshape(-1, down * size, across * size, channels)[:, :rows, :columns]
-    return image.reshape(-1, rows * columns, channels)
+    _, num_heads, _, head_dim = windows.shape
+    cut = windows.view(-1, down, across, num_heads, size, size, head_dim)
+    cut = cut.permute(0, 1, 4, 2, 5, 3, 6)
+    image = cut.reshape(-1, down * size, across * size, num_heads * head_dim)
+    return image[:, :rows, :columns].reshape(-1, rows * columns, num_heads * head_dim)
