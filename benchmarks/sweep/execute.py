@@ -57,7 +57,8 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
     """
     task = get_task(request.spec.task)
     checkpoint = open_checkpoint(request.source, request.plugins)
-    _check_unchanged(request, task, checkpoint)
+    cache = folder.path.parent / CACHE
+    _check_unchanged(request, task, checkpoint, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
@@ -71,7 +72,7 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         config=config,
         data=request.data,
         out_dir=folder.work,
-        cache=folder.path.parent / CACHE,
+        cache=cache,
         seed=request.spec.seed,
         limit_images=request.spec.limit_images,
         evaluator=request.evaluator,
@@ -92,12 +93,15 @@ def failed_record(request: RunRequest, error: BaseException, phase: str) -> Outc
     return Outcome(replace(_blank(request), failure=failure))
 
 
-def _check_unchanged(request: RunRequest, task: Task, checkpoint: Checkpoint) -> None:
+def _check_unchanged(request: RunRequest, task: Task, checkpoint: Checkpoint, cache: Path) -> None:
+    """Refuse to file a result under an identity that is not its own."""
     spec = request.spec
     if task.version != spec.task_version:
         raise UserError(f"The code changed since the plan was made. {_AGAIN}")
     if (checkpoint.sha256, checkpoint.format) != (spec.weights_sha256, spec.weights_format):
         raise UserError(f"{request.source} changed since the plan was made. {_AGAIN}")
+    if task.read_facts(request.data, cache).fingerprint != spec.data_fingerprint:
+        raise UserError(f"The {request.data.name} data changed since the plan was made. {_AGAIN}")
 
 
 def _done_record(

@@ -4,10 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from benchmarks.sweep.store import Store
 
 
 def wait_for(condition, seconds=30.0):
@@ -314,3 +317,25 @@ def test_json_alone_is_on_stdout_while_runs_go(run_py):
     assert content["exit_code"] == done.returncode == 3
     assert [cell["state"] for cell in content["cells"]] == ["done", "failed"]
     assert "truncated" in content["cells"][1]["note"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data_fingerprint": "0" * 64}, "The mini data changed since the plan"),
+        ({"task_version": 7}, "The code changed since the plan"),
+        ({"weights_sha256": "1" * 64}, "vit-nano changed since the plan"),
+        ({"recipe": {"protocol": "stand-in/v1"}}, "fields of Config changed"),
+    ],
+)
+def test_a_worker_refuses_a_run_that_is_not_the_planned_one(
+    run_py, make_request, make_spec, changes, words
+):
+    spec = make_spec(**{"data_fingerprint": "facts-of-mini", **changes})
+    folder = Store(run_py.runs).prepare(make_request(spec))
+    environment = run_py.environment()
+    environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-P", "-m", "benchmarks.sweep.worker", str(folder.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert words in record(run_py)["failure"]["message"]
