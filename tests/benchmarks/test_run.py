@@ -1,16 +1,23 @@
 """Whole commands, with real worker processes: never twice the work, nothing lost."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.sweep.store import Store
+
+RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
 
 
 def wait_for(condition, seconds=30.0):
@@ -339,3 +346,42 @@ def test_a_worker_refuses_a_run_that_is_not_the_planned_one(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert words in record(run_py)["failure"]["message"]
+
+
+def test_ctrl_c_typed_at_a_terminal_saves_once(run_py):
+    """The whole foreground group gets the signal, as with a person at the keyboard."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(RUN), "--entries", "vit-nano"],
+        cwd=run_py.folder,
+        env=run_py.environment(STAND_IN_SLEEP="0.3", TERM="xterm", COLUMNS="100"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = bytearray()
+    reader = threading.Thread(target=read_all, args=(ours, shown))
+    reader.start()
+    wait_for(training(run_py))
+    os.write(ours, b"\x03")
+    assert process.wait(60) == 130
+    reader.join(10)
+    os.close(ours)
+    text = shown.decode(errors="replace")
+    assert "\r" in text
+    assert "train " in text, "the line that lives"
+    assert "Stopping once the state is saved" in text
+    assert "Traceback" not in text
+    assert journal(run_py) == ["stopped"]
+    assert run_py("--entries", "vit-nano").returncode == 0
+    assert run_py.steps()["vit-nano"] == list(range(10))
+
+
+def read_all(descriptor, into):
+    # Linux reports the end of a terminal as an input/output error.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(descriptor, 4096):
+            into += chunk
