@@ -148,7 +148,8 @@ class LoMaRObjective(Objective):
         cut = cut.view(-1, rows.grid[0] * rows.grid[1], cut.shape[-1])
         patch = self.backbone.config.patch_size
         shown = show_reconstruction(cut, rows.masked, pixels, rows.grid, patch)
-        return {"windows: input, masked, reconstructed": shown}
+        by_image = shown.unflatten(0, (len(patches), -1)).flatten(1, 2)
+        return {"windows: input, masked, reconstructed": by_image}
 
     def official_state(self) -> dict[str, Tensor]:
         """Return all weights under the names of junchen14/LoMaR's pretraining model."""

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from backbones.errors import UserError
 from backbones.positions import Grid, resize_positions, sincos_table
@@ -18,7 +17,6 @@ class Decoder(nn.Module):
         mask_token: (1, 1, embed_dim), stands for every patch that the backbone has not seen; None
             where the backbone sees mask tokens itself.
         pos_embed: Fixed sin-cos table with one row of zeros for the cls token.
-        checkpointing: Recompute the blocks' activations in the backward pass.
     """
 
     pos_embed: Tensor
@@ -48,7 +46,6 @@ class Decoder(nn.Module):
                 "multiple of 4."
             )
         self.num_prefix = shape.num_prefix
-        self.checkpointing = False
         self.embed = nn.Linear(in_channels, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if fills else None
         self.register_buffer("pos_embed", sincos_table(dim, (side, side), shape.num_prefix))
@@ -81,7 +78,7 @@ class Decoder(nn.Module):
         tokens = torch.cat([prefix, patches.view(batch, length, -1)], dim=1)
         tokens = tokens + self._positions(grid)
         for block in self.blocks:
-            tokens = self._run(block, tokens, grid)
+            tokens = block(tokens, grid)
         decoded = tokens[:, self.num_prefix :].flatten(0, 1).index_select(0, wanted)
         out: Tensor = self.pred(self.norm(decoded))
         return out
@@ -90,10 +87,3 @@ class Decoder(nn.Module):
         front = self.pos_embed[:, : self.num_prefix]
         patches = resize_positions(self.pos_embed[:, self.num_prefix :], grid)
         return torch.cat([front, patches], dim=1)
-
-    def _run(self, block: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(block, tokens, grid, use_reentrant=False)
-            return recomputed
-        out: Tensor = block(tokens, grid)
-        return out
