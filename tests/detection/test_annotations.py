@@ -233,8 +233,8 @@ def test_run_lengths_become_one_form(tmp_path: Path, coco_content: Callable[...,
     assert (rle_tools.decode(first["segmentation"]) == mask).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 25), st.integers(1, 25), st.randoms(use_true_random=False))
 def test_accepts_every_mask_that_coco_encodes(height: int, width: int, random: Any) -> None:
     share = random.random()
     mask = np.array([[random.random() < share for _ in range(width)] for _ in range(height)])
@@ -245,7 +245,7 @@ def test_accepts_every_mask_that_coco_encodes(height: int, width: int, random: A
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     section=st.sampled_from(["images", "annotations", "categories"]),

@@ -98,15 +98,15 @@ def assert_equal(truth: Truth, detections: Detections) -> None:
 
 @pytest.mark.parametrize(
     ("copies", "digits"),
-    [(3, 7), (3, 1), (3, 0), (60, 2), (0, 1)],
+    [(3, 7), (3, 1), (3, 0), (40, 2), (0, 1)],
     ids=["plain", "ties", "two scores", "over 100 an image", "none"],
 )
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_engines_agree(copies: int, digits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = make_truth(rng)
     detections = jitter(rng, truth, copies, digits)
-    if copies == 60:
+    if copies == 40:
         assert np.diff(detections.ends).max() > 100
     assert_equal(truth, detections)
 
@@ -122,7 +122,7 @@ def test_engines_agree_on_equal_scores_and_odd_boxes() -> None:
 
 
 def test_engines_agree_on_real_ground_truth(shared_data: Path) -> None:
-    truth = load_truth(find_coco(shared_data / "coco-dev"), "val", limit_images=30)
+    truth = load_truth(find_coco(shared_data / "coco-dev"), "val", limit_images=12)
     assert any(a["iscrowd"] for image in truth.images for a in image["annotations"])
     detections = jitter(np.random.default_rng(0), truth, 4, 2)
     assert_equal(truth, detections)
