@@ -14,7 +14,7 @@ from backbones.tables import resize_geometric
 from backbones.timm_backbone import TimmBackbone
 
 # What ``BeitBackbone`` asks of timm: no biases of timm's own, and the final norm in its place.
-BEIT_ARGUMENTS = {"use_rel_pos_bias": False, "global_pool": "token"}
+BEIT_ARGUMENTS = {"use_rel_pos_bias": False, "use_abs_pos_emb": False, "global_pool": "token"}
 
 _TABLE = re.compile(r"blocks\.(\d+)\.attn\.relative_position_bias_table")
 

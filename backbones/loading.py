@@ -51,7 +51,7 @@ class Coverage:
         parts += [f"{what} fresh" for what in _by_reason(self.fresh)]
         parts += [f"{what} dropped" for what in _by_reason(self.dropped)]
         if self.resized:
-            parts.append(f"{len(self.resized)} position tables resized")
+            parts.append(f"{_count(len(self.resized), 'position table')} resized")
         return f"{'; '.join(parts)}. ({self.source})"
 
 
@@ -183,4 +183,8 @@ def _first(names: list[str], count: int = 3) -> str:
 def _by_reason(reasons: Mapping[str, str]) -> list[str]:
     """Return "104 tensors (MAE's decoder)" for each reason."""
     counts = Counter(reasons.values())
-    return [f"{count} tensor{'s' * (count > 1)} ({reason})" for reason, count in counts.items()]
+    return [f"{_count(count, 'tensor')} ({reason})" for reason, count in counts.items()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"

@@ -1,11 +1,17 @@
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 from torch import Tensor
 
 from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.features import Backbone
+from backbones.files import sha256_file
 from backbones.loading import build_backbone
 from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
@@ -159,6 +165,22 @@ def test_beit_is_timms_at_any_grid(size: tuple[int, int]) -> None:
     torch.testing.assert_close(features.prefix_tokens[0], tokens[:, :1], rtol=0, atol=2e-4)
     torch.testing.assert_close(features.patch_tokens[0], tokens[:, 1:], rtol=0, atol=2e-4)
     torch.testing.assert_close(features.pooled, tokens[:, 1:].mean(dim=1), rtol=0, atol=2e-4)
+
+
+def test_beit_files_of_timm_load_at_any_size(tmp_path: Path) -> None:
+    theirs = timm.create_model("beit_base_patch16_224", img_size=64, num_classes=10, **BEIT)
+    path = tmp_path / "beit.pth"
+    torch.save(theirs.state_dict(), path)
+    spec = replace(get_spec("beit-b16"), build=partial(build_timm, "beit_base_patch16_224", **BEIT))
+    checkpoint = Checkpoint("beit-b16", path, sha256_file(path), format="timm")
+    for side, resized in ((64, 0), (112, 3)):
+        _, coverage = build_backbone(spec, checkpoint, BuildOptions(img_size=side), seed=0)
+        assert {name.removeprefix("net.") for name in coverage.fresh} == {
+            "norm.weight",
+            "norm.bias",
+        }
+        assert coverage.loaded == coverage.total - 2
+        assert len(coverage.resized) == resized
 
 
 def test_beit_recomputes_and_spares_its_tables_from_decay() -> None:
