@@ -148,7 +148,7 @@ class LoMaRObjective(Objective):
         cut = cut.view(-1, rows.grid[0] * rows.grid[1], cut.shape[-1])
         patch = self.backbone.config.patch_size
         shown = show_reconstruction(cut, rows.masked, pixels, rows.grid, patch)
-        by_image = shown.unflatten(0, (len(patches), -1)).flatten(1, 2)
+        by_image = shown.reshape(len(patches), -1, *shown.shape[2:])
         return {"windows: input, masked, reconstructed": by_image}
 
     def official_state(self) -> dict[str, Tensor]:
