@@ -13,8 +13,8 @@ from backbones.errors import PreflightError
 from backbones.files import cannot_write, sha256_file, write_json_atomically
 from benchmarks.data.mini.generate import Files, checksum, generate
 
-MINI_VERSION = "2"
-MINI_SHA256 = "9836d19f238803f8aca00a5f350dceea2753895ddc055a8e31f71e18b6d4b736"
+MINI_VERSION = "3"
+MINI_SHA256 = "35439b57c27fdea863b2d76aa8e08abaef1b08f549994269daa158f4a01654d2"
 
 _MANIFEST = "manifest.json"
 

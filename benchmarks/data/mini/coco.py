@@ -17,7 +17,7 @@ from benchmarks.data.mini.png import png_bytes
 from benchmarks.data.mini.scene import Scene
 from benchmarks.data.mini.stream import Stream
 
-NUM_IMAGES: dict[Split, int] = {"train": 800, "val": 120}
+NUM_IMAGES: dict[Split, int] = {"train": 800, "val": 150}
 
 _SEED = {"train": (2026, 1), "val": (2026, 2)}
 _FIRST_ID = {"train": 1, "val": 100001}

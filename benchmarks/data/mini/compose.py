@@ -17,6 +17,13 @@ SIDES: dict[SizeBucket, tuple[float, float]] = {
 }
 """Square root of an object's area, in pixels, inside COCO's three buckets (32 and 96)."""
 
+_CLASSES_TRIED = 3
+
+_EXTENTS = (9, 12)
+"""Shortest and longest side of a picture, in units of 16 pixels."""
+_EXTENTS_LARGE = (11, 13)
+"""Where a large object has to find room."""
+
 
 def compose(split: Split, stream: Stream, index: int) -> Scene:
     """Compose one detection scene.
@@ -29,7 +36,9 @@ def compose(split: Split, stream: Stream, index: int) -> Scene:
     Returns:
         The scene, before noise.
     """
-    height, width = 16 * stream.integer(9, 12), 16 * stream.integer(9, 12)
+    sides = _sides(stream)
+    shortest, longest = _EXTENTS_LARGE if max(sides) > SIDES["medium"][1] else _EXTENTS
+    height, width = (16 * stream.integer(shortest, longest) for _ in range(2))
     scene = Scene(height, width, split, stream)
     scene.paint_background()
     for _ in range(stream.integer(0, 1)):
@@ -38,11 +47,18 @@ def compose(split: Split, stream: Stream, index: int) -> Scene:
         return scene
     if index % 16 == 7:
         scene.add_crowd(stream.integer(0, len(CLASSES) - 1))
-    for side in _sides(stream):
-        scene.add_object(stream.integer(0, len(CLASSES) - 1), side, center=None)
+    for side in sides:
+        _add_any_object(scene, side)
     if stream.chance(0.2):
         scene.add_clutter(stream.between(14, 24))
     return scene
+
+
+def _add_any_object(scene: Scene, side: float) -> None:
+    """Add an object of a random class, or of another one where that finds no place."""
+    for _ in range(_CLASSES_TRIED):
+        if scene.add_object(scene.stream.integer(0, len(CLASSES) - 1), side, center=None):
+            return
 
 
 def _sides(stream: Stream) -> list[float]:
