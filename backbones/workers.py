@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -34,24 +35,27 @@ def make_in_workers(
     Raises:
         UserError: ``make`` raised it, in whatever process.
     """
-    loader: DataLoader[Item | UserError] = DataLoader(
-        _Told(make),
-        batch_size=None,
-        sampler=keys,
-        num_workers=num_workers,
-        prefetch_factor=_PREFETCH if num_workers else None,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_worker if num_workers else None,
-        # Its own generator: the default one belongs to the model.
-        generator=torch.Generator().manual_seed(0),
-        pin_memory=pin_memory,
-    )
-    # Workers inherit the blocked signals, so there is no moment at which Ctrl-C could hit them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS if num_workers else ())
-    try:
-        iterator = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with warnings.catch_warnings():
+        # More workers than cores is the user's decision.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Item | UserError] = DataLoader(
+            _Told(make),
+            batch_size=None,
+            sampler=keys,
+            num_workers=num_workers,
+            prefetch_factor=_PREFETCH if num_workers else None,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker if num_workers else None,
+            # Its own generator: the default one belongs to the model.
+            generator=torch.Generator().manual_seed(0),
+            pin_memory=pin_memory,
+        )
+        # Workers inherit the blocked signals, so there is no moment at which Ctrl-C could hit them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS if num_workers else ())
+        try:
+            iterator = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for item in iterator:
         if isinstance(item, UserError):
             raise item

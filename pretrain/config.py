@@ -4,7 +4,9 @@ A component takes its own section. Sizes are pixels, rates are shares of 1. Lear
 of ``optim.reference_batch_size`` images a step; ``OptimConfig.scaled`` gives a run's own.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from backbones.errors import UserError
 
@@ -170,6 +172,37 @@ class PretrainConfig:
         for problem in problems:
             raise UserError(f"{problem}; change it with --set.")
         return self
+
+
+def as_plain(config: PretrainConfig) -> dict[str, Any]:
+    """Return a config as plain values for JSON."""
+    return asdict(config)
+
+
+def from_plain(values: Mapping[str, Any], model_type: type[MethodConfig]) -> PretrainConfig:
+    """Return the config that ``as_plain`` gave, also after a way through JSON.
+
+    Args:
+        values: By field name, sections as mappings.
+        model_type: Type of the method's own section.
+
+    Raises:
+        TypeError: The fields are not those of this code.
+    """
+    sections = {
+        "model": model_type,
+        "data": DataConfig,
+        "optim": OptimConfig,
+        "schedule": ScheduleConfig,
+        "runtime": RuntimeConfig,
+    }
+    restored = {name: kind(**_tupled(values[name])) for name, kind in sections.items()}
+    return PretrainConfig(**{**values, **restored})
+
+
+def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section's values as they were before JSON, which knows no tuples."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
 def _choices(config: PretrainConfig) -> list[str]:

@@ -4,24 +4,30 @@ import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from backbones.catalog import get_spec
 from backbones.errors import PreflightError, UserError
 from backbones.files import sha256_file, write_atomically, write_json_atomically
 from backbones.foreign import read_foreign
 from backbones.weights import read_safetensors
-from pretrain.method import Objective
+from pretrain.config import PretrainConfig, as_plain, from_plain
+from pretrain.method import Objective, get_method
 
 
-def save_objective(objective: Objective, path: Path, made_by: Mapping[str, str]) -> None:
+def save_objective(
+    objective: Objective, path: Path, config: PretrainConfig, made_by: Mapping[str, str]
+) -> None:
     """Write the objective's state, and beside it what made it and its checksum.
 
     Args:
         objective: On any device.
         path: Suffix ``.safetensors``; the record takes ``.json``.
+        config: The recipe, with which the objective can be built again.
         made_by: Plain facts; "method" and "backbone" among them.
 
     Raises:
@@ -36,25 +42,45 @@ def save_objective(objective: Objective, path: Path, made_by: Mapping[str, str])
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
     write_atomically(path, write)
-    write_json_atomically(record, {"sha256": sha256_file(path), "made_by": dict(made_by)})
+    facts = {"sha256": sha256_file(path), "made_by": dict(made_by), "config": as_plain(config)}
+    write_json_atomically(record, facts)
 
 
-def read_objective(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return what ``save_objective`` wrote: the state, and what made it.
+def is_objective(path: Path) -> bool:
+    """Tell whether a weights file is a whole objective, by its record."""
+    record = path.with_suffix(".json")
+    return record.is_file() and "made_by" in _read_json(record)
+
+
+def read_objective(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what ``save_objective`` wrote: the state, and the record.
 
     Raises:
         PreflightError: A file is absent, torn, or not the one that the record describes.
     """
+    record = _read_json(path.with_suffix(".json"))
+    if not path.is_file() or record.get("sha256") != sha256_file(path):
+        raise PreflightError(f"{path} is absent, torn or not what its record says; copy it again.")
+    return read_safetensors(path), record
+
+
+def rebuild_objective(path: Path, plugins: Path | None = None) -> tuple[Objective, str]:
+    """Return the objective that ``save_objective`` wrote, and its method's name.
+
+    Raises:
+        PreflightError: A file cannot be read, or its recipe is not one of this code's.
+    """
+    state, record = read_objective(path)
+    made_by = record["made_by"]
+    method = get_method(made_by["method"])
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
-        checksum, made_by = record["sha256"], dict(record["made_by"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PreflightError(
-            f"{path} has no readable record {path.stem}.json beside it; copy both files."
-        ) from error
-    if not path.is_file() or sha256_file(path) != checksum:
-        raise PreflightError(f"{path} is absent or torn; copy it again.")
-    return read_safetensors(path), made_by
+        config = from_plain(record["config"], method.config_type)
+    except TypeError as error:
+        raise PreflightError(f"{path} was written by another version of {method.name}.") from error
+    with torch.random.fork_rng(devices=[]):
+        objective = method.build(get_spec(made_by["backbone"], plugins), config)
+    objective.load_state_dict(state)
+    return objective, method.name
 
 
 def load_initial(objective: Objective, method: str, path: Path) -> str:
@@ -77,7 +103,8 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
     if not path.with_suffix(".json").is_file():
         objective.load_official(read_foreign(path))
         return f"all {len(objective.state_dict())} tensors from {path.name} (official layout)"
-    state, made_by = read_objective(path)
+    state, record = read_objective(path)
+    made_by = record["made_by"]
     if made_by.get("method") != method:
         raise UserError(
             f"{path} was made by {made_by.get('method')}, and this run's method is {method}."
@@ -98,3 +125,13 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
         )
     objective.load_state_dict(state, strict=False)
     return f"{len(state)} of {len(wanted)} tensors from {path.name}, {len(fresh)} fresh"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PreflightError(f"{path} is absent or torn; copy it beside its weights.") from error
+    if not isinstance(content, dict):
+        raise PreflightError(f"{path} is no record of weights.")
+    return content

@@ -244,7 +244,7 @@ class _Run:
         weights = job.out_dir / "weights.safetensors"
         if rank() == 0:
             checkpoint = self._save(weights, self._plan.epochs)
-            save_objective(self._objective, objective_file, self._identity())
+            save_objective(self._objective, objective_file, job.config, self._identity())
         else:
             checkpoint = Checkpoint(job.spec.name, weights, "", method=self._method.name)
         return Outcome(

@@ -1,0 +1,166 @@
+"""Image sets from folders, lists and tar shards."""
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from backbones.errors import PreflightError
+from backbones.images import decode
+from pretrain.data.find import find_images, take_fraction
+from pretrain.data.images import Strings
+
+
+def add(tar, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def shards(tmp_path, photos):
+    """Return a folder of three shards with the photographs, ten a shard at most, and classes."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    files = sorted(photos.rglob("*.png"), key=lambda path: path.name)
+    for number, start in enumerate(range(0, 20, 8)):
+        with tarfile.open(folder / f"photos-{number:03d}.tar", "w") as tar:
+            for path in files[start : start + 8]:
+                add(tar, f"{path.stem}.png", path.read_bytes())
+                add(tar, f"{path.stem}.cls", str(int(path.stem) % 2).encode())
+    return folder
+
+
+def contents(images):
+    return {images.read(i) for i in range(len(images))}
+
+
+def test_a_folder_gives_every_image_with_its_class(photos, tmp_path):
+    images = find_images(photos, tmp_path)
+    assert len(images) == 20
+    assert images.classes == ("ants", "bees")
+    assert [images.label(i) for i in range(20)] == [0] * 10 + [1] * 10
+    assert decode(images.read(3)).size == (16, 12)
+    assert images.name_of(0) == str(photos / "ants" / "01.png")
+
+
+def test_train_is_meant_where_a_folder_has_train_and_val(photos, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(photos / "ants", tmp_path / "set" / split / "ants")
+    images = find_images(tmp_path / "set", tmp_path)
+    assert len(images) == 10
+    assert "/train/" in images.name_of(0)
+
+
+def test_images_beside_folders_have_no_classes(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "set")
+    shutil.copy(photos / "ants" / "01.png", tmp_path / "set" / "loose.png")
+    images = find_images(tmp_path / "set", tmp_path)
+    assert len(images) == 21
+    assert images.classes == ()
+    with pytest.raises(IndexError):
+        images.label(0)
+
+
+def test_a_listing_is_made_once_and_follows_changes(photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "set")
+    first = find_images(tmp_path / "set", tmp_path / "cache")
+    with monkeypatch.context() as patched:
+        patched.setattr("pretrain.data.find._walk", lambda _: pytest.fail("listed again"))
+        assert find_images(tmp_path / "set", tmp_path / "cache").fingerprint == first.fingerprint
+    shutil.copy(photos / "ants" / "01.png", tmp_path / "set" / "bees" / "new.png")
+    assert len(find_images(tmp_path / "set", tmp_path / "cache")) == 21
+
+
+def test_hidden_files_and_endless_links_are_passed_over(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "set")
+    (tmp_path / "set" / "ants" / "._01.png").write_bytes(b"resource fork")
+    (tmp_path / "set" / "ants" / "loop").symlink_to(tmp_path / "set")
+    assert len(find_images(tmp_path / "set", tmp_path / "cache")) == 20
+
+
+def test_a_list_names_images_and_classes(photos, tmp_path):
+    lines = [f"{path}\t{i % 3}" for i, path in enumerate(sorted(photos.rglob("*.png")))]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n\n")
+    images = find_images(tmp_path / "list.txt", tmp_path)
+    assert len(images) == 20
+    assert images.label(5) == 2
+    assert images.classes == ("0", "1", "2")
+    assert contents(images) == contents(find_images(photos, tmp_path))
+
+
+def test_shards_give_the_same_images_as_the_folder(photos, shards, tmp_path):
+    images = find_images(shards, tmp_path)
+    assert len(images) == 20
+    assert contents(images) == contents(find_images(photos, tmp_path))
+    assert images.name_of(8).endswith("photos-001.tar/08.png")
+    assert [images.label(i) for i in range(4)] == [0, 1, 0, 1]
+
+
+def test_shards_by_pattern_and_one_alone(shards, tmp_path):
+    assert len(find_images(shards / "photos-{000..001}.tar", tmp_path)) == 16
+    assert len(find_images(shards / "photos-002.tar", tmp_path)) == 4
+    with pytest.raises(PreflightError, match=r"names 9 shards, of which 6 do not exist"):
+        find_images(shards / "photos-{000..008}.tar", tmp_path)
+
+
+def test_the_index_of_shards_is_made_once(shards, tmp_path, monkeypatch):
+    find_images(shards, tmp_path)
+    monkeypatch.setattr("pretrain.data.find.tarfile.open", lambda *_: pytest.fail("read again"))
+    assert len(find_images(shards, tmp_path)) == 20
+
+
+def test_a_torn_shard_is_named(shards, tmp_path):
+    torn = shards / "photos-001.tar"
+    torn.write_bytes(torn.read_bytes()[:1500])
+    with pytest.raises(PreflightError, match=r"photos-001.tar cannot be read"):
+        find_images(shards, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: folder / "absent", r"there is no folder or file .*absent"),
+        (lambda folder: folder, r"No images in .*: looked for .*\.jpg"),
+        (lambda folder: _write(folder / "a.tar.gz", b"x"), r"compressed"),
+        (lambda folder: _write(folder / "a.txt", b""), r"lists none"),
+        (lambda folder: _write(folder / "a.txt", b"no.png\n"), r"lists 1 files that do not exist"),
+        (lambda folder: _write(folder / "a.txt", b"no.png\tcat"), r"line 1: 'cat' is not"),
+        (lambda folder: _write(folder / "a.bin", b"\xff\xfe\xfa"), r"not a text file"),
+    ],
+)
+def test_bad_input_is_one_sentence(make, sentence, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with pytest.raises(PreflightError, match=sentence):
+        find_images(make(folder), tmp_path / "cache")
+
+
+def test_fingerprints_tell_sets_apart_and_not_places(photos, shards, tmp_path):
+    shutil.copytree(photos, tmp_path / "copy")
+    found = find_images(photos, tmp_path)
+    assert find_images(tmp_path / "copy", tmp_path).fingerprint == found.fingerprint
+    assert find_images(shards, tmp_path).fingerprint != found.fingerprint
+    assert take_fraction(found, 0.5, None, 0).fingerprint != found.fingerprint
+
+
+def test_a_fraction_is_chosen_by_the_seed(photos, tmp_path):
+    images = find_images(photos, tmp_path)
+    half = [take_fraction(images, 0.5, None, seed) for seed in (0, 0, 1)]
+    chosen = [[part.name_of(i) for i in range(len(part))] for part in half]
+    assert len(half[0]) == 10
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert len(take_fraction(images, 1.0, 3, 0)) == 3
+    assert take_fraction(images, 1.0, 30, 0) is images
+
+
+def test_strings_come_back_as_they_were():
+    names = ["", "a", "ü/ß.png", "odd\udcff.png"]
+    assert list(Strings(names)) == names
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
