@@ -147,12 +147,8 @@ class Trainer(AMPTrainer):
         values = mean_over_ranks(vector).tolist()
         self.latest = {"loss": sum(values), **dict(zip(names, values, strict=True))}
         if not torch.isfinite(torch.tensor(values)).all():
-            bad = ", ".join(f"{n} = {self.latest[n]}" for n in names)
-            raise UserError(
-                f"The loss is no finite number at step {step + 1} ({bad}; images {image_ids}); "
-                f"lower optim.base_lr (now {self.plan.lr:g} at batch {self.plan.batch_size}) or "
-                "set optim.clip_norm, with --set."
-            )
+            bad = ", ".join(f"{name} = {self.latest[name]}" for name in names)
+            raise self._diverged(step, bad, image_ids)
         self.storage.put_scalars(cur_iter=step, smoothing_hint=False, **self.latest)
 
     def _backward(self) -> tuple[dict[str, Tensor], list[Any]]:
@@ -165,7 +161,7 @@ class Trainer(AMPTrainer):
             index = number * world_size() + rank()
             torch.manual_seed(micro_batch_seed(self._seed, self.iter, index))
             with self._maybe_no_sync(number), self._autocast():
-                losses = self.model(batch)
+                losses = self._losses(batch)
                 loss = torch.stack(list(losses.values())).sum() / self._micro_batches
             with self._maybe_no_sync(number):
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -173,6 +169,22 @@ class Trainer(AMPTrainer):
                 share = value.detach() / self._micro_batches
                 sums[name] = sums[name] + share if name in sums else share
         return sums, image_ids
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the detector's losses; its own alarm at NaN in proposals becomes ours."""
+        try:
+            losses: dict[str, Tensor] = self.model(batch)
+        except FloatingPointError as error:
+            image_ids = [item["image_id"] for item in batch]
+            raise self._diverged(self.iter, "NaN in proposals", image_ids) from error
+        return losses
+
+    def _diverged(self, step: int, what: str, image_ids: list[Any]) -> UserError:
+        return UserError(
+            f"The loss is no finite number at step {step + 1} ({what}; images {image_ids}); "
+            f"lower optim.base_lr (now {self.plan.lr:g} at batch {self.plan.batch_size}) or "
+            "set optim.clip_norm, with --set."
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()

@@ -1,0 +1,145 @@
+"""The trainer: known losses, accumulation, precision, and a stop at numbers that are none."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backbones.errors import UserError
+from backbones.monitor import Progress, SilentMonitor
+from backbones.spec import BackboneSpec, BuildOptions
+from detection.config import DetectionConfig
+from detection.model import Detector, build_detector
+from detection.optim import make_optimizer, parameter_groups
+from detection.schedule import make_plan
+from detection.train import Trained, Training, micro_batch_seed, train
+
+MakeBatch = Callable[..., list[dict[str, Any]]]
+Batches = Callable[[int], Iterator[list[dict[str, Any]]]]
+
+# Total losses of steps 1, 5, 10, 15 and 20 of ``test_golden_losses``; they change only with the
+# mathematics of model, optimizer or schedule, which needs a reason in the same change.
+GOLDEN = [3.34134, 2.68990, 1.53413, 1.47702, 1.45503]
+
+
+class Kept(SilentMonitor):
+    def __init__(self) -> None:
+        self.reports: list[Progress] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+
+def cycle_of(make: MakeBatch, length: int) -> Batches:
+    """Micro-batches of two images, ``length`` different ones in turn."""
+    return lambda step: (make(2, seed=i % length) for i in count(2 * step))
+
+
+def run(
+    spec: BackboneSpec, config: DetectionConfig, folder: Path, batches: Batches, steps: int
+) -> tuple[Detector, Trained, Kept]:
+    torch.manual_seed(0)
+    net = spec.build(BuildOptions(img_size=64))
+    detector = build_detector(net, spec, config, (3, True), seed=0)
+    size = config.schedule.batch_size
+    config = replace(config, schedule=replace(config.schedule, epochs=float(steps)))
+    plan = make_plan(config.schedule, config.optim, size)
+    groups = parameter_groups(detector, net, config.optim)
+    optimizer = make_optimizer(groups, config.optim, plan.lr)
+    monitor = Kept()
+    training = Training(detector, optimizer, config, plan, 1, folder, "me")
+    return detector, train(training, lambda model: model, batches, monitor), monitor
+
+
+def test_golden_losses(
+    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    """Twenty steps of the mini recipe's mathematics on fixed data."""
+    batches = cycle_of(toy_batch, 4)
+    _, _, monitor = run(plain_spec, toy_config, tmp_path, batches, 20)
+    losses = [report.losses["loss"] for report in monitor.reports if report.losses]
+    assert len(losses) == 20
+    assert [losses[i] for i in (0, 4, 9, 14, 19)] == pytest.approx(GOLDEN, rel=2e-3)
+    assert losses[-1] < losses[0]
+
+
+def test_progress_and_curve(
+    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    batches = cycle_of(toy_batch, 1_000)
+    _, trained, monitor = run(plain_spec, toy_config, tmp_path, batches, 5)
+    assert [(r.phase, r.step, r.num_steps) for r in monitor.reports] == [
+        ("train", n, 5) for n in range(1, 6)
+    ]
+    assert all(r.images_per_second > 0 for r in monitor.reports)
+    assert trained.images_per_second > 0
+    assert trained.curve["step"] == [1, 2, 3, 4, 5]
+    assert trained.curve["loss"][2] == pytest.approx(monitor.reports[2].losses["loss"])
+    parts = [v[2] for name, v in trained.curve.items() if name.startswith("loss_")]
+    assert sum(parts) == pytest.approx(trained.curve["loss"][2], rel=1e-5)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_accumulation_averages_its_micro_batches(
+    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    """One step of two micro-batches moves the weights by the mean of their gradients."""
+    optim = replace(toy_config.optim, optimizer="sgd", base_lr=0.1, clip_norm=0.0, momentum=0.0)
+    config = replace(toy_config, optim=replace(optim, weight_decay=0.0))
+    half = replace(config, schedule=replace(config.schedule, batch_size=2))
+    same = toy_batch(2)
+    # Both micro-batches see the same images; their draws differ, so compare the deterministic part.
+    model = replace(config.model, rpn_samples=10_000, roi_samples=10_000)
+    detectors = [
+        run(plain_spec, replace(c, model=model), tmp_path / str(i), lambda _: iter([same] * 2), 1)[
+            0
+        ]
+        for i, c in enumerate((config, half))
+    ]
+    first, second = (d.state_dict() for d in detectors)
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-5)
+
+
+def test_micro_batches_draw_by_their_number() -> None:
+    seeds = {micro_batch_seed(s, t, i) for s in range(3) for t in range(5) for i in range(4)}
+    assert len(seeds) == 60
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_loss_that_is_no_number_stops_with_one_sentence(
+    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    def batches(step: int) -> Iterator[list[dict[str, Any]]]:
+        for number in count(2 * step):
+            batch = toy_batch(2, seed=number)
+            if number == 4:
+                batch[1]["image"] = torch.full((3, 64, 64), float("nan"))
+                batch[1]["image_id"] = 4711
+            yield batch
+
+    with pytest.raises(UserError) as caught:
+        run(plain_spec, toy_config, tmp_path, batches, 6)
+    message = str(caught.value)
+    assert "step 3" in message
+    assert "4711" in message
+    assert "optim.base_lr" in message
+    assert "\n" not in message
+
+
+def test_bf16_trains_on_the_cpu(
+    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    schedule = replace(toy_config.schedule, precision="bf16")
+    config = replace(toy_config, schedule=schedule)
+    batches = cycle_of(toy_batch, 4)
+    detector, _, monitor = run(plain_spec, config, tmp_path / "b", batches, 4)
+    _, _, exact = run(plain_spec, toy_config, tmp_path / "a", batches, 4)
+    assert next(detector.parameters()).dtype == torch.float32
+    first, reference = (m.reports[0].losses["loss"] for m in (monitor, exact))
+    assert first == pytest.approx(reference, rel=0.05)
+    assert first != reference

@@ -1,0 +1,130 @@
+"""The front door: one call trains, evaluates and accounts for its cost; twice is once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backbones.checkpoint import FRESH, Checkpoint
+from backbones.errors import StoppedError, UserError
+from backbones.monitor import Progress, SilentMonitor
+from backbones.spec import BackboneSpec
+from detection.config import DetectionConfig
+from detection.dataset import find_coco
+from detection.transfer import Job, transfer
+
+COSTS = {
+    "images_per_second_train",
+    "images_per_second_test",
+    "parameters_millions",
+    "gflops",
+    "peak_memory_gib",
+    "seconds",
+}
+
+
+class Watcher(SilentMonitor):
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.said: list[str] = []
+        self.steps: list[int] = []
+        self._stop_at = stop_at
+
+    def progress(self, progress: Progress) -> None:
+        if progress.phase == "train":
+            self.steps.append(progress.step)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def should_stop(self) -> bool:
+        return self._stop_at is not None and self._stop_at in self.steps
+
+
+def make_job(root: Path, out: Path, spec: BackboneSpec, config: DetectionConfig) -> Job:
+    return Job(
+        spec=spec,
+        checkpoint=Checkpoint(spec.name, None, FRESH, source=spec.name),
+        config=config,
+        data=find_coco(root),
+        out_dir=out,
+        seed=0,
+        cache=out.parent / "cache",
+        num_workers=0,
+    )
+
+
+def test_train_evaluate_account_and_never_twice(
+    write_coco: Callable[..., Path],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    tmp_path: Path,
+) -> None:
+    job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
+    watcher = Watcher()
+    outcome = transfer(job, watcher)
+    assert {"APbox", "AP50box", "APmask"} <= set(outcome.metrics)
+    assert set(outcome.per_class) == {"cat", "dog"}
+    assert set(outcome.cost) == COSTS
+    assert all(value >= 0 for value in outcome.cost.values())
+    assert outcome.cost["gflops"] > 0
+    assert outcome.detections_file.is_file()
+    assert "fresh" in outcome.coverage
+    card = "\n".join(watcher.said)
+    for words in ("protocol: mini/v1", "2 classes, masks", "lr 0.002", "micro-batches", "fp32"):
+        assert words in card, words
+    assert watcher.steps == [1, 2, 3, 4]
+    again_watcher = Watcher()
+    again = transfer(job, again_watcher)
+    assert again_watcher.steps == []
+    assert again.metrics == outcome.metrics
+    assert again.curves == outcome.curves
+
+
+def test_stopped_and_started_again_gives_the_same_numbers(
+    write_coco: Callable[..., Path],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    tmp_path: Path,
+) -> None:
+    root = write_coco()
+    whole = transfer(make_job(root, tmp_path / "a", plain_spec, toy_config), Watcher())
+    job = make_job(root, tmp_path / "b", plain_spec, toy_config)
+    with pytest.raises(StoppedError):
+        transfer(job, Watcher(stop_at=2))
+    watcher = Watcher()
+    resumed = transfer(job, watcher)
+    assert watcher.steps == [3, 4]
+    assert resumed.metrics == whole.metrics
+    assert resumed.curves == whole.curves
+
+
+def test_boxes_only_data_reports_boxes_alone(
+    write_coco: Callable[..., Path],
+    coco_content: Callable[..., dict[str, object]],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    tmp_path: Path,
+) -> None:
+    content = coco_content(masks=False)
+    root = write_coco(content, content)
+    watcher = Watcher()
+    outcome = transfer(make_job(root, tmp_path / "run", plain_spec, toy_config), watcher)
+    assert "APbox" in outcome.metrics
+    assert not any("mask" in name for name in outcome.metrics)
+    assert not any("mask" in name for name in outcome.curves)
+    assert "boxes only" in "\n".join(watcher.said)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(
+    write_coco: Callable[..., Path],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    tmp_path: Path,
+) -> None:
+    job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
+    with pytest.raises(StoppedError):
+        transfer(job, Watcher(stop_at=1))
+    optim = replace(toy_config.optim, base_lr=1e-3)
+    with pytest.raises(UserError, match="another run"):
+        transfer(replace(job, config=replace(toy_config, optim=optim)), Watcher())
