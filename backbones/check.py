@@ -140,10 +140,8 @@ def _maps_alone(subject: _Subject) -> str:
     backbone = subject.backbone.eval()
     with torch.no_grad():
         alone = backbone.forward_maps(subject.images)
-    for index, (one, other) in enumerate(
-        zip(alone, _features(backbone, subject.images).maps, strict=True)
-    ):
-        _compare(one, other, f"map {index} of forward_maps and of forward")
+    for one, other in zip(alone, _features(backbone, subject.images).maps, strict=True):
+        _compare(one, other, "maps of forward_maps and of forward")
     return "forward_maps returns forward's maps"
 
 
@@ -172,16 +170,16 @@ def _gradients(subject: _Subject) -> str:
     features = backbone(subject.images)
     torch.autograd.backward((features.pooled**2).mean())
     trainable = {name for name, p in backbone.named_parameters() if p.requires_grad}
-    reached = {name for name, p in backbone.named_parameters() if p.grad is not None}
-    broken = [n for n, p in backbone.named_parameters() if p.grad is not None and _wrong(p.grad)]
+    gradients = {n: p.grad for n, p in backbone.named_parameters() if p.grad is not None}
+    broken = {name for name, g in gradients.items() if not torch.isfinite(g).all()}
     backbone.zero_grad()
-    if trainable - reached:
-        raise _BrokenError(f"no gradient reaches {_list(trainable - reached)}")
+    if missed := trainable - set(gradients):
+        raise _BrokenError(f"no gradient reaches {_list(missed)}")
     if broken:
-        raise _BrokenError(f"NaN or infinity in the gradient of {_list(set(broken))}")
-    rest = reached - from_maps
+        raise _BrokenError(f"NaN or infinity in the gradient of {_list(broken)}")
+    rest = set(gradients) - from_maps
     beside = f"; {_list(rest)} only from pooled" if rest else ""
-    return f"all {len(reached)} parameters{beside}"
+    return f"all {len(gradients)} parameters{beside}"
 
 
 def _layer_ids(subject: _Subject) -> str:
@@ -196,8 +194,7 @@ def _layer_ids(subject: _Subject) -> str:
     executed = [ids[name] for name in _in_order_of_execution(subject)]
     if executed != sorted(executed):
         raise _BrokenError("layers fall somewhere along the forward pass")
-    unknown = backbone.no_weight_decay() - set(ids)
-    if unknown:
+    if unknown := backbone.no_weight_decay() - set(ids):
         raise _BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
     return f"{len(ids)} parameters in layers 0 to {max(ids.values())}, rising"
 
@@ -296,10 +293,6 @@ def _compare(one: Tensor, other: Tensor, what: str) -> None:
     difference = float((one - other).abs().max()) / scale
     if not difference <= _TOLERANCE:
         raise _BrokenError(f"{what} differ by {difference:.1e} of the largest value")
-
-
-def _wrong(gradient: Tensor) -> bool:
-    return not bool(torch.isfinite(gradient).all())
 
 
 def _list(names: set[str], count: int = 4) -> str:
