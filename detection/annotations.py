@@ -33,7 +33,6 @@ from detection.boxes import XYWH, mend_boxes
 from detection.mending import Mending
 from detection.segmentation import check_segmentation, segmentation_area
 
-
 # Ids travel through float64 columns on their way to the evaluation engines.
 _LARGEST_ID = 2**53
 
