@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from backbones.devices import wrap
-from backbones.distributed import any_rank, gather, mean_over_ranks, rank, world_size
-from backbones.errors import StoppedError, UserError
+from backbones.distributed import any_rank, rank, world_size
+from backbones.errors import StoppedError
 from backbones.features import Backbone
 from backbones.monitor import Monitor
 from backbones.training_state import StateFolder, TrainingState, collect, random_seed, restore
@@ -21,13 +21,13 @@ from pretrain.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from pretrain.method import Batch, Moment, Objective
 from pretrain.optim import clip_gradients, set_rates
 from pretrain.pixels import Pixels
+from pretrain.readback import Readback, Unread
 from pretrain.reporter import WARMING_STEPS, Reporter, ScalarWriter
 from pretrain.schedules import Plan
 from pretrain.stream import Loaded, Share, refuse_too_many
 
 # Ranks agree on stopping by a collective, which is not worth its wait in every step.
 _STOP_STEPS = 10
-_INDICES_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -138,25 +138,6 @@ def fit(
     )
 
 
-@dataclass(frozen=True)
-class _Unread:
-    """Losses of a step that still lie on the device.
-
-    Attributes:
-        step: From 0.
-        names: Of the losses, then of the metrics.
-        num_losses: How many of them are losses.
-        values: In the same order.
-        indices: Of this process's images.
-    """
-
-    step: int
-    names: list[str]
-    num_losses: int
-    values: Tensor
-    indices: list[int]
-
-
 class _Loop:
     """Runs steps. State between two of them is in the objective, the optimizer and the reporter."""
 
@@ -169,7 +150,7 @@ class _Loop:
         self._monitor = monitor
         self._device = next(training.objective.parameters()).device
         self._module = _made_ready(training.objective, training.runtime, self._device)
-        self._unread: list[_Unread] = []
+        self._readback = Readback(states, reporter)
         self._idle = True
         self.unreadable: dict[int, str] = {}
 
@@ -195,7 +176,7 @@ class _Loop:
         )
         training.optimizer.zero_grad(set_to_none=True)
         training.objective.begin_step(moment)
-        self._unread.append(self._backward(step, stream))
+        self._readback.add(self._backward(step, stream))
         if self._device.type == "cpu":
             self._read()
         training.objective.before_update(moment)
@@ -203,7 +184,7 @@ class _Loop:
         training.optimizer.step()
         training.objective.after_update(moment)
 
-    def _backward(self, step: int, stream: Iterator[Loaded]) -> _Unread:
+    def _backward(self, step: int, stream: Iterator[Loaded]) -> Unread:
         """Add up the gradients of all micro-batches."""
         share = self._training.share
         losses: dict[str, Tensor] = {}
@@ -222,7 +203,7 @@ class _Loop:
             _add(losses, found, share.micro_batches)
             _add(metrics, self._training.objective.metrics(), share.micro_batches)
         values = torch.stack([*losses.values(), *(m.to(loss.device) for m in metrics.values())])
-        return _Unread(step, [*losses, *metrics], len(losses), values, indices)
+        return Unread(step, [*losses, *metrics], len(losses), values, indices)
 
     def _next(self, stream: Iterator[Loaded]) -> Batch:
         """Return the next micro-batch, and note how long it took and what could not be read."""
@@ -241,36 +222,8 @@ class _Loop:
         return loaded.batch
 
     def _read(self) -> None:
-        """Read the losses of all steps since the last reading, and check them.
-
-        Raises:
-            UserError: One is not a finite number.
-        """
-        unread, self._unread = self._unread, []
-        if not unread:
-            return
-        rows = mean_over_ranks(torch.stack([u.values for u in unread])).tolist()
-        self._idle = True
-        for known, row in zip(unread, rows, strict=True):
-            losses = row[: known.num_losses]
-            if not torch.isfinite(torch.tensor(losses)).all():
-                self._refuse(known, losses)
-            self._reporter.read(
-                known.step + 1, {"loss": sum(losses), **dict(zip(known.names, row, strict=True))}
-            )
-
-    def _refuse(self, known: _Unread, losses: list[float]) -> NoReturn:
-        indices = [index for part in gather(known.indices) for index in part]
-        shown = ", ".join(map(str, indices[:_INDICES_SHOWN]))
-        more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
-        named = ", ".join(f"{n} = {v}" for n, v in zip(known.names, losses, strict=False))
-        good = self._states.newest_file()
-        kept = f"The last good state is {good}" if good else "No state was saved before"
-        raise UserError(
-            f"The loss is no finite number at step {known.step + 1} ({named}; images {shown}{more})"
-            f". {kept}. Lower optim.base_lr, set optim.clip or use schedule.precision=fp32, with "
-            "--set."
-        )
+        if self._readback.read():
+            self._idle = True
 
     def _after(self, step: int, hooks: Sequence[Hook]) -> None:
         """Save, run hooks and stop where that is due.

@@ -1,8 +1,7 @@
 """The front door: images in, a ``Checkpoint`` out."""
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,14 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones import devices
 from backbones.checkpoint import Checkpoint
 from backbones.distributed import leave_process_group, rank, world_size
-from backbones.errors import UserError
-from backbones.files import canonical_json
 from backbones.monitor import Monitor, SilentMonitor
 from backbones.spec import BackboneSpec
 from backbones.training_state import StateFolder, random_seed
 from backbones.weights import save_weights
 from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images, take_fraction
-from pretrain.data.images import ImageSet
 from pretrain.engine import Fitted, Hook, Training, fit
+from pretrain.identity import identity_of, with_classes
 from pretrain.method import Method, Objective, get_method
 from pretrain.objective_file import load_initial, save_objective
 from pretrain.optim import Group, make_optimizer, parameter_groups
@@ -30,9 +27,6 @@ from pretrain.pictures import NUM_ROWS, PictureTaker
 from pretrain.pixels import Pixels
 from pretrain.schedules import make_plan
 from pretrain.stream import Loaded, Samples, batches, share_out
-
-# Settings that change how often something is written, or when a run gives up, but no weight.
-_NOT_IDENTITY = {"schedule": ("checkpoint_epochs", "state_images"), "data": ("max_corrupt",)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ class _Run:
         self._device = device
         found = find_images(job.images, job.cache)
         self._images = take_fraction(found, job.config.data.fraction, job.limit_images, job.seed)
-        self._job = replace(job, config=_with_classes(job.config, method, self._images))
+        self._job = replace(job, config=with_classes(job.config, method, self._images))
         config = self._job.config
         self._plan = make_plan(config.schedule, config.optim, len(self._images))
         self._share = share_out(config.schedule, rank(), world_size())
@@ -283,49 +277,8 @@ class _Run:
         }
 
     def _identity(self) -> dict[str, str]:
-        """Return all that decides the course of training, by words for people."""
         job = self._job
-        initial = hashlib.sha256(job.init_from.read_bytes()) if job.init_from else None
-        return {
-            "method": self._method.name,
-            "backbone": job.spec.name,
-            "protocol": job.config.protocol,
-            "settings": _settings(job.config),
-            "images": self._images.fingerprint,
-            "seed": str(job.seed),
-            "first weights": initial.hexdigest()[:16] if initial else "fresh",
-        }
-
-
-def _with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> PretrainConfig:
-    """Fill the number of classes in where the method learns from them.
-
-    Raises:
-        UserError: The images have no classes.
-    """
-    if not method.needs_classes:
-        return config
-    if not images.classes:
-        raise UserError(
-            f"{method.name} learns from classes, and {images.name} has none: use a folder with a "
-            "subfolder a class, a list with the class behind a tab, or shards with .cls files."
-        )
-    known = config.data.num_classes or len(images.classes)
-    if known < len(images.classes):
-        raise UserError(
-            f"{images.name} has {len(images.classes)} classes, more than data.num_classes {known}."
-        )
-    return replace(config, data=replace(config.data, num_classes=known))
-
-
-def _settings(config: PretrainConfig) -> str:
-    """Return a hash of all settings that decide the weights."""
-    plain = asdict(config)
-    del plain["runtime"]
-    for section, names in _NOT_IDENTITY.items():
-        for name in names:
-            del plain[section][name]
-    return hashlib.sha256(canonical_json(plain).encode()).hexdigest()[:16]
+        return identity_of(job.config, job.spec.name, self._images, job.seed, job.init_from)
 
 
 def _millions(module: torch.nn.Module) -> float:

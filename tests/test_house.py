@@ -30,6 +30,10 @@ TORCH_FREE = (
     "detection.dataset",
     "detection.recipes",
     "detection.schedule",
+    "pretrain.catalog",
+    "pretrain.config",
+    "pretrain.data.find",
+    "pretrain.recipes.mae",
 )
 
 

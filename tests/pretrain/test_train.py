@@ -224,10 +224,9 @@ def test_a_state_of_another_run_is_refused_by_what_differs(job):
 
 def test_a_state_of_another_method_is_refused(job, monkeypatch):
     run(job)
-    other = replace(TOY_METHOD, name="mae")
-    monkeypatch.setattr("pretrain.train.get_method", lambda _: other)
+    monkeypatch.setattr("pretrain.train.get_method", lambda _: TOY_METHOD)
     with pytest.raises(UserError, match=r"method toy instead of mae"):
-        run(job)
+        run(job, config=replace(job.config, method="mae"))
 
 
 def test_a_full_disk_stops_with_one_sentence_and_loses_nothing(job, monkeypatch):

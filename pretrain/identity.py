@@ -1,0 +1,68 @@
+"""What makes two pretraining runs the same run, in words for people."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from backbones.errors import UserError
+from backbones.files import canonical_json, sha256_file
+from pretrain.config import PretrainConfig, as_plain
+from pretrain.data.images import ImageSet
+from pretrain.method import Method
+
+# Settings that change how often something is written, or when a run gives up, but no weight.
+_NO_IDENTITY = {"schedule": ("checkpoint_epochs", "state_images"), "data": ("max_corrupt",)}
+
+
+def identity_of(
+    config: PretrainConfig, backbone: str, images: ImageSet, seed: int, init_from: Path | None
+) -> dict[str, str]:
+    """Return all that decides the course of a training.
+
+    Args:
+        config: Resolved.
+        backbone: Its name.
+        images: In use.
+        seed: Of the run.
+        init_from: File of the first weights, if any.
+    """
+    return {
+        "method": config.method,
+        "backbone": backbone,
+        "protocol": config.protocol,
+        "settings": settings_hash(config),
+        "images": images.fingerprint,
+        "seed": str(seed),
+        "first weights": sha256_file(init_from)[:16] if init_from else "fresh",
+    }
+
+
+def settings_hash(config: PretrainConfig) -> str:
+    """Return a hash of all settings that decide the weights."""
+    plain = as_plain(config)
+    del plain["runtime"]
+    for section, names in _NO_IDENTITY.items():
+        for name in names:
+            del plain[section][name]
+    return hashlib.sha256(canonical_json(plain).encode()).hexdigest()[:16]
+
+
+def with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> PretrainConfig:
+    """Fill the number of classes in where the method learns from them.
+
+    Raises:
+        UserError: The images have no classes, or more than the config says.
+    """
+    if not method.needs_classes:
+        return config
+    if not images.classes:
+        raise UserError(
+            f"{method.name} learns from classes, and {images.name} has none: use a folder with a "
+            "subfolder a class, a list with the class behind a tab, or shards with .cls files."
+        )
+    known = config.data.num_classes or len(images.classes)
+    if known < len(images.classes):
+        raise UserError(
+            f"{images.name} has {len(images.classes)} classes, more than data.num_classes {known}."
+        )
+    return replace(config, data=replace(config.data, num_classes=known))
