@@ -1,0 +1,131 @@
+"""What every pretraining method promises, over all that are registered."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backbones.catalog import get_spec
+from backbones.errors import StoppedError
+from backbones.loading import build_backbone
+from backbones.monitor import SilentMonitor
+from backbones.source import open_checkpoint
+from backbones.spec import BuildOptions
+from backbones.weights import read_safetensors
+from pretrain.catalog import get_recipe, recipes
+from pretrain.config import PretrainConfig
+from pretrain.method import get_method, methods
+from pretrain.train import Job, build_objective, pretrain
+
+NANO = sorted(name for name in recipes() if name.endswith("-nano"))
+STEPS = 6
+
+
+def small(name: str) -> PretrainConfig:
+    """Return a nano recipe on batches of four, in two micro-batches, six steps of 12 images."""
+    config = get_recipe(name)
+    schedule = replace(
+        config.schedule,
+        epochs=2.0,
+        batch_size=4,
+        batch_size_per_device=2,
+        warmup_epochs=0.5,
+        state_images=4,
+    )
+    return replace(config, schedule=schedule)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        path = folder / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        coarse = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((80, 60), Image.Resampling.BICUBIC).save(path)
+    return folder
+
+
+class Stop(SilentMonitor):
+    def __init__(self, after: int) -> None:
+        self.after, self.losses = after, []
+
+    def progress(self, progress):
+        self.losses.append(progress.losses["loss"])
+
+    def should_stop(self):
+        return len(self.losses) >= self.after
+
+
+@pytest.fixture
+def job(photos, tmp_path):
+    def make(name: str, folder: str) -> Job:
+        config = small(name)
+        spec = get_spec(config.backbone)
+        return Job(spec, config, photos, tmp_path / folder, 5, tmp_path, name, num_workers=0)
+
+    return make
+
+
+def test_every_method_has_a_nano_recipe():
+    assert {get_recipe(name).method for name in NANO} == set(methods())
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_recipe_is_possible(name):
+    config = get_recipe(name).resolved()
+    method, spec = get_method(config.method), get_spec(config.backbone)
+    method.check(spec, config)
+    assert callable(method.views(spec, config))
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(name, job):
+    unbroken = Stop(after=99)
+    expected = pretrain(job(name, "unbroken"), unbroken)
+    assert len(unbroken.losses) == STEPS
+    stopped = Stop(after=3)
+    with pytest.raises(StoppedError):
+        pretrain(job(name, "stopped"), stopped)
+    rest = Stop(after=99)
+    found = pretrain(job(name, "stopped"), rest)
+    assert stopped.losses + rest.losses == unbroken.losses
+    one, other = (read_safetensors(o.objective_file) for o in (expected, found))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert found.checkpoint.sha256 == expected.checkpoint.sha256
+    assert found.pictures or name == "supervised-nano"
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_the_checkpoint_loads_into_a_backbone_whole(name, job):
+    outcome = pretrain(job(name, "run"), SilentMonitor())
+    checkpoint = open_checkpoint(f"ckpt:{outcome.checkpoint.path}")
+    spec = get_spec(checkpoint.backbone)
+    backbone, coverage = build_backbone(spec, checkpoint, BuildOptions(img_size=64), seed=0)
+    assert coverage.loaded == coverage.total
+    assert not coverage.fresh
+    assert all(torch.isfinite(value).all() for value in backbone.state_dict().values())
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_every_trained_parameter_gets_a_gradient(name, photos, job):
+    run = job(name, "run")
+    config = replace(run.config, data=replace(run.config.data, num_classes=2))
+    method = get_method(config.method)
+    views = method.views(run.spec, config)
+    images = [Image.open(path).convert("RGB") for path in sorted(photos.rglob("*.png"))[:4]]
+    samples = [views(image, torch.Generator().manual_seed(i)) for i, image in enumerate(images)]
+    batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+    batch |= {"index": torch.arange(4), "label": torch.arange(4) % 2}
+    ready = {k: v.float() / 128 - 1 if v.dtype == torch.uint8 else v for k, v in batch.items()}
+    objective = build_objective(method, run.spec, config, seed=0).train()
+    sum(objective(ready).values()).backward()
+    without = [
+        key
+        for key, value in objective.named_parameters()
+        if value.requires_grad and value.grad is None
+    ]
+    assert without == []
