@@ -203,11 +203,17 @@ class _Worker:
     def step(self) -> Sample:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        try:
+            self.process.stdin.write("step\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
-            raise RuntimeError(f"benchmark side {self.side.name!r} died; its message is above")
+            raise RuntimeError(
+                f"benchmark side {self.side.name!r} ended with status {self.process.wait()}: its "
+                "message is above, or the machine ran out of memory (status -9)"
+            )
         return Sample(**json.loads(answer))
 
     def close(self) -> None:
