@@ -8,6 +8,10 @@ TEXTURES: dict[str, float] = {"brick": 1.8, "grass": 1.0, "page": 1.1, "gravel":
 """Photographs that fill objects, with photograph pixels per image pixel for a 64-pixel object:
 chosen by eye so that about three bricks, lines, stones or coins lie side by side."""
 
+TONES: dict[str, int] = {"brick": 115, "grass": 155, "page": 190, "gravel": 135, "coins": 170}
+"""Mean grey level of a texture, from which objects stray by 25 and by a tint of 24 a channel: a
+hint at the texture that colour alone cannot turn into a class, since two share each texture."""
+
 BACKGROUNDS = ("astronaut", "camera", "chelsea", "coffee", "ihc", "rocket", "china", "flower")
 
 

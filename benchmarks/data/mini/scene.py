@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.mini.classes import BACKGROUNDS, CLASSES, TEXTURES
+from benchmarks.data.mini.classes import BACKGROUNDS, CLASSES, TEXTURES, TONES
 from benchmarks.data.mini.photos import Frame, Pixels, Split, cut, grey_half, photo_half
 from benchmarks.data.mini.shapes import (
     CLUTTER_SHAPES,
@@ -18,17 +18,20 @@ from benchmarks.data.mini.shapes import (
 )
 from benchmarks.data.mini.stream import Stream
 
-TONES = {"page": 190, "gravel": 135, "grass": 155, "brick": 115, "coins": 170}
-
 _CHANNEL_ORDERS = ((0, 1, 2), (0, 1, 2), (0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0))
 
 VISIBLE_AT_LEAST = 0.6
-"""A later object may hide half of an earlier one; one that clutter hides further is dropped."""
+"""A later object may hide 40 % of an earlier one; one that clutter hides further is dropped."""
 
 PIXELS_AT_LEAST = 40
 """Fewer visible pixels than this and an object counts as hidden."""
 
 _PLACES_TRIED = 8
+
+# Clutter is darker and flatter than objects, as backgrounds are: a fresh network of a few hundred
+# thousand parameters has to find objects within some hundred steps.
+_CLUTTER_TONE = 80
+_CLUTTER_CONTRAST = 20
 
 
 @dataclass
@@ -169,7 +172,7 @@ class Scene:
         return True
 
     def _textured(self, name: str, side: float, cover: Coverage) -> Pixels:
-        """Return a piece of a photograph for a window, in colours unlike what lies there."""
+        """Return a piece of a photograph for a window, in random colours."""
         stream = self.stream
         self.photos.add(name)
         # Small objects show finer detail, though not in proportion, as distant ones do.
@@ -184,17 +187,17 @@ class Scene:
         )
         height, width = cover.samples.shape
         piece = cut(grey_half(name, self.split), frame, height, width)
-        return self._recoloured(piece, TONES.get(name, 80))
+        return self._recoloured(piece, TONES.get(name))
 
-    def _recoloured(self, piece: Pixels, tone: int) -> Pixels:
-        """Give a grey piece a random tint, contrast and light around its tone."""
+    def _recoloured(self, piece: Pixels, tone: int | None) -> Pixels:
+        """Give a grey piece a random tint, contrast and light; a tone of None means clutter."""
         stream = self.stream
         count = max(piece.size, 1)
         mean = int(piece.sum()) // count
         spread = max(math.isqrt(int(((piece - mean) ** 2).sum()) // count), 4)
-        grey = tone + stream.integer(-25, 25)
+        grey = (tone or _CLUTTER_TONE) + stream.integer(-25, 25)
         color = np.array([grey + stream.integer(-24, 24) for _ in range(3)])
-        contrast = stream.integer(40, 50) if tone > 80 else 20
+        contrast = stream.integer(40, 50) if tone else _CLUTTER_CONTRAST
         gains = np.array([contrast * stream.integer(85, 115) // 100 for _ in range(3)])
         lit = color + (piece - mean) * gains // spread
         height, width, _ = piece.shape
