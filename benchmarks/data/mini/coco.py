@@ -132,12 +132,13 @@ def polygons(mask: Mask) -> list[list[int]] | None:
     """Return outlines along pixel edges, one a 4-connected part, or None where there is a hole.
 
     Args:
-        mask: (height, width).
+        mask: (height, width), not empty.
 
     Returns:
         Lists of x, y, x, y ... in pixel corners, which COCO's tools fill to exactly ``mask``.
     """
-    outgoing = _directed_edges(mask)
+    left, top, width, height = tight_box(mask)
+    outgoing = _directed_edges(mask[top : top + height, left : left + width])
     unused = {(corner, heading) for corner, found in outgoing.items() for heading in found}
     outlines = []
     for corner, found in outgoing.items():
@@ -146,7 +147,7 @@ def polygons(mask: Mask) -> list[list[int]] | None:
                 corners = _walk(corner, heading, outgoing, unused)
                 if _turns_left(corners):
                     return None
-                outlines.append([value for turn in corners for value in turn])
+                outlines.append([value for x, y in corners for value in (x + left, y + top)])
     return outlines
 
 

@@ -77,8 +77,8 @@ class Scene:
         piece = cut(photo_half(name, self.split), frame, self.height, self.width)
         order = stream.pick(_CHANNEL_ORDERS)
         contrast = stream.integer(50, 100)
-        tint = np.array([stream.integer(25, 70) for _ in range(3)])
-        mean = piece.reshape(-1, 3).sum(axis=0) // (self.height * self.width)
+        tint = np.array([stream.integer(25, 70) for _ in range(3)], np.int32)
+        mean = (piece.reshape(-1, 3).sum(axis=0) // (self.height * self.width)).astype(np.int32)
         level = (mean + 2 * tint) // 3
         picture = level[list(order)] + ((piece - mean)[..., list(order)] * contrast >> 8)
         self.pixels = np.clip(picture, 0, 255).astype(np.int32)
@@ -196,9 +196,9 @@ class Scene:
         mean = int(piece.sum()) // count
         spread = max(math.isqrt(int(((piece - mean) ** 2).sum()) // count), 4)
         grey = (tone or _CLUTTER_TONE) + stream.integer(-25, 25)
-        color = np.array([grey + stream.integer(-24, 24) for _ in range(3)])
+        color = np.array([grey + stream.integer(-24, 24) for _ in range(3)], np.int32)
         contrast = stream.integer(40, 50) if tone else _CLUTTER_CONTRAST
-        gains = np.array([contrast * stream.integer(85, 115) // 100 for _ in range(3)])
+        gains = np.array([contrast * stream.integer(85, 115) // 100 for _ in range(3)], np.int32)
         lit = color + (piece - mean) * gains // spread
         height, width, _ = piece.shape
         slope_x, slope_y = stream.integer(-25, 25), stream.integer(-25, 25)
