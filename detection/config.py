@@ -320,6 +320,7 @@ def _ranges(config: DetectionConfig) -> list[str]:
             bool(schedule.batch_size % max(1, schedule.batch_size_per_device)),
         ),
         ("schedule.drops must rise within (0, 1)", not _rises(schedule.drops)),
+        ("model.box_fcs needs at least one width", not model.box_fcs),
         (
             "evaluation.batch_size_per_device must be at least 1",
             evaluation.batch_size_per_device < 1,

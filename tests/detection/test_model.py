@@ -53,6 +53,7 @@ def test_detectors_train_and_detect(
     assert {"pred_boxes", "scores", "pred_classes"} <= set(fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vitdet-12ep", "swin-1x", "r50-fpn-1x", "vitdet-100ep-cascade"])
 def test_full_recipes_build(name: str, toy_batch: MakeBatch) -> None:
     """The published heads, on a small image, a small backbone and few regions."""

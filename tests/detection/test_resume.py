@@ -79,7 +79,13 @@ def assert_same_weights(first: Detector, second: Detector) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-@pytest.mark.parametrize("name", ["vit-nano", "swin-nano", "resnet-nano"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vit-nano", pytest.param("swin-nano", marks=SLOW), pytest.param("resnet-nano", marks=SLOW)],
+)
 def test_a_run_stopped_anywhere_ends_bit_identical(
     name: str, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def test_train_evaluate_account_and_never_twice(
     assert again.curves == outcome.curves
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_gives_the_same_numbers(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
