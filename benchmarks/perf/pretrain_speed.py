@@ -2,8 +2,8 @@
 
 ::
 
-    python benchmarks/perf/pretrain_speed.py                      # 5 rounds of every case
-    python benchmarks/perf/pretrain_speed.py 9 mae-448 lomar-448  # 9 rounds of two
+    python -m benchmarks.perf.pretrain_speed                      # 5 rounds of every case
+    python -m benchmarks.perf.pretrain_speed 9 mae-448 lomar-448  # 9 rounds of two
 
 A step clears the gradients and does forward, backward and AdamW, on images that are there already.
 The cases run in turn, so that their ratios hold whatever else the machine does. "Share" is the
