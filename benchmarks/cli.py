@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(_command(commands, "run", "plan, run, record, and show the leaderboard (default)"))
+    _add_pretrain(
+        _command(commands, "pretrain", "run one pretraining recipe; its product is a checkpoint")
+    )
+    _add_export(_command(commands, "export", "write weights in the layout of an official project"))
     listing = _command(commands, "list", "what there is: suites, entries, recipes, formats")
     listing.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
     check = _command(commands, "check", "prove in half a minute that a backbone works")
@@ -101,7 +105,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         default=[],
         metavar="A,B",
         help="NAME or random:NAME (fresh weights), timm:NAME (timm's pretrained weights), "
-        "ckpt:FILE?arch=NAME&format=FORMAT; default: the suite's",
+        "ckpt:FILE?arch=NAME&format=FORMAT, a pretraining RECIPE (run first); default: the suite's",
     )
     run.add_argument("--recipe", metavar="NAME", help="default: the one that fits each backbone")
     run.add_argument(
@@ -119,21 +123,75 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="N|A,B",
         help="a count (3 means 0,1,2) or a list (5,7 and, for one seed, 5,); default: 1",
     )
-    _add_data(run)
-    _add_out(run)
-    run.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+    _add_how(run)
     run.add_argument("--evaluator", default="", metavar="NAME", help="evaluation engine")
     run.add_argument("--executor", choices=("inline",), default="inline", help="default: inline")
-    run.add_argument(
+
+
+def _add_pretrain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="`run.py list` names them")
+    command.add_argument("--arch", default="", metavar="NAME", help="default: the recipe's")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="change one value of the recipe; repeatable",
+    )
+    command.add_argument("--seeds", type=_seeds, default=(0,), metavar="N|A,B", help="default: 1")
+    command.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="FILE",
+        help="first weights: objective.safetensors of an earlier run, or an official full file",
+    )
+    _add_how(command)
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "source",
+        type=Path,
+        metavar="FILE",
+        help="weights.safetensors (the backbone) or objective.safetensors (heads and all) of a "
+        "pretraining run",
+    )
+    command.add_argument(
+        "--format",
+        required=True,
+        metavar="NAME",
+        dest="layout",
+        help="mae, lomar, dino, esvit, mocov3, simmim, swin or timm",
+    )
+    command.add_argument(
+        "--to",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        dest="out",
+        help="the file to write, for torch.load",
+    )
+    command.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+
+
+def _add_how(command: argparse.ArgumentParser) -> None:
+    """Add what all commands share that run something."""
+    _add_data(command)
+    _add_out(command)
+    command.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
+    command.add_argument(
         "--rerun",
         choices=("missing", "failed", "stale", "all"),
         default="failed",
         help="what to do again; each includes those before it; default: failed",
     )
-    run.add_argument(
+    command.add_argument(
         "--limit-images", type=_count, metavar="N", help="only N images of each split, to try out"
     )
-    run.add_argument("--dry-run", action="store_true", help="show the plan and its cost, no more")
+    command.add_argument(
+        "--dry-run", action="store_true", help="show the plan and its cost, no more"
+    )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -142,7 +200,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND=DIR",
-        help="for example coco=/data/coco; else $DETECTRON2_DATASETS, else the embedded mini data",
+        help="coco=DIR, images=PATH, imagenet=DIR; else $DETECTRON2_DATASETS, $IMAGENET_DIR, else "
+        "the embedded mini data",
     )
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.errors import UserError
+from benchmarks.task import PRETRAIN
+from pretrain.catalog import recipes
 
-KINDS = ("random", "timm", "ckpt")
+KINDS = ("random", "timm", "ckpt", PRETRAIN)
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Entry:
 
     Attributes:
         source: As ``backbones.source.open_checkpoint`` reads it: ``NAME`` and ``random:NAME`` are
-            fresh weights, ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file.
+            fresh weights, ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file; or
+            ``pretrain:RECIPE``, whose weights another run of the same store makes first.
     """
 
     source: str
@@ -24,6 +27,8 @@ class Entry:
         """Shown in tables: the source, without the folders of a file."""
         kind, separator, rest = self.source.partition(":")
         if kind != "ckpt" or not separator:
+            if kind == PRETRAIN:
+                return rest
             # timm:NAME alone would mean timm's pretrained weights.
             return rest if kind == "random" and ":" not in rest else self.source
         file, mark, options = rest.partition("?")
@@ -32,6 +37,8 @@ class Entry:
 
 def parse_entries(texts: list[str]) -> list[Entry]:
     """Return the entries of a comma list, each once, in order.
+
+    The name of a pretraining recipe alone means ``pretrain:NAME``.
 
     Args:
         texts: The pieces of the list.
@@ -46,10 +53,10 @@ def parse_entries(texts: list[str]) -> list[Entry]:
             raise UserError(f"--entries has an empty entry ({text!r}); separate names by commas.")
         if separator and kind not in KINDS:
             raise UserError(
-                f"--entries {text}: unknown kind {kind!r}. Write NAME, random:NAME, timm:NAME or "
-                "ckpt:FILE?arch=NAME&format=FORMAT."
+                f"--entries {text}: unknown kind {kind!r}. Write NAME, random:NAME, timm:NAME, "
+                "pretrain:RECIPE or ckpt:FILE?arch=NAME&format=FORMAT."
             )
-        entry = Entry(_absolute(text))
+        entry = Entry(f"{PRETRAIN}:{text}" if text in recipes() else _absolute(text))
         entries.setdefault(entry.name, entry)
     return list(entries.values())
 

@@ -10,6 +10,10 @@ from backbones.monitor import Monitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot
 
+# The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
+# ranks them.
+PRETRAIN = "pretrain"
+
 
 @dataclass(frozen=True)
 class Metric:

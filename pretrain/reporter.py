@@ -123,6 +123,8 @@ class Reporter:
 
     def sentence(self) -> str:
         """Return speed and what bounds it, for people."""
+        if not self._timed[1]:
+            return "too short to be timed."
         speed = f"{self.images_per_second:.1f} images/s"
         share = f"{100 * self.wait_share:.0f} % of the time"
         if self.wait_share >= LOADER_BOUND:

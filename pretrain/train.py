@@ -45,6 +45,7 @@ class Job:
         num_workers: Loader processes beside each training process.
         init_from: Weights to begin with: ``objective.safetensors`` of an earlier run of the same
             method, or an official pretraining file.
+        data_name: Of the images, for the checkpoint's record; empty takes the folder's.
     """
 
     spec: BackboneSpec
@@ -57,6 +58,7 @@ class Job:
     limit_images: int | None = None
     num_workers: int = 1
     init_from: Path | None = None
+    data_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class _Run:
             path=path,
             sha256="",
             method=self._method.name,
-            data=self._images.name,
+            data=job.data_name or self._images.name,
             epochs=epochs,
             img_size=job.config.data.img_size,
             recipe=job.recipe or job.config.protocol,

@@ -9,6 +9,7 @@ from backbones.formats import FORMATS
 from benchmarks import output
 from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.suites import SUITES, get_task
+from benchmarks.task import PRETRAIN
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ def main(options: Options) -> int:
         output.line()
     output.line(
         "Entries are backbones (fresh weights), timm:NAME for any network of timm with its "
-        "pretrained weights, random:timm:NAME without, and ckpt:FILE?arch=NAME&format=FORMAT."
+        "pretrained weights, random:timm:NAME without, ckpt:FILE?arch=NAME&format=FORMAT, and "
+        "recipes of the task pretrain, which are run first (pretrain:RECIPE?arch=NAME&seed=N)."
     )
     return 0
 
 
 def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
-    tasks = {name for suite in SUITES.values() for name in suite.tasks}
+    tasks = {PRETRAIN, *(name for suite in SUITES.values() for name in suite.tasks)}
     recipes = [
         {"recipe": name, "task": task, "protocol": make().protocol}
         for task in sorted(tasks)

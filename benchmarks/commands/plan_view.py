@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from benchmarks.data.roots import VARIABLES
 from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.output import clean
 from benchmarks.sweep.plan import Cell
 from benchmarks.sweep.terminal import duration
 
 _COLUMNS = (
+    Column("task", "task"),
     Column("entry", "entry"),
     Column("recipe", "recipe"),
     Column("seed", "seed", numeric=True),
@@ -25,6 +27,7 @@ def plan_table(cells: Sequence[Cell]) -> list[str]:
     """Return the plan as lines, a line a run."""
     rows = [
         {
+            "task": cell.request.spec.task,
             "entry": cell.request.entry,
             "recipe": cell.request.recipe,
             "seed": str(cell.request.spec.seed),
@@ -51,15 +54,15 @@ def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell]) -> list[str]:
 
 
 def _data_lines(cells: Sequence[Cell]) -> list[str]:
-    lines = []
-    for data in dict.fromkeys(cell.request.data for cell in cells):
-        if data.mini:
-            lines.append(
-                "data: neither --data nor $DETECTRON2_DATASETS is given, so this is the embedded "
-                "mini data; its numbers are for trying out only"
-            )
-        else:
-            lines.append(f"data: {clean(str(data.path))} ({data.origin})")
+    roots = dict.fromkeys(cell.request.data for cell in cells)
+    lines = [f"data: {clean(str(root.path))} ({root.origin})" for root in roots if not root.mini]
+    mini = sorted({root.kind for root in roots if root.mini})
+    if mini:
+        *names, last = [name for kind in mini for name in (f"--data {kind}", VARIABLES[kind])]
+        lines.append(
+            f"data: neither {', '.join(names)} nor {last} is given, so this is the embedded mini "
+            "data; its numbers are for trying out only"
+        )
     return lines
 
 

@@ -2,10 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import output
 from benchmarks.commands.leaderboard import show
@@ -19,10 +19,34 @@ from benchmarks.sweep.assemble import Order, assemble
 from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
 from benchmarks.sweep.launch import Ended, InlineExecutor
 from benchmarks.sweep.plan import Cell, Rerun, chosen, make_plan
+from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.terminal import Screen
 
 SOME_FAILED, CANNOT_SERVE = 3, 4
+
+
+class HowToRun(Protocol):
+    """What every command that runs something lets a person choose."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of runs."""
+
+    @property
+    def rerun(self) -> Rerun:
+        """What to do again."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Show the plan, no more."""
+
+    @property
+    def json(self) -> bool:
+        """One JSON document on stdout."""
+
+
+Report = Callable[[HowToRun, Store, Sequence[Cell], Sequence[Ended]], int]
 
 
 @dataclass(frozen=True)
@@ -51,24 +75,37 @@ def main(options: Options) -> int:
     Raises:
         UserError: The request is wrong, or cannot be served; nothing has been run then.
     """
-    say = output.note if options.json else output.line
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
-    requests = assemble(_order(options), store.cache)
+    return carry_out(options, store, assemble(_order(options), store.cache), _report)
+
+
+def carry_out(
+    options: HowToRun, store: Store, requests: Sequence[RunRequest], report: Report
+) -> int:
+    """Plan, run and report requests; return the exit code.
+
+    Args:
+        options: How to.
+        store: Folder of runs.
+        requests: The runs.
+        report: Tells a person how it went, and returns the exit code.
+    """
+    say = output.note if options.json else output.line
     cells = make_plan(requests, store, store.scan())
     todo = chosen(cells, options.rerun)
     for text in [*plan_table(cells), *plan_lines(cells, todo)]:
         say(text)
     if options.dry_run:
         if options.json:
-            output.document({"exit_code": 0, "cells": [_facts(cell) for cell in cells]})
+            output.document({"exit_code": 0, "cells": [facts(cell) for cell in cells]})
         return 0
     ended = _run(options, store, todo)
     if len(ended) < len(todo) or any(end.end == "stopped" for end in ended):
         output.note(f"Interrupted; nothing is lost. This goes on:\n  {_command()}")
         return INTERRUPTED
-    return _report(options, store, cells, ended)
+    return report(options, store, cells, ended)
 
 
 def _order(options: Options) -> Order:
@@ -85,32 +122,37 @@ def _order(options: Options) -> Order:
     )
 
 
-def _run(options: Options, store: Store, todo: Sequence[Cell]) -> list[Ended]:
+def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
     if not todo:
         return []
     screen = Screen(sys.stderr if options.json else sys.stdout)
     return list(InlineExecutor(store, screen, fresh=options.rerun == "all").run(todo))
 
 
-def _report(options: Options, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     scan = store.scan()
-    code = _exit_code(cells, ended)
+    code = exit_code(cells, ended)
     if options.json:
         now = make_plan([cell.request for cell in cells], store, scan)
         tables = to_json(make_tables(scan, store))
         output.document(
-            {"exit_code": code, "cells": [_facts(cell) for cell in now], "leaderboard": tables}
+            {"exit_code": code, "cells": [facts(cell) for cell in now], "leaderboard": tables}
         )
         return code
     show(scan, store, "table")
+    tell_failures(ended)
+    return code
+
+
+def tell_failures(ended: Sequence[Ended]) -> None:
+    """Print a line for every run that is not done, with the reason."""
     for end in ended:
         if end.end != "done":
             entry = output.clean(end.cell.request.entry)
             output.note(f"{entry}, seed {end.cell.request.spec.seed}: {output.clean(end.message)}")
-    return code
 
 
-def _exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     """Return 0, 3 for failures beside kept runs, or the failure's own code where nothing else is.
 
     A request of which no part could be served for a reason the user can mend is a wrong request,
@@ -128,7 +170,8 @@ def _exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     return CANNOT_SERVE if any(end.end == "busy" for end in ended) else 0
 
 
-def _facts(cell: Cell) -> dict[str, Any]:
+def facts(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain JSON values."""
     request = cell.request
     metrics = cell.record.metrics if cell.record else {}
     return {

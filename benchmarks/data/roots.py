@@ -7,7 +7,9 @@ from pathlib import Path
 
 from backbones.errors import PreflightError, UserError
 
-KINDS = ("coco",)
+KINDS = ("coco", "images", "imagenet")
+# What may name data of a kind beside the command line.
+VARIABLES = {"coco": "$DETECTRON2_DATASETS", "images": "$IMAGENET_DIR"}
 
 
 @dataclass(frozen=True)
@@ -15,9 +17,9 @@ class DataRoot:
     """Data of one kind, found.
 
     Attributes:
-        kind: "coco".
+        kind: "coco" or "images".
         name: Shown in tables: the folder's name, or "mini".
-        path: The folder; None means the embedded mini data, which a run generates.
+        path: The folder (or file) of it; None means the embedded mini data, which a run generates.
         origin: What decided: "--data", a variable's name, or "embedded".
     """
 
@@ -68,11 +70,31 @@ def find_coco_root(given: Mapping[str, Path]) -> DataRoot:
     return DataRoot("coco", "mini", None, "embedded")
 
 
-def _folder(path: Path, origin: str) -> DataRoot:
+def find_images_root(given: Mapping[str, Path]) -> DataRoot:
+    """Return the images to pretrain on.
+
+    The order is ``--data images=PATH`` (a folder, a list, tar shards: ``pretrain.data.find``), then
+    ``--data imagenet=DIR``, ``$IMAGENET_DIR``, the embedded mini data.
+
+    Raises:
+        PreflightError: A folder is given, but does not exist.
+    """
+    if "images" in given:
+        path = given["images"].absolute()
+        return DataRoot("images", path.name, path, "--data images")
+    if "imagenet" in given:
+        return _folder(given["imagenet"], "--data imagenet", "images")
+    variable = os.environ.get("IMAGENET_DIR")
+    if variable:
+        return _folder(Path(variable).expanduser(), "$IMAGENET_DIR", "images")
+    return DataRoot("images", "mini", None, "embedded")
+
+
+def _folder(path: Path, origin: str, kind: str = "coco") -> DataRoot:
     if not path.is_dir():
         raise PreflightError(
             f"{origin} points at {path}, which is not a folder. Correct it, or leave it out to use "
             "the embedded mini data."
         )
     path = path.resolve()
-    return DataRoot("coco", path.name, path, origin)
+    return DataRoot(kind, path.name, path, origin)

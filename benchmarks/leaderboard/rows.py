@@ -10,6 +10,7 @@ from benchmarks.sweep.plan import run_state
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.spec import RunRequest, hash16
 from benchmarks.sweep.store import Scan, Store
+from benchmarks.task import PRETRAIN
 
 # Of a record's cost, what a row shows, by its key there.
 COSTS = (
@@ -127,7 +128,7 @@ class _Run:
 
 
 def make_tables(scan: Scan, store: Store) -> list[Table]:
-    """Return the tables that a folder of runs comes to.
+    """Return the tables that a folder of runs comes to; pretraining is in none.
 
     Args:
         scan: What the folder holds.
@@ -137,7 +138,8 @@ def make_tables(scan: Scan, store: Store) -> list[Table]:
     runs += [_of_request(request, store) for request in scan.unfinished.values()]
     by_table: dict[TableKey, list[_Run]] = defaultdict(list)
     for run in runs:
-        by_table[run.key].append(run)
+        if run.key.task != PRETRAIN:
+            by_table[run.key].append(run)
     order = sorted(by_table, key=lambda key: (key.mini, str(asdict(key))))
     return [_table(key, by_table[key]) for key in order]
 

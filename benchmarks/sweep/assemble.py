@@ -14,6 +14,7 @@ from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, as_plain
 from benchmarks.suites import Suite, get_task
 from benchmarks.sweep.spec import RunRequest, RunSpec
+from benchmarks.sweep.weights import Where, parse_pretraining, pretraining_request, promised
 from benchmarks.task import Facts, Task
 
 
@@ -47,6 +48,8 @@ class Order:
 def assemble(order: Order, cache: Path) -> list[RunRequest]:
     """Return the runs that an order comes to, each once, in the order of entries and seeds.
 
+    A run that pretrains comes before the first that needs its weights.
+
     Args:
         order: What was asked for.
         cache: Folder that facts about data are remembered in.
@@ -69,16 +72,36 @@ def _of_task(order: Order, task: Task, cache: Path) -> Iterator[RunRequest]:
     data = task.find_data(order.data or {})
     entries = order.entries or order.suite.default_entries(data, order.recipe)
     # Mistakes in names are told before large data are read.
-    checkpoints = [(entry, open_checkpoint(entry.source, order.plugins)) for entry in entries]
+    chosen = [_choose(order, entry, cache) for entry in entries]
     facts = task.read_facts(data, cache)
-    for entry, checkpoint in checkpoints:
-        yield from _of_entry(order, task, data, facts, (entry, checkpoint))
+    for one in chosen:
+        if one.pretraining is not None:
+            yield one.pretraining
+        yield from _of_entry(order, task, data, facts, one)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """An entry, its weights, and the run that makes them, if one has to."""
+
+    entry: Entry
+    checkpoint: Checkpoint
+    pretraining: RunRequest | None = None
+
+
+def _choose(order: Order, entry: Entry, cache: Path) -> _Chosen:
+    wanted = parse_pretraining(entry)
+    if wanted is None:
+        return _Chosen(entry, open_checkpoint(entry.source, order.plugins))
+    where = Where(order.data or {}, order.plugins, order.limit_images, cache, order.suite.name)
+    request = pretraining_request(wanted, where)
+    return _Chosen(entry, promised(request, entry), request)
 
 
 def _of_entry(
-    order: Order, task: Task, data: DataRoot, facts: Facts, chosen: tuple[Entry, Checkpoint]
+    order: Order, task: Task, data: DataRoot, facts: Facts, chosen: _Chosen
 ) -> Iterator[RunRequest]:
-    entry, checkpoint = chosen
+    entry, checkpoint = chosen.entry, chosen.checkpoint
     backbone = get_spec(checkpoint.backbone, order.plugins)
     recipe = order.recipe or task.default_recipe(backbone, data)
     make = lookup("recipe", recipe, dict(task.recipes()))
@@ -111,4 +134,5 @@ def _of_entry(
             data=data,
             plugins=order.plugins.resolve() if order.plugins else None,
             evaluator=order.evaluator,
+            needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
         )

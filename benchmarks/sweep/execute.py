@@ -10,7 +10,6 @@ from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.monitor import Monitor
 from backbones.registry import lookup
-from backbones.source import open_checkpoint
 from benchmarks.overrides import restore
 from benchmarks.suites import get_task
 from benchmarks.sweep.environment import describe
@@ -24,6 +23,7 @@ from benchmarks.sweep.record import (
 )
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import CACHE, RunFolder
+from benchmarks.sweep.weights import open_weights
 from benchmarks.task import Task, TaskInputs, TaskResult
 
 _FAILED = 3
@@ -56,9 +56,9 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         UserError: The weights, the data or the code are not what the plan knew.
     """
     task = get_task(request.spec.task)
-    checkpoint = open_checkpoint(request.source, request.plugins)
+    checkpoint = open_weights(request, folder.path.parent)
     cache = folder.path.parent / CACHE
-    _check_unchanged(request, task, checkpoint, cache)
+    _check_unchanged(request, task, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
@@ -93,13 +93,11 @@ def failed_record(request: RunRequest, error: BaseException, phase: str) -> Outc
     return Outcome(replace(_blank(request), failure=failure))
 
 
-def _check_unchanged(request: RunRequest, task: Task, checkpoint: Checkpoint, cache: Path) -> None:
+def _check_unchanged(request: RunRequest, task: Task, cache: Path) -> None:
     """Refuse to file a result under an identity that is not its own."""
     spec = request.spec
     if task.version != spec.task_version:
         raise UserError(f"The code changed since the plan was made. {_AGAIN}")
-    if (checkpoint.sha256, checkpoint.format) != (spec.weights_sha256, spec.weights_format):
-        raise UserError(f"{request.source} changed since the plan was made. {_AGAIN}")
     if task.read_facts(request.data, cache).fingerprint != spec.data_fingerprint:
         raise UserError(f"The {request.data.name} data changed since the plan was made. {_AGAIN}")
 

@@ -119,7 +119,9 @@ def _name(cell: Cell, cells: Sequence[Cell]) -> str:
     """Return what tells a run from the others of its plan."""
     several = len({other.request.spec.seed for other in cells}) > 1
     seed = f" seed {cell.request.spec.seed}" if several else ""
-    return f"{cell.request.entry}{seed}"
+    tasks = len({other.request.spec.task for other in cells}) > 1
+    task = f"{cell.request.spec.task} " if tasks else ""
+    return f"{task}{cell.request.entry}{seed}"
 
 
 def _start(folder: RunFolder, log: IO[str], fresh: bool) -> subprocess.Popen[str]:

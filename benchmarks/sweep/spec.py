@@ -24,7 +24,8 @@ class RunSpec:
         task_version: Of the measurement.
         data_fingerprint: Of the data's content.
         backbone: Name of the network.
-        weights_sha256: Of the weights' bytes, or "random".
+        weights_sha256: Of the weights' bytes, "random", or "pretrain:" and the id of the run
+            that makes them.
         weights_format: Key layout of the weights.
         weights_branch: "teacher" or "student" where the file holds both, else empty.
         recipe: Every value of the recipe, overrides applied.
@@ -69,6 +70,7 @@ class RunRequest:
         data: Where the data lies.
         plugins: Folder with further backbones.
         evaluator: Evaluation engine; empty means the task's default.
+        needs: Id of the pretraining run that makes its weights; empty for none.
     """
 
     spec: RunSpec
@@ -82,6 +84,7 @@ class RunRequest:
     data: DataRoot
     plugins: Path | None = None
     evaluator: str = ""
+    needs: str = ""
 
     @property
     def cell(self) -> str:

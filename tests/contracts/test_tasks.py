@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backbones.catalog import list_specs
+from backbones.catalog import get_spec, list_specs
 from backbones.errors import UserError
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides, as_plain, restore
@@ -41,11 +41,13 @@ def test_a_task_says_what_it_measures(name):
 def test_planning_on_mini_data_needs_neither_torch_nor_the_data(name, tmp_path):
     program = (
         "import sys, pathlib\n"
+        "from backbones.catalog import get_spec\n"
         "from benchmarks.suites import get_task\n"
         f"task = get_task({name!r})\n"
         "data = task.find_data({})\n"
         f"facts = task.read_facts(data, pathlib.Path({str(tmp_path / 'facts')!r}))\n"
-        "config = task.check(task.recipes()['mini']())\n"
+        "recipe = task.default_recipe(get_spec('vit-nano'), data)\n"
+        "config = task.check(task.recipes()[recipe]())\n"
         "work = task.workload(config, facts, None)\n"
         "assert data.mini and facts.fingerprint and work.num_steps > 0\n"
         "assert 'torch' not in sys.modules\n"
@@ -76,14 +78,15 @@ def test_a_recipe_is_frozen_whole_and_survives_json(name, recipe, mini, tmp_path
 
 @pytest.mark.parametrize("name", NAMES)
 def test_protocols_tell_recipes_apart(name):
-    recipes = get_task(name).recipes()
-    protocols = [make().protocol for make in recipes.values()]
-    assert len(set(protocols)) == len(protocols)
-    assert not any("+custom" in protocol for protocol in protocols)
+    configs = [make() for make in get_task(name).recipes().values()]
+    # A pretraining recipe is for one backbone, which is a column of its own.
+    keys = [(config.protocol, getattr(config, "backbone", "")) for config in configs]
+    assert len(set(keys)) == len(keys)
+    assert not any("+custom" in config.protocol for config in configs)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_value_of_a_recipe_can_be_set(name):
+def test_every_value_of_a_recipe_can_be_set(name, mini):
     """Each leaf takes its own value back from text, and thereby has a type that is understood."""
 
     def leaves(config, prefix=""):
@@ -94,7 +97,9 @@ def test_every_value_of_a_recipe_can_be_set(name):
             elif prefix + item.name != "protocol":
                 yield prefix + item.name, value
 
-    config = get_task(name).recipes()["mini"]()
+    task = get_task(name)
+    recipe = task.default_recipe(get_spec("vit-nano"), task.find_data({}))
+    config = task.recipes()[recipe]()
     for key, value in leaves(config):
         text = json.dumps(value) if not isinstance(value, str) else value
         assert apply_overrides(config, [f"{key}={text}"]) == config
@@ -108,11 +113,16 @@ def test_every_backbone_has_a_default_recipe(name, mini):
         assert task.default_recipe(spec, data) in task.recipes()
 
 
+def test_no_recipe_for_pretraining_bears_the_name_of_a_backbone():
+    assert not {spec.name for spec in list_specs()} & set(get_task("pretrain").recipes())
+
+
 def test_suites_hold_known_tasks_and_default_entries(mini):
     known = {spec.name for spec in list_specs()}
     for suite in SUITES.values():
         assert set(suite.tasks) <= set(NAMES)
         data = get_task(suite.tasks[0]).find_data({})
-        assert {entry.source for entry in suite.default_entries(data, None)} <= known
+        sources = {entry.source for entry in suite.default_entries(data, None)}
+        assert sources <= known | {f"pretrain:{name}" for name in get_task("pretrain").recipes()}
     with pytest.raises(UserError, match="Did you mean 'coco'"):
         get_suite("coc")

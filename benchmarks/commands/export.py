@@ -1,0 +1,37 @@
+"""``run.py export FILE --format mae --to OUT``: our weights for others' code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.errors import UserError
+from benchmarks import output
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    source: Path
+    layout: str
+    out: Path
+    plugins: Path | None
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: Layout and weights do not go together, or a file cannot be read or written.
+    """
+    if not options.source.is_file():
+        raise UserError(f"There is no file {options.source}.")
+    # torch comes in here, so that a mistyped name is told at once.
+    from pretrain.export import export
+
+    sentence = export(options.source, options.layout, options.out, options.plugins)
+    if options.json:
+        output.document({"written": str(options.out), "layout": options.layout})
+    else:
+        output.line(output.clean(sentence))
+    return 0

@@ -1,0 +1,68 @@
+"""``run.py pretrain RECIPE``: make one checkpoint, and say how to measure it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import output
+from benchmarks.commands.run import HowToRun, carry_out, exit_code, facts, tell_failures
+from benchmarks.data.roots import parse_data
+from benchmarks.sweep.launch import Ended
+from benchmarks.sweep.plan import Cell, Rerun, make_plan
+from benchmarks.sweep.store import Store
+from benchmarks.sweep.weights import WEIGHTS_FILE, Pretraining, Where, pretraining_request
+from benchmarks.task import PRETRAIN
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    recipe: str
+    arch: str
+    overrides: Sequence[str]
+    seeds: Sequence[int]
+    init_from: Path | None
+    data: Sequence[str]
+    out: Path
+    plugins: Path | None
+    rerun: Rerun
+    limit_images: int | None
+    dry_run: bool
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: The request is wrong, or cannot be served; nothing has been run then.
+    """
+    store = Store(options.out)
+    if not options.dry_run:
+        store.check_writable()
+    where = Where(
+        parse_data(options.data), options.plugins, options.limit_images, store.cache, PRETRAIN
+    )
+    wanted = [
+        Pretraining(options.recipe, options.arch, seed, tuple(options.overrides), options.init_from)
+        for seed in options.seeds
+    ]
+    requests = [pretraining_request(one, where) for one in wanted]
+    return carry_out(options, store, requests, _report)
+
+
+def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    code = exit_code(cells, ended)
+    now = make_plan([cell.request for cell in cells], store, store.scan())
+    made = [
+        store.folder(c.request.spec.run_id).work / WEIGHTS_FILE for c in now if c.state == "done"
+    ]
+    if options.json:
+        output.document({"exit_code": code, "cells": [facts(c) for c in now],
+                         "weights": [str(path) for path in made]})  # fmt: skip
+        return code
+    for path in made:
+        output.line(f"weights: {path}; measure them with --entries ckpt:{path}")
+    tell_failures(ended)
+    return code
