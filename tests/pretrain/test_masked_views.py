@@ -80,6 +80,24 @@ def test_objective_takes_what_views_make(recipe):
     assert picture.shape[1] % 3 == 0
 
 
+@pytest.mark.parametrize("recipe", RECIPES[:4])
+def test_bf16_losses_are_within_a_hundredth(recipe):
+    config = get_recipe(recipe)
+    method, spec = get_method(config.method), get_spec(config.backbone)
+    views = method.views(spec, config)
+    torch.manual_seed(0)
+    objective = method.build(spec, config)
+    made = [views(photo(), seeded(seed)) for seed in range(4)]
+    batch = {name: torch.stack([one[name] for one in made]) for name in made[0]}
+    batch["image"] = batch["image"] / 128.0 - 1
+    full = objective(batch)["reconstruction"].item()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = objective(batch)["reconstruction"]
+    assert mixed.dtype == torch.float32
+    mixed.backward()
+    assert mixed.item() == pytest.approx(full, rel=0.01)
+
+
 def test_picture_of_normalised_pixels_has_the_true_statistics():
     config = get_recipe("mae-nano")
     method, spec = get_method("mae"), get_spec("vit-nano")
