@@ -12,7 +12,13 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.task import Task
 
-MINI_ENTRIES = ("vit-nano", "swin-nano", "resnet-nano")
+MINI_ENTRIES = (
+    "vit-nano",
+    "pretrain:mae-nano",
+    "pretrain:lomar-nano",
+    "swin-nano",
+    "resnet-nano",
+)
 
 
 @dataclass(frozen=True)
