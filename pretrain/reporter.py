@@ -12,8 +12,9 @@ CURVE_POINTS = 200
 # Steps of a process that do not count for its speed: allocators and kernels warm up.
 WARMING_STEPS = 3
 
-# From this share of the time on, waiting for images is worth telling a person.
-LOADER_BOUND = 0.1
+# From these shares of the time on, waiting for images is worth a hint, and the word "bound".
+_WORTH_A_HINT = 0.1
+LOADER_BOUND = 0.5
 
 
 class ScalarWriter(Protocol):
@@ -125,11 +126,9 @@ class Reporter:
         """Return speed and what bounds it, for people."""
         if not self._timed[1]:
             return "too short to be timed."
-        speed = f"{self.images_per_second:.1f} images/s"
-        share = f"{100 * self.wait_share:.0f} % of the time"
-        if self.wait_share >= LOADER_BOUND:
-            return (
-                f"{speed}, bound by the loader: {share} went by waiting for images; more cores "
-                "or loader processes would help."
-            )
-        return f"{speed}; {share} went by waiting for images."
+        bound = ", bound by the loader" if self.wait_share >= LOADER_BOUND else ""
+        hint = ": more cores or loader processes would help"
+        return (
+            f"{self.images_per_second:.1f} images/s{bound}; {100 * self.wait_share:.0f} % of the "
+            f"time went by waiting for images{hint if self.wait_share >= _WORTH_A_HINT else ''}."
+        )

@@ -1,5 +1,10 @@
 """What every pretraining method promises, over all that are registered."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +27,18 @@ from pretrain.train import Job, build_objective, pretrain
 
 NANO = sorted(name for name in recipes() if name.endswith("-nano"))
 STEPS = 6
+# Twenty losses a recipe. A deliberate change of a method or recipe is written down by
+# BACKBENCH_WRITE_GOLDEN=1 pytest tests/contracts/test_methods.py -k golden
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def small(name: str) -> PretrainConfig:
-    """Return a nano recipe on batches of four, in two micro-batches, six steps of 12 images."""
+def small(name: str, steps: int = STEPS) -> PretrainConfig:
+    """Return a nano recipe on batches of four of 12 images, in two micro-batches."""
     config = get_recipe(name)
     schedule = replace(
         config.schedule,
-        epochs=2.0,
+        epochs=steps * 4 / 12,
         batch_size=4,
         batch_size_per_device=2,
         warmup_epochs=0.5,
@@ -62,8 +71,8 @@ class Stop(SilentMonitor):
 
 @pytest.fixture
 def job(photos, tmp_path):
-    def make(name: str, folder: str) -> Job:
-        config = small(name)
+    def make(name: str, folder: str, steps: int = STEPS) -> Job:
+        config = small(name, steps)
         spec = get_spec(config.backbone)
         return Job(spec, config, photos, tmp_path / folder, 5, tmp_path, name, num_workers=0)
 
@@ -129,3 +138,46 @@ def test_every_trained_parameter_gets_a_gradient(name, photos, job):
         if value.requires_grad and value.grad is None
     ]
     assert without == []
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_twenty_losses_are_the_golden_ones(name, job):
+    monitor = Stop(after=99)
+    pretrain(job(name, "run", steps=20), monitor)
+    golden = json.loads(GOLDEN.read_text())
+    if os.environ.get("BACKBENCH_WRITE_GOLDEN"):
+        golden[name] = [round(loss, 6) for loss in monitor.losses]
+        GOLDEN.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
+    assert monitor.losses == pytest.approx(golden[name], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NANO)
+def test_two_processes_lose_what_one_does(name, photos, tmp_path):
+    """Each takes half of every batch: the same samples, means and gradients, to summation order."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    one = launch(name, photos, tmp_path / "one")
+    ranks = [
+        launch(name, photos, tmp_path / "two", WORLD_SIZE="2", RANK=rank, LOCAL_RANK=rank, **group)
+        for rank in "01"
+    ]
+    for process in (one, *ranks):
+        _, text = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+    alone, pair = (
+        json.loads((tmp_path / folder / "losses.json").read_text()) for folder in ("one", "two")
+    )
+    assert len(alone) == STEPS
+    assert pair == pytest.approx(alone, rel=2e-3)
+
+
+def launch(name, photos, out, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.contracts.launched", name, photos, out],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

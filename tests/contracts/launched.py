@@ -1,0 +1,35 @@
+"""Pretrains a small run as a process of its own: ``python -m tests.contracts.launched NAME …``."""
+
+import json
+import sys
+from pathlib import Path
+
+from backbones.catalog import get_spec
+from backbones.distributed import rank
+from pretrain.train import Job, pretrain
+from tests.contracts.test_methods import Stop, small
+
+
+class Listener(Stop):
+    """Notes losses; only the first rank is told of them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(after=99)
+        self.path = path
+
+    def progress(self, progress):
+        super().progress(progress)
+        assert rank() == 0
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self.losses))
+
+
+def main(name: str, photos: str, out: str) -> None:
+    config = small(name)
+    spec = get_spec(config.backbone)
+    job = Job(spec, config, Path(photos), Path(out), 5, Path(out) / "cache", name, num_workers=0)
+    pretrain(job, Listener(Path(out) / "losses.json"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
