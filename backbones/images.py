@@ -22,15 +22,24 @@ def decode(content: bytes) -> Image.Image:
     Raises:
         ValueError: It is damaged or no image; the message says how.
     """
+    return to_rgb(turn(open_stored(content)))
+
+
+def open_stored(content: bytes) -> Image.Image:
+    """Decode an image as it is stored: not turned, in its own mode.
+
+    Raises:
+        ValueError: It is damaged or no image; the message says how.
+    """
     try:
         with warnings.catch_warnings():
             # Large photographs and odd metadata are the user's; a bomb still raises an error.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content))
             image.load()
-        return to_rgb(turn(image))
     except DAMAGE as error:
         raise ValueError(str(error) or type(error).__name__) from error
+    return image
 
 
 def turn(image: Image.Image) -> Image.Image:

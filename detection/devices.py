@@ -35,12 +35,15 @@ def choose_threads(device: torch.device, num_workers: int) -> int:
     """Set torch's threads to the cores that loader processes leave, and return their number.
 
     More threads than free cores do not slow a CPU run down a little but many times: threads that
-    wait at a barrier spin (measured: 3 to 40 times). On a GPU one thread feeds the device.
+    wait at a barrier spin (measured: 3 to 40 times). On a GPU one thread feeds the device. Who
+    sets OMP_NUM_THREADS, as the sweep's launcher does, has chosen already.
 
     Args:
         device: Where the network runs.
         num_workers: Loader processes beside this one.
     """
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) // _processes_here()
     threads = 1 if device.type == "cuda" else max(1, cores - num_workers)
     torch.set_num_threads(threads)

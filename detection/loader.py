@@ -4,31 +4,21 @@ The position of a sample in the training stream decides its image and its augmen
 seed alone; so a stream can be entered at any step, and any sharing among processes is equal.
 """
 
-import os
 import pickle
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
-from backbones.errors import UserError
+from backbones.workers import make_in_workers
 from detection.config import DataConfig, DetectionConfig, EvaluationConfig
 from detection.mapper import map_test, map_train
 from detection.schedule import micro_batches
 
 Sample = dict[str, Any]
 Batch = list[Sample]
-
-# Batches that a worker prepares ahead.
-_PREFETCH = 2
-# A cluster sends these to all processes of a job, but only the main one knows what to do.
-_NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def train_batches(  # noqa: PLR0913 - where in which stream, for whom: nothing to group
@@ -66,8 +56,7 @@ def train_batches(  # noqa: PLR0913 - where in which stream, for whom: nothing t
         start_step=start_step,
         share=(rank, world_size, per_step),
     )
-    dataset = _TrainImages(images, config.data, seed)
-    return _load(dataset, positions, num_workers)
+    return make_in_workers(_TrainImages(images, config.data, seed), positions, num_workers)
 
 
 def evaluation_batches(
@@ -93,7 +82,7 @@ def evaluation_batches(
     mine = range(rank, len(images), world_size)
     size = config.batch_size_per_device
     batches = (list(mine[start : start + size]) for start in range(0, len(mine), size))
-    return _load(_TestImages(images, config), batches, num_workers)
+    return make_in_workers(_TestImages(images, config), batches, num_workers)
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> list[int]:
@@ -129,8 +118,8 @@ class _Packed:
         return sample
 
 
-class _TrainImages(Dataset[Sample]):
-    """Position in the training stream to mapped sample."""
+class _TrainImages:
+    """Positions in the training stream to mapped samples."""
 
     def __init__(self, images: Sequence[Sample], config: DataConfig, seed: int) -> None:
         self._images = _Packed(images)
@@ -138,7 +127,10 @@ class _TrainImages(Dataset[Sample]):
         self._seed = seed
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def __getitem__(self, position: int) -> Sample:
+    def __call__(self, positions: Sequence[int]) -> Batch:
+        return [self._map(position) for position in positions]
+
+    def _map(self, position: int) -> Sample:
         epoch, place = divmod(position, len(self._images))
         if self._order[0] != epoch:
             self._order = (epoch, epoch_order(len(self._images), self._seed, epoch))
@@ -147,31 +139,15 @@ class _TrainImages(Dataset[Sample]):
         return map_train(self._images[index], self._config, random)
 
 
-class _TestImages(Dataset[Sample]):
-    """Index to mapped test image."""
+class _TestImages:
+    """Indices to mapped test images."""
 
     def __init__(self, images: Sequence[Sample], config: EvaluationConfig) -> None:
         self._images = _Packed(images)
         self._config = config
 
-    def __getitem__(self, index: int) -> Sample:
-        return map_test(self._images[index], self._config)
-
-
-class _Told(Dataset[Batch | UserError]):
-    """Batches of another data set, with a user's mistake as a value.
-
-    An exception that leaves a worker process is wrapped in its stack trace by torch.
-    """
-
-    def __init__(self, dataset: Dataset[Sample]) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, positions: list[int]) -> Batch | UserError:
-        try:
-            return [self._dataset[position] for position in positions]
-        except UserError as error:
-            return error
+    def __call__(self, indices: Sequence[int]) -> Batch:
+        return [map_test(self._images[index], self._config) for index in indices]
 
 
 def _train_positions(
@@ -187,51 +163,3 @@ def _train_positions(
         for micro in range(per_step):
             start = step * batch_size + (micro * world_size + rank) * micro_size
             yield list(range(start, start + micro_size))
-
-
-def _load(
-    dataset: Dataset[Sample], batches: Iterator[list[int]], num_workers: int
-) -> Iterator[Batch]:
-    """Yield the data set's items batch by batch, made by ``num_workers`` processes."""
-    loader: DataLoader[Batch | UserError] = DataLoader(
-        _Told(dataset),
-        batch_size=None,
-        sampler=batches,
-        num_workers=num_workers,
-        prefetch_factor=_PREFETCH if num_workers else None,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_worker if num_workers else None,
-        # Its own generator: the default one belongs to the model.
-        generator=torch.Generator().manual_seed(0),
-        pin_memory=False,
-    )
-    # Workers inherit the blocked signals, so there is no moment at which Ctrl-C could hit them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS if num_workers else ())
-    try:
-        iterator = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for batch in iterator:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
-
-
-def _as_it_is(batch: Batch | UserError) -> Batch | UserError:
-    return batch
-
-
-def _start_worker(worker: int) -> None:
-    """Keep a worker alive through signals to the whole job; let only its parent end it.
-
-    The signals stay blocked; a thread waits for SIGTERM, which torch sends to end a worker.
-    """
-    del worker
-    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
