@@ -239,7 +239,7 @@ def mini() -> DetectionConfig:
             mask_convs=2,
         ),
         optim=OptimConfig(
-            base_lr=1.5e-3,
+            base_lr=2.5e-3,
             reference_batch_size=4,
             weight_decay=0.05,
             decay_rule="weights",
@@ -247,7 +247,7 @@ def mini() -> DetectionConfig:
             clip_norm=1.0,
         ),
         schedule=ScheduleConfig(
-            epochs=5.0,
+            epochs=6.0,
             batch_size=4,
             batch_size_per_device=4,
             decay="cosine",

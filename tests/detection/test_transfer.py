@@ -71,7 +71,7 @@ def test_train_evaluate_account_and_never_twice(
     assert outcome.detections_file.is_file()
     assert "fresh" in outcome.coverage
     card = "\n".join(watcher.said)
-    for words in ("protocol: mini/v1", "2 classes, masks", "lr 0.0015", "micro-batches", "fp32"):
+    for words in ("protocol: mini/v1", "2 classes, masks", "lr 0.0025", "micro-batches", "fp32"):
         assert words in card, words
     assert watcher.steps == [1, 2, 3, 4]
     again_watcher = Watcher()
