@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from backbones.errors import UserError
 from backbones.features import Backbone
-from detection.config import SIZE_DIVISIBILITY, ModelConfig, frozen_layers
+from detection.config import ModelConfig
+from detection.config_checks import SIZE_DIVISIBILITY, frozen_layers
 from detection.pyramid import COARSEST_BUILT_LEVEL, MapNorm, SimplePyramid, make_norm
 
 # Side of the images that tell which parameters the maps depend on; any size would do.

@@ -1,8 +1,6 @@
-"""What a detector costs: parameters, multiply-adds, memory."""
+"""What a detector costs: parameters and multiply-adds."""
 
 import math
-import resource
-import sys
 from typing import Any
 
 import torch
@@ -38,15 +36,6 @@ def gflops(detector: Detector, side: int) -> float:
         total = float(analysis.tracer_warnings("none").total())
     detector.train(training)
     return total / 1e9
-
-
-def peak_memory_gib() -> float:
-    """Return the most memory this process held: of the GPU where there is one, else of the host."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:

@@ -1,6 +1,6 @@
 """Named detection recipes: functions that return a ``DetectionConfig``. Imports no torch.
 
-Each says where it comes from, the score to reproduce and what it costs. Times of 8/80 GB A100 are
+Each says where it comes from, the score to reproduce and what it costs. A100-hours are
 the README's seconds an image times images seen (detectron2 ``projects/ViTDet``). Recipes derive
 from each other with ``replace``; ``frozen``, ``cascade`` and ``fraction`` make variants of any.
 """
@@ -17,6 +17,7 @@ from detection.config import (
     OptimConfig,
     ScheduleConfig,
 )
+from detection.variants import cascade, for_epochs, fraction, frozen
 
 # Images of COCO train2017 that hold an object; detectron2 drops the 1,021 others.
 COCO_TRAIN_IMAGES = 117_266
@@ -35,7 +36,7 @@ def vitdet_100ep() -> DetectionConfig:
 
 def vitdet_50ep() -> DetectionConfig:
     """Return ``vitdet_100ep`` halved; no published score, about 515 A100-hours for ViT-B."""
-    return _epochs(vitdet_100ep(), 50.0, "vitdet/v1+50ep")
+    return for_epochs(vitdet_100ep(), 50.0, "vitdet/v1+50ep")
 
 
 def vitdet_25ep() -> DetectionConfig:
@@ -43,7 +44,7 @@ def vitdet_25ep() -> DetectionConfig:
 
     Published with a ConvMAE-B backbone alone: 53.9 / 47.6 (Official-ConvMAE-Det README).
     """
-    return _epochs(vitdet_100ep(), 25.0, "vitdet/v1+25ep")
+    return for_epochs(vitdet_100ep(), 25.0, "vitdet/v1+25ep")
 
 
 def vitdet_12ep() -> DetectionConfig:
@@ -51,7 +52,7 @@ def vitdet_12ep() -> DetectionConfig:
 
     No published score.
     """
-    return _epochs(vitdet_100ep(), 12.0, "vitdet/v1+12ep")
+    return for_epochs(vitdet_100ep(), 12.0, "vitdet/v1+12ep")
 
 
 def vitdet_h_75ep() -> DetectionConfig:
@@ -60,7 +61,7 @@ def vitdet_h_75ep() -> DetectionConfig:
     Source: detectron2 ``projects/ViTDet/configs/COCO/mask_rcnn_vitdet_h_75ep.py``. To reproduce
     (README): MAE ViT-H 56.7 APbox / 50.2 APmask. Cost: about 2,700 A100-hours.
     """
-    config = _epochs(vitdet_100ep(), 75.0, "vitdet/v1+75ep")
+    config = for_epochs(vitdet_100ep(), 75.0, "vitdet/v1+75ep")
     return replace(config, optim=replace(config.optim, decay_rule="everything"))
 
 
@@ -71,7 +72,7 @@ def vitdet_swin_50ep() -> DetectionConfig:
     reproduce (README, IN-21k supervised): Swin-B 53.9 / 46.2, Swin-L 55.0 / 47.2. Cost: about 640
     and 830 A100-hours.
     """
-    config = cascade(_epochs(vitdet_100ep(), 50.0, "vitdet-swin/v1+50ep"))
+    config = cascade(for_epochs(vitdet_100ep(), 50.0, "vitdet-swin/v1+50ep"))
     return replace(
         config,
         protocol="vitdet-swin/v1+50ep",
@@ -104,7 +105,7 @@ def benchmarking_vit_100ep() -> DetectionConfig:
 
 def benchmarking_vit_25ep() -> DetectionConfig:
     """Return ``benchmarking_vit_100ep`` for 25 epochs (paper, own neck: 48.1 / 43.2)."""
-    return _epochs(benchmarking_vit_100ep(), 25.0, "benchmarking-vit-sfp/v1+25ep")
+    return for_epochs(benchmarking_vit_100ep(), 25.0, "benchmarking-vit-sfp/v1+25ep")
 
 
 def swin_1x() -> DetectionConfig:
@@ -117,10 +118,7 @@ def swin_1x() -> DetectionConfig:
     return DetectionConfig(
         protocol="swin-mmdet/v1+1x",
         data=DataConfig(
-            augmentation="multiscale-crop",
-            square=False,
-            short_sides=tuple(range(480, 801, 32)),
-            max_size=1333,
+            augmentation="multiscale-crop", square=False, short_sides=tuple(range(480, 801, 32))
         ),
         model=ModelConfig(
             drop_path=(0.1,),
@@ -131,11 +129,7 @@ def swin_1x() -> DetectionConfig:
             box_fcs=(1024, 1024),
         ),
         optim=OptimConfig(
-            base_lr=1e-4,
-            reference_batch_size=16,
-            weight_decay=0.05,
-            decay_rule="names",
-            layer_decay=(1.0,),
+            reference_batch_size=16, weight_decay=0.05, decay_rule="names", layer_decay=(1.0,)
         ),
         schedule=ScheduleConfig(
             epochs=12.0,
@@ -174,9 +168,7 @@ def r50_fpn_1x() -> DetectionConfig:
     return replace(
         swin,
         protocol="detectron2-fpn/v1+1x",
-        data=replace(
-            swin.data, augmentation="multiscale", short_sides=(640, 672, 704, 736, 768, 800)
-        ),
+        data=replace(swin.data, augmentation="multiscale", short_sides=tuple(range(640, 801, 32))),
         model=replace(swin.model, drop_path=(0.0,), freeze="first-1", freeze_batchnorm=True),
         optim=OptimConfig(
             optimizer="sgd",
@@ -259,40 +251,6 @@ def mini() -> DetectionConfig:
     )
 
 
-def frozen(config: DetectionConfig) -> DetectionConfig:
-    """Return the variant that trains neck and heads alone.
-
-    As in Battle of the Backbones (Goldblum et al. 2023): tells features apart that fine-tuning
-    would level. Costs a backbone's backward pass less.
-    """
-    return replace(
-        config,
-        protocol=f"{config.protocol}+frozen",
-        model=replace(config.model, freeze="all", drop_path=(0.0,)),
-    )
-
-
-def cascade(config: DetectionConfig) -> DetectionConfig:
-    """Return the Cascade R-CNN variant (Cai and Vasconcelos 2018), three box heads.
-
-    ViTDet's README has MAE ViT-B at 54.0 / 46.7 so, for 15 % more time.
-    """
-    return replace(
-        config,
-        protocol=f"{config.protocol}+cascade",
-        model=replace(config.model, detector="cascade-mask-rcnn"),
-    )
-
-
-def fraction(config: DetectionConfig, percent: int) -> DetectionConfig:
-    """Return the variant on ``percent`` % of the training images, for as many epochs."""
-    return replace(
-        config,
-        protocol=f"{config.protocol}+{percent}pct",
-        data=replace(config.data, train_fraction=percent / 100),
-    )
-
-
 RECIPES: dict[str, Callable[[], DetectionConfig]] = {
     "mini": mini,
     "mini-frozen": lambda: frozen(mini()),
@@ -339,7 +297,3 @@ def default_recipe(spec: BackboneSpec, mini: bool) -> str:
     if spec.layout == "plain":
         return "vitdet-25ep"
     return "r50-fpn-1x" if "resne" in spec.name else "swin-1x"
-
-
-def _epochs(config: DetectionConfig, epochs: float, protocol: str) -> DetectionConfig:
-    return replace(config, protocol=protocol, schedule=replace(config.schedule, epochs=epochs))

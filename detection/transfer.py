@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from backbones.checkpoint import Checkpoint
+from backbones.devices import choose_threads, peak_memory_gib, wrap
 from backbones.distributed import rank, world_size
 from backbones.files import canonical_json
 from backbones.loading import build_backbone
@@ -23,7 +24,8 @@ from detection.loader import train_batches
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import Plan, make_plan, micro_batches
-from detection.train import Trained, Training, train
+from detection.train import Trained, train
+from detection.trainer import Training
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         job.data, config.data, seed=job.seed, limit_images=job.limit_images
     )
     plan = make_plan(config.schedule, config.optim, len(images))
-    threads = devices.choose_threads(device, job.num_workers)
+    threads = choose_threads(device, job.num_workers)
     detector, coverage = _build(job, facts, device)
     groups = parameter_groups(detector, detector.net, config.optim)
     card = {
@@ -137,7 +139,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         identity=_identity(job, facts),
     )
     batches = partial(_batches, job, images)
-    trained = train(training, partial(devices.wrap, device=device), batches, monitor)
+    trained = train(training, partial(wrap, device=device), batches, monitor)
     return _score(job, detector, trained, card, monitor)
 
 
@@ -184,7 +186,7 @@ def _score(
             "images_per_second_test": evaluation.images_per_second,
             "parameters_millions": cost.parameters_millions(detector),
             "gflops": cost.gflops(detector, config.evaluation.max_size),
-            "peak_memory_gib": cost.peak_memory_gib(),
+            "peak_memory_gib": peak_memory_gib(),
             "seconds": trained.seconds,
         },
         curves=trained.curve,
@@ -215,14 +217,14 @@ def _card(
     }
 
 
-def _identity(job: Job, facts: DataFacts) -> str:
-    """Return the hash of all that decides the course of training."""
-    parts = {
+def _identity(job: Job, facts: DataFacts) -> dict[str, str]:
+    """Return all that decides the course of training, by words that a person understands."""
+    config = {k: v for k, v in asdict(job.config).items() if k != "evaluation"}
+    return {
         "backbone": job.spec.name,
         "weights": job.checkpoint.sha256,
-        "config": {k: v for k, v in asdict(job.config).items() if k != "evaluation"},
+        "recipe": hashlib.sha256(canonical_json(config).encode()).hexdigest(),
         "data": facts.fingerprint,
-        "limit_images": job.limit_images,
-        "seed": job.seed,
+        "image limit": str(job.limit_images),
+        "seed": str(job.seed),
     }
-    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()

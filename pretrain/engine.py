@@ -15,6 +15,7 @@ from backbones.devices import wrap
 from backbones.distributed import any_rank, rank, world_size
 from backbones.errors import StoppedError
 from backbones.features import Backbone
+from backbones.journal import WARMING_STEPS
 from backbones.monitor import Monitor
 from backbones.training_state import StateFolder, TrainingState, collect, random_seed, restore
 from pretrain.config import OptimConfig, RuntimeConfig, ScheduleConfig
@@ -22,7 +23,7 @@ from pretrain.method import Batch, Moment, Objective
 from pretrain.optim import clip_gradients, set_rates
 from pretrain.pixels import Pixels
 from pretrain.readback import Readback, Unread
-from pretrain.reporter import WARMING_STEPS, Reporter, ScalarWriter
+from pretrain.reporter import Reporter, ScalarWriter
 from pretrain.schedules import Plan
 from pretrain.stream import Loaded, Share, refuse_too_many
 
@@ -129,10 +130,10 @@ def fit(
     if start < training.plan.num_steps:
         loop.run(start, batches_from(start), hooks)
     return Fitted(
-        curve=reporter.curve,
-        images_per_second=reporter.images_per_second,
+        curve=reporter.journal.curve,
+        images_per_second=reporter.journal.images_per_second,
         wait_share=reporter.wait_share,
-        seconds=reporter.seconds,
+        seconds=reporter.journal.seconds,
         speed=reporter.sentence(),
         unreadable=tuple(loop.unreadable.values()),
     )
@@ -160,7 +161,7 @@ class _Loop:
         training.objective.train()
         read_every = 1 if self._device.type == "cpu" else training.runtime.read_every
         for step in range(start, training.plan.num_steps):
-            self._reporter.begin_step()
+            self._reporter.journal.begin_step()
             self._step(step, stream)
             if (step + 1) % read_every == 0 or step - start == WARMING_STEPS - 1:
                 self._read()

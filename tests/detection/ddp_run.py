@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from backbones.catalog import get_spec
+from backbones.devices import wrap
 from backbones.distributed import rank, world_size
 from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BuildOptions
@@ -22,7 +23,8 @@ from detection.model import build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.recipes import mini
 from detection.schedule import make_plan
-from detection.train import Training, train
+from detection.train import train
+from detection.trainer import Training
 
 
 class Losses(SilentMonitor):
@@ -53,11 +55,11 @@ def main(name: str, data: Path, out: Path) -> None:
     detector = build_detector(net, spec, config, (2, True), seed=0)
     groups = parameter_groups(detector, net, config.optim)
     optimizer = make_optimizer(groups, config.optim, plan.lr)
-    training = Training(detector, optimizer, config, plan, 3, out, "ddp")
+    training = Training(detector, optimizer, config, plan, 3, out, {"run": "ddp"})
     monitor = Losses()
     train(
         training,
-        partial(devices.wrap, device=device),
+        partial(wrap, device=device),
         lambda step: train_batches(
             images, config, seed=0, start_step=step, rank=rank(), world_size=world_size()
         ),

@@ -21,8 +21,8 @@ from detection.config import (
     OptimConfig,
     ScheduleConfig,
     at_depth,
-    frozen_layers,
 )
+from detection.config_checks import frozen_layers
 from detection.recipes import RECIPES, default_recipe
 
 SECTIONS = (DataConfig, ModelConfig, OptimConfig, ScheduleConfig, EvaluationConfig)

@@ -1,6 +1,5 @@
-"""Saved states: whole or passed over; a resumed training ends bit-identical."""
+"""A resumed detection training ends bit-identical."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -11,15 +10,15 @@ import pytest
 import torch
 
 from backbones.catalog import get_spec
-from backbones.errors import StoppedError, UserError
+from backbones.errors import StoppedError
 from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BuildOptions
 from detection.config import DetectionConfig
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
-from detection.resume import StateFolder, TrainingState
 from detection.schedule import make_plan
-from detection.train import Trained, Training, train
+from detection.train import Trained, train
+from detection.trainer import Training
 
 MakeBatch = Callable[..., list[dict[str, Any]]]
 STEPS = 6
@@ -60,7 +59,13 @@ def start(
     assert plan.num_steps == STEPS
     groups = parameter_groups(detector, net, config.optim)
     training = Training(
-        detector, make_optimizer(groups, config.optim, plan.lr), config, plan, 5, folder, "me"
+        detector,
+        make_optimizer(groups, config.optim, plan.lr),
+        config,
+        plan,
+        5,
+        folder,
+        {"run": "me"},
     )
     # Whatever torch's generator held before must not matter.
     torch.manual_seed(torch.seed())
@@ -140,62 +145,3 @@ def test_a_finished_training_is_not_repeated(
     second, again = start("vit-nano", toy_config, tmp_path, no_batches, StopAfter())
     assert_same_weights(first, second)
     assert again == trained
-
-
-def state(step: int) -> TrainingState:
-    return TrainingState(step, {"model.w": torch.full((3,), float(step))}, {"seconds": 1.0})
-
-
-def test_two_states_are_kept(tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path, "me")
-    for step in (1, 2, 3):
-        folder.save(state(step))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        f"step-0000000{n}.{suffix}" for n in (2, 3) for suffix in ("json", "safetensors")
-    ]
-    newest = folder.newest(pytest.fail)
-    assert newest is not None
-    assert (newest.step, newest.notes) == (3, {"seconds": 1.0})
-    assert torch.equal(newest.tensors["model.w"], torch.full((3,), 3.0))
-
-
-@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "no record", "torn record"])
-def test_every_damage_is_noticed(damage: str, tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path, "me")
-    folder.save(state(1))
-    folder.save(state(2))
-    path = tmp_path / "step-00000002.safetensors"
-    content = bytearray(path.read_bytes())
-    if damage == "truncate":
-        path.write_bytes(content[:-1])
-    elif damage == "flip":
-        content[-1] ^= 1
-        path.write_bytes(content)
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "no record":
-        path.with_suffix(".json").unlink()
-    else:
-        path.with_suffix(".json").write_text('{"sha256": "')
-    said: list[str] = []
-    found = folder.newest(said.append)
-    assert found is not None
-    assert found.step == 1
-    assert len(said) == 1
-
-
-def test_nothing_sound_means_a_new_start(tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path / "none", "me")
-    assert folder.newest(pytest.fail) is None
-    folder.save(state(1))
-    (tmp_path / "none" / "step-00000001.json").write_text("{}")
-    said: list[str] = []
-    assert folder.newest(said.append) is None
-    assert said
-
-
-def test_another_runs_state_is_refused(tmp_path: Path) -> None:
-    StateFolder(tmp_path, "me").save(state(1))
-    assert json.loads((tmp_path / "step-00000001.json").read_text())["identity"] == "me"
-    with pytest.raises(UserError, match="another run"):
-        StateFolder(tmp_path, "you").newest(pytest.fail)

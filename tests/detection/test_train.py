@@ -16,7 +16,8 @@ from detection.config import DetectionConfig
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import make_plan
-from detection.train import Trained, Training, micro_batch_seed, train
+from detection.train import Trained, train
+from detection.trainer import Training
 
 MakeBatch = Callable[..., list[dict[str, Any]]]
 Batches = Callable[[int], Iterator[list[dict[str, Any]]]]
@@ -51,7 +52,7 @@ def run(
     groups = parameter_groups(detector, net, config.optim)
     optimizer = make_optimizer(groups, config.optim, plan.lr)
     monitor = Kept()
-    training = Training(detector, optimizer, config, plan, 1, folder, "me")
+    training = Training(detector, optimizer, config, plan, 1, folder, {"run": "me"})
     return detector, train(training, lambda model: model, batches, monitor), monitor
 
 
@@ -103,12 +104,6 @@ def test_accumulation_averages_its_micro_batches(
     first, second = (d.state_dict() for d in detectors)
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-5)
-
-
-def test_micro_batches_draw_by_their_number() -> None:
-    seeds = {micro_batch_seed(s, t, i) for s in range(3) for t in range(5) for i in range(4)}
-    assert len(seeds) == 60
-    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_a_loss_that_is_no_number_stops_with_one_sentence(
