@@ -59,9 +59,6 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
     threads = str(max(1, usable_cores() - loader_workers()))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.setdefault(name, environment.get("OMP_NUM_THREADS", threads))
-    # Threads that wait at a barrier spin by default: on cores that other programs use as well, a
-    # training step then takes ten times as long (measured on two cores with a load of ten).
-    environment.setdefault("OMP_WAIT_POLICY", "passive")
     path = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     if platform.libc_ver()[0] == "glibc":
