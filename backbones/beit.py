@@ -25,7 +25,7 @@ class BeitBackbone(TimmBackbone):
     timm fixes the grid of the biases when it builds the network. Here the network is built without
     them and its blocks are handed the bias of the grid at hand, from tables that are parameters of
     this class. Pooled is the mean of the normed patch tokens: pretraining gives the cls token no
-    loss (methods.md section 8).
+    loss.
 
     Attributes:
         grid: Rows and columns of patches that the tables are made for.

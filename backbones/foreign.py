@@ -13,7 +13,7 @@ import torch
 from backbones.errors import PreflightError
 from backbones.weights import read_safetensors
 
-# What the official trainers pickle beside tensors (methods.md section 8): their arguments, paths
+# What the official trainers pickle beside tensors: their arguments, paths
 # among those when submitit launched them, and learning rates from numpy schedules. None of these
 # constructors runs code. numpy 1 filed the scalar constructor under another name than numpy 2.
 _SCALAR: Any = np.float64(0).__reduce__()[0]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from backbones.positions import Grid
 
-# LoMaR sets ratio 1.9, from which iRPE derives these three; see methods.md's source, models_lomar.
+# LoMaR sets ratio 1.9, from which iRPE derives these three (junchen14/LoMaR, models_lomar.py).
 _ALPHA = 1.9  # offsets up to here keep a bin each
 _BETA = 3.8  # largest bin before rounding down
 _GAMMA = 8 * _ALPHA  # offset at which the logarithmic part would reach _BETA

@@ -30,7 +30,7 @@ class SwinBackbone(TimmBackbone):
         """Return the features of a batch; see ``Backbone.forward``.
 
         The final norm fits the tokens of the last stage alone; those of earlier stages come
-        without, as EsViT's linear probe takes them (eval_protocols.md).
+        without, as EsViT's linear probe takes them (microsoft/esvit, eval_linear.py).
         """
         if not num_last_blocks:
             return super().forward(images)

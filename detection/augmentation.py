@@ -64,7 +64,7 @@ def draw_plan(config: DataConfig, height: int, width: int, random: Random) -> Pl
         steps += _draw_scale_jitter(config, height, width, random)
         return tuple(steps)
     if config.augmentation == "multiscale-crop" and random.random() < 0.5:
-        # Swin's configs (reference detection.md, family P3; after DETR).
+        # Swin-Transformer-Object-Detection's configs, after DETR.
         before = resize_short_side(
             height, width, _choice(config.crop_short_sides, random), config.max_size
         )

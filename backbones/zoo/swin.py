@@ -47,9 +47,9 @@ def _swin(name: str, size: str, window: int, eps: float = 1e-5) -> BackboneSpec:
     )
 
 
-# EsViT builds Swin with eps 1e-6 where everyone else has 1e-5 (methods.md section 4); the names
-# with w14 and eps6 are its networks. Window 14 exists there alone, window 6 in SimMIM's pretraining
-# at 192 pixels.
+# EsViT builds Swin with eps 1e-6 where everyone else has 1e-5 (its models/swin_transformer.py); the
+# names with w14 and eps6 are its networks. Window 14 exists there alone, window 6 in SimMIM's
+# pretraining at 192 pixels.
 SPECS = (
     _swin("swin-nano", "nano", window=4),
     _swin("swin-t", "t", window=7),

@@ -47,7 +47,7 @@ SPECS = (
     _vit("vit-h14", ViTConfig(1280, 32, 16, patch_size=14), _VIT),
     _vit(
         "lomar-vit-b16",
-        # No absolute positions, and a cls token that has no loss (methods.md, sections 2 and 8).
+        # No absolute positions, and a cls token that has no loss (its models_lomar.py).
         ViTConfig(768, 12, 12, positions="none", irpe=True, pooling="mean"),
         "Chen et al. 2022, section 3; junchen14/LoMaR",
     ),

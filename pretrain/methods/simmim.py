@@ -103,7 +103,7 @@ class SimMIMObjective(Objective):
         """Return the mask token for Swin, and nothing for ViT, as the official trainer does.
 
         It means to spare tables of relative positions too, but asks for them by a name that they
-        do not bear in pretraining (methods.md, section 7).
+        do not bear in pretraining (microsoft/SimMIM, models/simmim.py).
         """
         return frozenset({"mask_token"} if isinstance(self.backbone, SwinBackbone) else ())
 

@@ -127,7 +127,7 @@ def test_freezing_counts_layers() -> None:
 
 
 def test_vitdet_agrees_with_upstream() -> None:
-    """detection.md, section 2, read from detectron2's configs."""
+    """Read from detectron2's configs."""
     config = RECIPES["vitdet-100ep"]()
     assert config.data.scale_range == (0.1, 2.0)
     assert config.optim.layer_decay == (0.7, 0.8, 0.9)

@@ -29,7 +29,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def piece(offset: int) -> int:
-    """iRPE's index of a signed offset, as methods.md tabulates it."""
+    """iRPE's index of a signed offset, as the official function returns it."""
     return int(math.copysign({0: 0, 1: 1, 2: 2, 3: 2}.get(abs(offset), 3), offset))
 
 

@@ -115,7 +115,7 @@ def test_backbone_with_positions_keeps_those_of_the_image(reference, parity, win
 
 @pytest.mark.parametrize(("count", "windows"), [(8, 4), (6, 4), (5, 4), (4, 6)])
 def test_shared_windows_pair_as_released(count, windows):
-    """An image sees W / gcd(N, W) windows: methods.md, section 2, quirk 1."""
+    """An image sees W / gcd(N, W) windows, as the released code pairs them."""
     tops = torch.arange(windows).expand(count, -1)
     images, patches = pair_windows(tops, tops, 2, (9, 9), "batch_shared")
     for row in range(count * windows):
