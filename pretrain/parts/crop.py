@@ -4,14 +4,22 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from pretrain.config import DataConfig
+from pretrain.parts.photometric import (
+    Photometric,
+    distort,
+    draw_uniform,
+    happens,
+    jitter_colors,
+)
 
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop
-_JITTER = 0.4  # BEiT's brightness, contrast and saturation; MAE's table 1e names no numbers
+# BEiT's brightness, contrast and saturation (microsoft/unilm beit/datasets.py); MAE's table 1e
+# names no numbers.
+_JITTER = (0.4, 0.4, 0.4, 0.0)
 _MARGIN = 256 / 224  # short side before a crop of fixed size, as in ImageNet's evaluation
 
 
@@ -38,12 +46,38 @@ def draw_crop(
         box = _fixed_box(image, size, None if augmentation == "none" else generator)
         image = image.crop(box)
     else:
-        box = draw_box(image.width, image.height, data, generator)
-        image = image.crop(box).resize((size, size), resample)
+        image = _random_resized(image, data, generator, resample)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    if augmentation != "none" and _uniform(0, 1, generator) < data.flip:
+    if augmentation != "none" and happens(data.flip, generator):
         pixels = pixels.flip(-1)
-    return jitter(pixels, generator) if augmentation == "crop_color" else pixels.contiguous()
+    if augmentation == "crop_color":
+        pixels = jitter_colors(pixels, _JITTER, generator)
+    return pixels.contiguous()
+
+
+def draw_view(
+    image: Image.Image,
+    data: DataConfig,
+    photometric: Photometric,
+    generator: torch.Generator,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Tensor:
+    """Cut a square out of an image and distort it, (3, img_size, img_size) uint8.
+
+    Random resized crop, flip, then colours.
+
+    Args:
+        image: RGB, any size.
+        data: Size, scale, ratio, flip.
+        photometric: What happens to the colours.
+        generator: Source of randomness.
+        resample: Filter of the resizing.
+    """
+    image = _random_resized(image, data, generator, resample)
+    if happens(data.flip, generator):
+        image = ImageOps.mirror(image)
+    image = distort(image, photometric, generator)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def draw_box(
@@ -63,8 +97,8 @@ def draw_box(
     """
     low, high = data.crop_ratio
     for _ in range(_ATTEMPTS):
-        area = width * height * _uniform(*data.crop_scale, generator)
-        ratio = math.exp(_uniform(math.log(low), math.log(high), generator))
+        area = width * height * draw_uniform(*data.crop_scale, generator)
+        ratio = math.exp(draw_uniform(math.log(low), math.log(high), generator))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             top = int(torch.randint(height - h + 1, (), generator=generator))
@@ -76,13 +110,11 @@ def draw_box(
     return left, top, left + w, top + h
 
 
-def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary brightness, contrast and saturation of (3, H, W) uint8 pixels, in random order."""
-    changes = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
-    factors = [_uniform(1 - _JITTER, 1 + _JITTER, generator) for _ in changes]
-    for i in torch.randperm(len(changes), generator=generator).tolist():
-        pixels = changes[i](pixels, factors[i])
-    return pixels.contiguous()
+def _random_resized(
+    image: Image.Image, data: DataConfig, generator: torch.Generator, resample: Image.Resampling
+) -> Image.Image:
+    box = draw_box(image.width, image.height, data, generator)
+    return image.crop(box).resize((data.img_size, data.img_size), resample)
 
 
 def _resize_short_side(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
@@ -101,7 +133,3 @@ def _fixed_box(
         left = int(torch.randint(right + 1, (), generator=generator))
         top = int(torch.randint(down + 1, (), generator=generator))
     return left, top, left + size, top + size
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))
