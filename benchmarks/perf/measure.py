@@ -28,13 +28,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Large blocks come from the heap, are kept after free and lie on huge pages: the kernel then does
-# not map and clear hundreds of MiB afresh in every step (up to 1.8 times slower without).
-MALLOC_TUNABLES = (
-    "glibc.malloc.hugetlb=1:"
-    "glibc.malloc.mmap_threshold=4294967296:"
-    "glibc.malloc.trim_threshold=8589934592"
-)
+# What glibc's allocator is told, the same for all sides, chosen by $BENCH_MALLOC. "tuned", as the
+# program's own training processes: large blocks come from the heap, are kept after free and lie
+# on huge pages, so that the kernel does not map and clear hundreds of MiB afresh in every step (up
+# to 1.8 times slower without). "default": as a process that nobody told anything.
+MALLOC_TUNABLES = {
+    "tuned": (
+        "glibc.malloc.hugetlb=1:"
+        "glibc.malloc.mmap_threshold=4294967296:"
+        "glibc.malloc.trim_threshold=8589934592"
+    ),
+    "default": "",
+}
 MATRIX_SIDE = 4096
 QUIET_SHARE = 0.08  # of all cores: what other programs may use in a step that still counts
 FEWEST_QUIET = 3  # rounds; with fewer of them, all rounds count and the report says so
@@ -157,7 +162,10 @@ def print_comparison(title: str, comparison: Comparison, gflops: float | None = 
     """
     counted, total = len(comparison.quiet_rounds), len(comparison.rounds)
     peak = median(comparison.matrix_gflops)
-    print(f"{title}: {counted} of {total} rounds counted, matrix product {peak:.0f} GFLOP/s")
+    print(
+        f"{title}: {counted} of {total} rounds counted, {_allocator()} allocator, "
+        f"matrix product {peak:.0f} GFLOP/s"
+    )
     first = comparison.sides[0].name
     for side in comparison.sides:
         seconds = comparison.seconds(side.name)
@@ -186,7 +194,7 @@ class _Worker:
     def __init__(self, side: Side, threads: int) -> None:
         root = Path(__file__).resolve().parents[2]
         environment = os.environ | {
-            "GLIBC_TUNABLES": MALLOC_TUNABLES,
+            "GLIBC_TUNABLES": MALLOC_TUNABLES[_allocator()],
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
             "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
@@ -220,6 +228,10 @@ class _Worker:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+def _allocator() -> str:
+    return os.environ.get("BENCH_MALLOC", "tuned")
 
 
 def _serve(factory: str, args: list[str]) -> None:
