@@ -24,11 +24,13 @@ class Suite:
         name: As typed.
         tasks: Names of its tasks.
         about: One line for ``run.py list``.
+        labelled: Some task measures labelled images, so ``--data NAME=DIR`` may bring any.
     """
 
     name: str
     tasks: tuple[str, ...]
     about: str
+    labelled: bool = False
 
     def default_entries(self, data: DataRoot, recipe: str | None) -> list[Entry]:
         """Return the entries that run when nobody names any.
@@ -48,10 +50,15 @@ class Suite:
         )
 
 
+_COCO = ("coco",)
+_IMAGENET = ("knn",)
+
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("coco", ("coco",), "Mask R-CNN on COCO-format data: APbox, APmask and their cost"),
+        Suite("coco", _COCO, "Mask R-CNN on COCO-format data: APbox, APmask and their cost"),
+        Suite("imagenet", _IMAGENET, "k-NN on labelled images", labelled=True),
+        Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint", labelled=True),
     )
 }
 

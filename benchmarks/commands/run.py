@@ -109,13 +109,14 @@ def carry_out(
 
 
 def _order(options: Options) -> Order:
+    suite = get_suite(options.suite)
     return Order(
-        suite=get_suite(options.suite),
+        suite=suite,
         entries=parse_entries(list(options.entries)),
         recipe=options.recipe,
         overrides=options.overrides,
         seeds=options.seeds,
-        data=parse_data(options.data),
+        data=parse_data(options.data, own_names=suite.labelled),
         plugins=options.plugins,
         evaluator=options.evaluator,
         limit_images=options.limit_images,

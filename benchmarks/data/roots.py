@@ -2,14 +2,19 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from backbones.errors import PreflightError, UserError
 
 KINDS = ("coco", "images", "imagenet")
 # What may name data of a kind beside the command line.
-VARIABLES = {"coco": "$DETECTRON2_DATASETS", "images": "$IMAGENET_DIR"}
+VARIABLES = {
+    "coco": "$DETECTRON2_DATASETS",
+    "images": "$IMAGENET_DIR",
+    "imagenet": "$IMAGENET_DIR",
+}
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class DataRoot:
     """Data of one kind, found.
 
     Attributes:
-        kind: "coco" or "images".
+        kind: "coco", "images" or "imagenet".
         name: Shown in tables: the folder's name, or "mini".
         path: The folder (or file) of it; None means the embedded mini data, which a run generates.
         origin: What decided: "--data", a variable's name, or "embedded".
@@ -34,8 +39,13 @@ class DataRoot:
         return self.path is None
 
 
-def parse_data(values: Sequence[str]) -> dict[str, Path]:
+def parse_data(values: Sequence[str], own_names: bool = False) -> dict[str, Path]:
     """Return folders by kind from ``KIND=DIR`` texts.
+
+    Args:
+        values: The texts.
+        own_names: Also take other names than kinds, for sets of labelled images, unless they look
+            like a misspelt kind.
 
     Raises:
         UserError: A text has another form, or names an unknown or repeated kind.
@@ -45,7 +55,7 @@ def parse_data(values: Sequence[str]) -> dict[str, Path]:
         kind, separator, folder = value.partition("=")
         if not separator or not folder:
             raise UserError(f"--data {value}: write KIND=DIR, for example --data coco=/data/coco.")
-        if kind not in KINDS:
+        if kind not in KINDS and (not own_names or get_close_matches(kind, KINDS, cutoff=0.8)):
             raise UserError(f"--data {value}: unknown kind {kind!r}. Known: {', '.join(KINDS)}.")
         if kind in given:
             raise UserError(f"--data {kind}=… is given twice.")
@@ -88,6 +98,32 @@ def find_images_root(given: Mapping[str, Path]) -> DataRoot:
     if variable:
         return _folder(Path(variable).expanduser(), "$IMAGENET_DIR", "images")
     return DataRoot("images", "mini", None, "embedded")
+
+
+def find_labelled_root(given: Mapping[str, Path]) -> DataRoot:
+    """Return the labelled images to classify.
+
+    The order is ``--data NAME=DIR`` with a name of the user's own, then ``--data imagenet=DIR``,
+    ``$IMAGENET_DIR``, the embedded mini data.
+
+    Raises:
+        UserError: There are several sets with names of their own.
+        PreflightError: A folder is given, but does not exist.
+    """
+    own = [name for name in given if name not in KINDS]
+    if len(own) > 1:
+        raise UserError(
+            f"--data names {len(own)} sets of labelled images ({', '.join(own)}); a command "
+            "measures one, so run it once for each, with the same --out."
+        )
+    for name in (*own, "imagenet"):
+        if name in given:
+            root = _folder(given[name], f"--data {name}", "imagenet")
+            return replace(root, name=name) if own else root
+    variable = os.environ.get("IMAGENET_DIR")
+    if variable:
+        return _folder(Path(variable).expanduser(), "$IMAGENET_DIR", "imagenet")
+    return DataRoot("imagenet", "mini", None, "embedded")
 
 
 def _folder(path: Path, origin: str, kind: str = "coco") -> DataRoot:

@@ -1,0 +1,89 @@
+"""The work of the task knn: features, votes, scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from backbones.errors import PreflightError
+from backbones.monitor import Monitor, Progress
+from benchmarks.imagenet.knn import Bank, classify
+from benchmarks.imagenet.recipes import KnnConfig
+from benchmarks.imagenet.scores import Verdict, score, write_predictions
+from benchmarks.imagenet.subject import Split, Subject
+from benchmarks.task import TaskInputs, TaskResult
+
+PREDICTIONS_FILE = "predictions.npz"
+
+
+def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+    """Let the training images vote on the test images, with every kind of features and every k.
+
+    Raises:
+        UserError: The backbone does not have the headline's features.
+        PreflightError: Weights, images or disk cannot serve, or there are fewer training images
+            than neighbours.
+        StoppedError: The monitor asked to stop; finished features are kept.
+    """
+    config: KnnConfig = inputs.config
+    vote = config.vote
+    subject = Subject(inputs, config.data, config.extraction, monitor)
+    subject.check_kind(vote.features, "vote.features")
+    ks = [k for k in vote.ks if k <= len(subject.train)]
+    if vote.k not in ks:
+        raise PreflightError(
+            f"{vote.k} neighbours cannot be had from {len(subject.train)} training images; use "
+            "more images, or fewer neighbours with --set vote.k and vote.ks."
+        )
+    verdicts = _verdicts(subject, config, ks, monitor)
+    scores = {
+        name: score(v, subject.val.labels, subject.num_classes) for name, v in verdicts.items()
+    }
+    headline = _variant(vote.features, vote.k)
+    best = scores[headline]
+    path = inputs.out_dir / PREDICTIONS_FILE
+    write_predictions(path, subject.val.indices, subject.val.labels, verdicts, headline)
+    left_out = [k for k in vote.ks if k not in ks]
+    warnings = (
+        [f"k = {', '.join(map(str, left_out))} left out: {len(subject.train)} training images"]
+        if left_out
+        else []
+    )
+    return TaskResult(
+        metrics={
+            "knn_top1": best.top1,
+            "knn_top5": best.top5,
+            "knn_mean_class": best.mean_class,
+        },
+        per_class=subject.per_class(best),
+        cost=subject.cost(),
+        coverage=subject.frozen.coverage.sentence(),
+        details={
+            **subject.details(),
+            "headline": headline,
+            "variants": {n: {"top1": s.top1, "top5": s.top5} for n, s in scores.items()},
+        },
+        files=(path,),
+        warnings=(*warnings, *subject.warnings()),
+    )
+
+
+def _verdicts(
+    subject: Subject, config: KnnConfig, ks: Sequence[int], monitor: Monitor
+) -> dict[str, Verdict]:
+    """Return the verdicts by variant: kind of features and number of neighbours."""
+    found: dict[str, Verdict] = {}
+    kinds = list(subject.frozen.layout.kinds)
+    for number, kind in enumerate(kinds):
+        monitor.progress(Progress("vote", number, len(kinds)))
+        train, test = _bank(subject.train, kind), _bank(subject.val, kind)
+        by_k = classify(train, test, ks, config.vote.temperature, subject.device)
+        found |= {_variant(kind, k): verdict for k, verdict in by_k.items()}
+    return found
+
+
+def _variant(kind: str, k: int) -> str:
+    return f"{kind}/k{k}"
+
+
+def _bank(split: Split, kind: str) -> Bank:
+    return Bank(lambda start, end: split.table.rows(kind, np.arange(start, end)), split.labels)

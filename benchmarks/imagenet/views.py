@@ -1,0 +1,110 @@
+"""What a backbone is shown of an image: pixels, the same ones for the same image and seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+
+from backbones.images import decode
+from benchmarks.imagenet.config import DataConfig
+from pretrain.data.images import ImageSet
+
+
+class View(Protocol):
+    """Makes a view of an image. Picklable: it goes to loader processes."""
+
+    @property
+    def img_size(self) -> int:
+        """Side of the view, in pixels."""
+
+    def __call__(self, image: Image.Image, index: int) -> Tensor:
+        """Return uint8 (3, img_size, img_size).
+
+        Args:
+            image: RGB, upright, any size.
+            index: Of the image in its set; what is random depends on it and a seed alone.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides what the view looks like, as plain JSON values."""
+
+
+@dataclass(frozen=True)
+class CentralView:
+    """The short side resized, the centre cut out.
+
+    Sizes and offsets are torchvision's ``Resize`` and ``CenterCrop``, which the official
+    evaluations use.
+
+    Attributes:
+        img_size: Side, in pixels.
+        resize_to: Short side before the crop, in pixels.
+        interpolation: "bicubic" or "bilinear".
+    """
+
+    img_size: int
+    resize_to: int
+    interpolation: str
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "CentralView":
+        """Return the view that a recipe asks for."""
+        return cls(data.img_size, data.resize_to, data.interpolation)
+
+    def __call__(self, image: Image.Image, index: int) -> Tensor:
+        """Return uint8 (3, img_size, img_size)."""
+        del index
+        mode = InterpolationMode(self.interpolation)
+        resized = TF.resize(image, [self.resize_to], interpolation=mode)
+        cut = TF.center_crop(resized, [self.img_size, self.img_size])
+        return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides what the view looks like."""
+        return {"view": "central", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A batch of views from the loader.
+
+    Attributes:
+        pixels: (B, 3, S, S) uint8; zero where an image could not be read.
+        unreadable: By place in the batch, where each image lies that could not be read, and why.
+    """
+
+    pixels: Tensor
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+    def pin_memory(self) -> "Shown":
+        """Return the same in memory that a GPU can copy from; torch's loader asks for it."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
+
+class Show:
+    """Makes the batch of views of given images. Picklable."""
+
+    def __init__(self, images: ImageSet, view: View) -> None:
+        """Take images and what to show of them."""
+        self._images = images
+        self._view = view
+
+    def __call__(self, indices: Sequence[int]) -> Shown:
+        """Return the views of the images at ``indices``."""
+        size = self._view.img_size
+        pixels = torch.zeros(len(indices), 3, size, size, dtype=torch.uint8)
+        unreadable: dict[int, str] = {}
+        for place, index in enumerate(indices):
+            try:
+                image = decode(self._images.read(index))
+            except (OSError, ValueError) as error:
+                unreadable[place] = f"{self._images.name_of(index)} ({error})"
+                continue
+            pixels[place] = self._view(image, index)
+        return Shown(pixels, unreadable)

@@ -1,0 +1,42 @@
+"""k-NN classification on frozen features: no training, nothing to tune."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from backbones.checkpoint import Checkpoint
+from backbones.monitor import Monitor, SilentMonitor
+from backbones.spec import BackboneSpec
+from benchmarks.imagenet.labelled_task import LabelledTask
+from benchmarks.imagenet.recipes import KNN_RECIPES
+from benchmarks.task import Metric, TaskInputs, TaskResult
+
+
+class KnnTask(LabelledTask):
+    """The task; see ``benchmarks.task.Task`` for what each part means."""
+
+    name = "knn"
+    version = 1
+    headline = "knn_top1"
+    columns = ("knn_top1", "knn_top5")
+    metrics: Mapping[str, Metric] = {
+        name: Metric() for name in ("knn_top1", "knn_top5", "knn_mean_class")
+    }
+    choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
+    defaults = ("knn-mini", "knn")
+
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Classify twenty images by twenty others."""
+        inputs = self.try_out_inputs(backbone, checkpoint, folder)
+        result = self.run(inputs, SilentMonitor())
+        return f"classified with {', '.join(result.details['features'])}"
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Extract and vote."""
+        # torch comes in here, so that planning does without it.
+        from benchmarks.imagenet.knn_run import run_knn
+
+        return run_knn(inputs, monitor)
+
+
+TASK = KnnTask()
