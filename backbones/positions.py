@@ -1,7 +1,7 @@
 """Absolute positions of patches: the fixed sin-cos table, and tables resized to any grid."""
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -46,15 +46,16 @@ def _waves(length: int, rates: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def resize_positions(table: Tensor, grid: Grid) -> Tensor:
+def resize_positions(table: Tensor, grid: Grid, nudge: float = 0.0) -> Tensor:
     """Interpolate the patch rows of a position table, made for a square grid, to another grid.
 
-    Bicubic, by target size, corners not aligned, no antialiasing: the rule of detectron2's ViTDet.
-    (DINO's rule, which adds 0.1 and passes a scale factor, differs by 1 to 3 %.)
+    Bicubic, corners not aligned, no antialiasing: the rule of detectron2's ViTDet.
 
     Args:
         table: (1, n * n, C).
         grid: Rows and columns wanted.
+        nudge: Added to both when the scale is computed. DINO has 0.1, so that rounding cannot lose
+            a row (facebookresearch/dino vision_transformer.py); that moves values by 1 to 3 %.
 
     Returns:
         (1, rows * columns, C); ``table`` itself if the grid is its own.
@@ -63,5 +64,8 @@ def resize_positions(table: Tensor, grid: Grid) -> Tensor:
     if grid == (side, side):
         return table
     square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+    wanted: dict[str, Any] = {"size": grid}
+    if nudge:
+        wanted = {"scale_factor": tuple((length + nudge) / side for length in grid)}
+    resized = F.interpolate(square, **wanted, mode="bicubic", align_corners=False)
     return resized.flatten(2).transpose(1, 2)

@@ -5,7 +5,9 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
 
 from backbones.beit import BEIT_ARGUMENTS, BeitBackbone
 from backbones.features import Features
@@ -17,14 +19,35 @@ from backbones.timm_weights import arch_of, pretrained_config
 COUNTERS = ("*.num_batches_tracked",)
 
 
+class _PadsFirst(SwinTransformerBlock):  # type: ignore[misc]
+    """A block that pads to whole windows and then shifts, as Microsoft's and EsViT's code does.
+
+    timm shifts first; then padding takes part in attention where the originals mask it, which
+    changes the result on grids that are no multiple of the window, as those of local crops.
+    """
+
+    def _attn(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        down, right = -height % self.window_size[0], -width % self.window_size[1]
+        padded: Tensor = super()._attn(F.pad(x, (0, 0, 0, right, 0, down)))
+        return padded[:, :height, :width]
+
+
 class SwinBackbone(TimmBackbone):
-    """Swin, with layer ids as Microsoft's code means them.
+    """Swin, with layer ids and padding as Microsoft's code means them.
 
     timm keeps the patch merging at the start of a stage, Microsoft at the end of the one before;
     its layer is that of the last block before it (Swin-Transformer-Object-Detection).
     """
 
     pads_itself = True
+
+    def __init__(self, net: nn.Module) -> None:
+        """Wrap a network built with ``num_classes=0``."""
+        super().__init__(net)
+        for module in self.net.modules():
+            if type(module) is SwinTransformerBlock:
+                module.__class__ = _PadsFirst
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
         """Return the features of a batch; see ``Backbone.forward``.

@@ -37,7 +37,12 @@ class VisionTransformer(Backbone):
     The position table is made for ``BuildOptions.img_size`` and interpolated to the grid at hand
     in every forward. Loading weights takes over the size of *their* table, which then
     stays what it was in pretraining (ViTDet does the same).
+
+    Attributes:
+        position_nudge: See ``resize_positions``; a pretraining method may set it.
     """
+
+    position_nudge = 0.0
 
     cls_token: Tensor | None
     reg_token: Tensor | None
@@ -113,7 +118,7 @@ class VisionTransformer(Backbone):
         patches = image.flatten(2).transpose(1, 2)
         if self.pos_embed is not None:
             table = self.pos_embed[:, self.config.num_prefix_positions :]
-            patches = patches + resize_positions(table, grid)
+            patches = patches + resize_positions(table, grid, self.position_nudge)
         return patches, grid
 
     def prepend_prefix(self, patches: Tensor) -> Tensor:

@@ -54,6 +54,39 @@ def test_swin_features_are_timms() -> None:
     torch.testing.assert_close(features.pooled, tokens.mean(dim=(1, 2)), rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+def test_swin_pads_before_it_shifts() -> None:
+    """On a grid of 6 x 7 with windows of 4, shifted by 2: Microsoft's order, place by place."""
+    torch.manual_seed(0)
+    shape = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    swin = build_timm("swin_tiny_patch4_window7_224", BuildOptions(img_size=32), **shape)
+    block = swin.net.layers[0].blocks[1].double().eval()
+    assert block.shift_size == (2, 2)
+    height, width, side = 6, 7, 4
+    x = torch.randn(1, height, width, 8, dtype=torch.float64)
+    normed = block.norm1(x)[0]
+    padded = torch.zeros(8, 8, 8, dtype=torch.float64)
+    padded[:height, :width] = normed
+    expected = torch.zeros_like(padded)
+
+    def stripe(place: int) -> int:
+        return 0 if place < 4 else 1 if place < 6 else 2
+
+    for top in (0, 4):
+        for left in (0, 4):
+            places = [(top + i, left + j) for i in range(side) for j in range(side)]
+            # A place of the shifted grid, and where it was before.
+            sources = [((r + 2) % 8, (c + 2) % 8) for r, c in places]
+            tokens = torch.stack([padded[r, c] for r, c in sources])
+            areas = [(stripe(r), stripe(c)) for r, c in places]
+            mask = torch.tensor([[0.0 if a == b else -100.0 for b in areas] for a in areas])
+            out = block.attn(tokens[None], mask=mask[None].double())[0]
+            for (r, c), value in zip(sources, out, strict=True):
+                expected[r, c] = value
+    found = block._attn(normed[None])[0]
+    torch.testing.assert_close(found, expected[:height, :width], rtol=1e-9, atol=1e-12)
+
+
 def test_swin_layers_are_microsofts() -> None:
     """Depths 1-1-2-1: the merging behind stage s counts with that stage's last block."""
     backbone = built("swin-nano")

@@ -1,0 +1,42 @@
+"""Global and local crops of an image, distorted each in its own way.
+
+Draws in a batch: "global" (B, 2, 3, H, W) and, with local crops, "local" (B, L, 3, h, w).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pretrain.config import DataConfig
+from pretrain.distillation_config import DistillationConfig
+from pretrain.parts.crop import draw_view
+from pretrain.parts.photometric import DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL
+
+
+@dataclass(frozen=True)
+class MultiCropViews:
+    """Two global crops and some local ones.
+
+    Attributes:
+        data: Global crops.
+        config: Local crops.
+    """
+
+    data: DataConfig
+    config: DistillationConfig
+
+    def __call__(self, image: Image.Image, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "global" (2, 3, H, W) and "local" (L, 3, h, w), uint8; see ``Views``."""
+        large = [
+            draw_view(image, self.data, photometric, generator)
+            for photometric in (DINO_GLOBAL_1, DINO_GLOBAL_2)
+        ]
+        config = self.config
+        near = replace(self.data, img_size=config.local_size, crop_scale=config.local_scale)
+        small = [
+            draw_view(image, near, DINO_LOCAL, generator) for _ in range(config.num_local_crops)
+        ]
+        views = {"global": torch.stack(large)}
+        return views | {"local": torch.stack(small)} if small else views
