@@ -62,8 +62,10 @@ def parser() -> argparse.ArgumentParser:
     _add_export(_command(commands, "export", "write weights in the layout of an official project"))
     listing = _command(commands, "list", "what there is: suites, entries, recipes, formats")
     listing.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
-    check = _command(commands, "check", "prove in half a minute that a backbone works")
-    check.add_argument("names", nargs="+", metavar="NAME", help="a zoo name or timm:NAME")
+    check = _command(commands, "check", "prove in half a minute that a backbone or a recipe works")
+    check.add_argument(
+        "names", nargs="+", metavar="NAME", help="a zoo name, timm:NAME or a pretraining recipe"
+    )
     check.add_argument("--plugins", type=Path, metavar="DIR", help="folder of further backbones")
     doctor = _command(commands, "doctor", "what this machine has and lacks, with the fix")
     _add_data(doctor)
@@ -125,7 +127,6 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     _add_how(run)
     run.add_argument("--evaluator", default="", metavar="NAME", help="evaluation engine")
-    run.add_argument("--executor", choices=("inline",), default="inline", help="default: inline")
 
 
 def _add_pretrain(command: argparse.ArgumentParser) -> None:
@@ -185,6 +186,16 @@ def _add_how(command: argparse.ArgumentParser) -> None:
         choices=("missing", "failed", "stale", "all"),
         default="failed",
         help="what to do again; each includes those before it; default: failed",
+    )
+    command.add_argument(
+        "--executor",
+        choices=("inline", "local"),
+        default="inline",
+        help="inline: one run after the other; local: several at a time on this machine, one a "
+        "GPU; default: inline",
+    )
+    command.add_argument(
+        "--jobs", type=_count, metavar="N", help="with local: runs at a time; default: one a GPU"
     )
     command.add_argument(
         "--limit-images", type=_count, metavar="N", help="only N images of each split, to try out"

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks import output
 from benchmarks.commands.run import HowToRun, carry_out, exit_code, facts, tell_failures
 from benchmarks.data.roots import parse_data
-from benchmarks.sweep.launch import Ended
+from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.plan import Cell, Rerun, make_plan
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.weights import WEIGHTS_FILE, Pretraining, Where, pretraining_request
@@ -26,6 +26,8 @@ class Options:
     data: Sequence[str]
     out: Path
     plugins: Path | None
+    executor: str
+    jobs: int | None
     rerun: Rerun
     limit_images: int | None
     dry_run: bool

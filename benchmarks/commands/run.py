@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
+from benchmarks.commands.executors import make_executor
 from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
@@ -17,7 +18,7 @@ from benchmarks.leaderboard.rows import make_tables
 from benchmarks.suites import get_suite
 from benchmarks.sweep.assemble import Order, assemble
 from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
-from benchmarks.sweep.launch import Ended, InlineExecutor
+from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.plan import Cell, Rerun, chosen, make_plan
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import Store
@@ -45,6 +46,14 @@ class HowToRun(Protocol):
     def json(self) -> bool:
         """One JSON document on stdout."""
 
+    @property
+    def executor(self) -> str:
+        """Name of the way to run."""
+
+    @property
+    def jobs(self) -> int | None:
+        """Runs at a time on this machine; None leaves the choice."""
+
 
 Report = Callable[[HowToRun, Store, Sequence[Cell], Sequence[Ended]], int]
 
@@ -63,6 +72,7 @@ class Options:
     plugins: Path | None
     evaluator: str
     executor: str
+    jobs: int | None
     rerun: Rerun
     limit_images: int | None
     dry_run: bool
@@ -127,7 +137,7 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
     if not todo:
         return []
     screen = Screen(sys.stderr if options.json else sys.stdout)
-    return list(InlineExecutor(store, screen, fresh=options.rerun == "all").run(todo))
+    return list(make_executor(options, store, screen).run(todo))
 
 
 def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
@@ -161,7 +171,7 @@ def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     """
     touched = {end.cell.request.spec.run_id for end in ended}
     left = [cell for cell in cells if cell.request.spec.run_id not in touched]
-    failed = [end for end in ended if end.end in ("failed", "lost")]
+    failed = [end for end in ended if end.end in ("failed", "lost", "blocked")]
     kept = [end for end in ended if end.end == "done"] + [c for c in left if c.state == "done"]
     codes = {end.exit_code for end in failed}
     if not kept and len(codes) == 1:

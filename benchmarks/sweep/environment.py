@@ -24,6 +24,8 @@ _MALLOC = {
     "glibc.malloc.trim_threshold": str(8 * 2**30),
 }
 _LOADER_WORKERS_AT_MOST = 4
+# Set by a launcher that gives a worker a part of the machine.
+CORES = "BACKBENCH_CORES"
 
 
 def describe() -> dict[str, Any]:
@@ -56,7 +58,8 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
         base: The environment of this process.
     """
     environment = dict(base)
-    threads = str(max(1, usable_cores() - loader_workers()))
+    cores = min(usable_cores(), _share(base) or usable_cores())
+    threads = str(max(1, cores - _loaders(cores)))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.setdefault(name, environment.get("OMP_NUM_THREADS", threads))
     path = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
@@ -67,7 +70,20 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, a container's quota included."""
+    """Return how many cores this process may use.
+
+    A container's quota and the share that a launcher gave it count.
+    """
+    return min(_machine_cores(), _share(os.environ) or _machine_cores())
+
+
+def _share(environment: Mapping[str, str]) -> int | None:
+    """Return the number of cores that a launcher gave, None where it left all."""
+    text = environment.get(CORES, "")
+    return max(1, int(text)) if text.isdecimal() else None
+
+
+def _machine_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = Path("/sys/fs/cgroup/cpu.max")
     with contextlib.suppress(OSError, ValueError):
@@ -82,7 +98,11 @@ def loader_workers() -> int:
     None on fewer than four cores: there, loading in the training process costs less than the
     threads it would take away.
     """
-    return min(_LOADER_WORKERS_AT_MOST, usable_cores() // 4)
+    return _loaders(usable_cores())
+
+
+def _loaders(cores: int) -> int:
+    return min(_LOADER_WORKERS_AT_MOST, cores // 4)
 
 
 def version(distribution: str) -> str:

@@ -1,10 +1,10 @@
-"""Progress on the terminal: one line that lives, or plain lines where nothing can. No torch."""
+"""Progress on the terminal: a living line for each run, or plain lines. Imports no torch."""
 
 import time
 from collections import deque
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -16,7 +16,7 @@ _WINDOW_SECONDS = 30.0
 
 
 class Screen:
-    """Shows runs as they go.
+    """Shows runs as they go, one living line for each that is at work.
 
     Args:
         stream: Standard output, or standard error where that is kept for results.
@@ -25,44 +25,82 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._live: Live | None = None
-        self._title = ""
+        self._lines: list[Line] = []
+
+    def begin(self, title: str) -> "Line":
+        """Start showing a run."""
+        line = Line(self, clean(title))
+        self._lines.append(line)
+        if not self._console.is_terminal:
+            self.say(line.text)
+        elif self._live is None:
+            self._live = Live(self._group(), console=self._console, transient=True,
+                              auto_refresh=False)  # fmt: skip
+            self._live.start(refresh=True)
+        self.refresh()
+        return line
+
+    def say(self, text: str) -> None:
+        """Print a line, above the living ones if there are any."""
+        self._console.print(Text(clean(text)))
+
+    @property
+    def living(self) -> bool:
+        """Whether lines are rewritten in place, as on a terminal."""
+        return self._live is not None
+
+    def refresh(self) -> None:
+        """Draw the living lines anew."""
+        if self._live is not None:
+            self._live.update(self._group(), refresh=True)
+
+    def drop(self, line: "Line") -> None:
+        """Stop showing a line."""
+        self._lines.remove(line)
+        if self._live is not None and not self._lines:
+            self._live.stop()
+            self._live = None
+        self.refresh()
+
+    def _group(self) -> Group:
+        return Group(*(Text(line.text, no_wrap=True, overflow="ellipsis") for line in self._lines))
+
+
+class Line:
+    """What a screen shows of one run.
+
+    Args:
+        screen: Where.
+        title: Of the run.
+    """
+
+    def __init__(self, screen: Screen, title: str) -> None:
+        self._screen = screen
+        self._title = title
         self._seen: deque[tuple[float, int]] = deque()
         self._phase = ""
         self._shown = 0.0
-
-    def begin(self, title: str) -> None:
-        """Start showing a run."""
-        self._title = clean(title)
-        self._phase = ""
-        self._shown = 0.0
-        if self._console.is_terminal:
-            self._live = Live(Text(f"{self._title}  starting"), console=self._console,
-                              transient=True, auto_refresh=False)  # fmt: skip
-            self._live.start(refresh=True)
-        else:
-            self.say(f"{self._title}  starting")
-
-    def end(self, text: str) -> None:
-        """Replace the living line by a last one."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        self.say(f"{self._title}  {text}")
-
-    def say(self, text: str) -> None:
-        """Print a line, above the living one if there is one."""
-        self._console.print(Text(clean(text)))
+        self.text = f"{title}  starting"
 
     def show(self, beat: Heartbeat) -> None:
         """Show where the run stands, if there is news worth a line."""
         if beat.phase != self._phase:
             self._seen.clear()
-        text = f"{self._title}  {describe(beat, self._seconds_left(beat))}"
-        if self._live is not None:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        self.text = f"{self._title}  {describe(beat, self._seconds_left(beat))}"
+        if self._screen.living:
+            self._screen.refresh()
         elif self._plain_line_due(beat):
-            self.say(text)
+            self._screen.say(self.text)
         self._phase = beat.phase
+
+    def say(self, text: str) -> None:
+        """Print a line that says which run speaks."""
+        self._screen.say(f"{self._title}: {text}")
+
+    def end(self, text: str) -> None:
+        """Replace the living line by a last one."""
+        self._screen.drop(self)
+        self._screen.say(f"{self._title}  {text}")
 
     def _plain_line_due(self, beat: Heartbeat) -> bool:
         now = time.monotonic()

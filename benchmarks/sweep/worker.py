@@ -24,9 +24,10 @@ from benchmarks.sweep.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartb
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import Interrupt
 from benchmarks.sweep.record import Attempt, BadRecordError
+from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import BusyError, RunFolder
 
-DONE, FAILED, NO_RECORD, BUSY = 0, 3, 4, 75
+DONE, FAILED, NO_RECORD, BLOCKED, BUSY = 0, 3, 4, 69, 75
 FRESH = "fresh"
 # Set by a launcher that wants its workers to save and leave when it dies.
 FOLLOW_PARENT = "BACKBENCH_FOLLOW_PARENT"
@@ -104,7 +105,8 @@ def main(arguments: list[str]) -> int:
     """Do the run in the folder ``arguments[0]``; ``fresh`` behind it drops what is there.
 
     Returns:
-        0 done, 3 failed, 4 nothing could be written, 75 another process does it, 130 stopped.
+        0 done, 3 failed, 4 nothing could be written, 69 a run it needs is not done, 75 another
+        process does it, 130 stopped.
     """
     interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
     interrupt.install()
@@ -116,6 +118,10 @@ def main(arguments: list[str]) -> int:
                 folder.reset()
             elif _is_done(folder):
                 return DONE
+            reason = _blocked(folder)
+            if reason:
+                words.write(f"{reason}\n")
+                return BLOCKED
             return _attempt(folder, interrupt, words)
     except BusyError as error:
         words.write(f"{error}\n")
@@ -138,6 +144,22 @@ def _is_done(folder: RunFolder) -> bool:
     except BadRecordError:
         return False
     return record is not None and record.status == "done"
+
+
+def _blocked(folder: RunFolder) -> str:
+    """Return why the run cannot start yet, empty when it can."""
+    request = folder.read_request()
+    if not request.needs or _is_done(RunFolder(folder.path.parent / request.needs)):
+        return ""
+    return not_ready(request)
+
+
+def not_ready(request: RunRequest) -> str:
+    """Return the sentence for a run whose pretraining is not done."""
+    return (
+        f"The pretraining of {request.entry} (run {request.needs}) is not done, so there are no "
+        "weights to measure; mend that first."
+    )
 
 
 def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:

@@ -15,11 +15,11 @@ RUN = ROOT / "benchmarks" / "run.py"
 FLAGS = {
     "run": {
         "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
-        "--evaluator", "--executor", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--evaluator", "--executor", "--jobs", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--rerun", "--limit-images", "--dry-run", "--json",
+        "--executor", "--jobs", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "export": {"source", "--format", "--to", "--plugins", "--json"},
     "list": {"--plugins", "--json"},

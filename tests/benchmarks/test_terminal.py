@@ -35,22 +35,20 @@ def test_a_heartbeat_reads_as_one_line():
 
 def test_time_left_comes_from_the_steps_of_this_phase():
     stream = io.StringIO()
-    screen = Screen(stream)
-    screen.begin("run")
-    screen.show(beat(phase="load"))
-    screen.show(beat(phase="train", step=100, num_steps=300, time=10.0))
-    screen._shown -= 60
-    screen.show(beat(phase="train", step=110, num_steps=300, time=20.0))
+    line = Screen(stream).begin("run")
+    line.show(beat(phase="load"))
+    line.show(beat(phase="train", step=100, num_steps=300, time=10.0))
+    line._shown -= 60
+    line.show(beat(phase="train", step=110, num_steps=300, time=20.0))
     assert "3 min 10 s left" in stream.getvalue().splitlines()[-1]
 
 
 def test_without_a_terminal_lines_are_plain_and_few():
     stream = io.StringIO()
-    screen = Screen(stream)
-    screen.begin("run")
+    line = Screen(stream).begin("run")
     for step in range(100):
-        screen.show(beat(phase="train", step=step, num_steps=100, time=float(step)))
-    screen.end("done")
+        line.show(beat(phase="train", step=step, num_steps=100, time=float(step)))
+    line.end("done")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
     assert "\x1b" not in stream.getvalue()
@@ -59,12 +57,11 @@ def test_without_a_terminal_lines_are_plain_and_few():
 def test_on_a_terminal_one_line_lives(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    screen = Screen(stream)
-    screen.begin("run")
+    line = Screen(stream).begin("run")
     for step in range(5):
-        screen.show(beat(phase="train", step=step, num_steps=100, time=float(step)))
+        line.show(beat(phase="train", step=step, num_steps=100, time=float(step)))
     assert "\r" in stream.getvalue()
-    screen.end("all done")
+    line.end("all done")
     assert stream.getvalue().rstrip().endswith("run  all done")
 
 

@@ -1,0 +1,172 @@
+"""Run a plan on this machine: one worker process at a time, or several. Imports no torch."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.sweep.environment import CORES, worker_environment
+from benchmarks.sweep.executor import Ended
+from benchmarks.sweep.interrupt import Interrupt
+from benchmarks.sweep.plan import Cell
+from benchmarks.sweep.process import WorkerProcess
+from benchmarks.sweep.store import Store
+from benchmarks.sweep.terminal import Line, Screen, duration
+from benchmarks.sweep.worker import not_ready
+
+_REFRESH_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The part of this machine that one run gets.
+
+    Attributes:
+        cores: How many; None leaves all, or what the environment says.
+        gpu: Index or id of its device as in CUDA_VISIBLE_DEVICES; None leaves what there is.
+    """
+
+    cores: int | None = None
+    gpu: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a worker in this slot."""
+        base = dict(os.environ)
+        if self.cores is not None:
+            base[CORES] = str(self.cores)
+        if self.gpu is not None:
+            base["CUDA_VISIBLE_DEVICES"] = self.gpu
+        return worker_environment(base)
+
+
+@dataclass
+class _Running:
+    process: WorkerProcess
+    slot: Slot
+    line: Line
+
+
+class Pool:
+    """Runs of a plan as processes of this machine, one a slot at a time.
+
+    Args:
+        store: Where runs live.
+        screen: To show progress on.
+        fresh: Drop what earlier attempts left.
+        slots: The parts of the machine; at least one.
+    """
+
+    def __init__(
+        self, store: Store, screen: Screen, fresh: bool, slots: Sequence[Slot] = (Slot(),)
+    ) -> None:
+        self._store = store
+        self._screen = screen
+        self._fresh = fresh
+        self._free = list(slots)
+        self._several = len(slots) > 1
+        self._running: list[_Running] = []
+        self._not_done: set[str] = set()
+        self._interrupt = Interrupt(self._end_at_once)
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+        """Do the runs and yield each as it ends; one that fails leaves the others going.
+
+        Ends early, with a ``stopped`` for each run at work, when somebody asks to stop.
+        """
+        self._interrupt.install()
+        waiting = list(cells)
+        titles = _titles(cells)
+        try:
+            while self._running or (waiting and not self._interrupt.requested):
+                if self._interrupt.requested:
+                    self._stop()
+                yield from self._fill(waiting, titles)
+                yield from self._look()
+        finally:
+            # Also when whoever asked for the results does not want the rest.
+            for running in self._running:
+                running.process.stop()
+
+    def _fill(self, waiting: list[Cell], titles: dict[str, str]) -> Iterator[Ended]:
+        """Start what can be started, and give up what needs a run that did not succeed."""
+        for cell in list(waiting):
+            if self._interrupt.requested or not self._free:
+                return
+            if self._needed_later(cell, waiting):
+                continue
+            waiting.remove(cell)
+            line = self._screen.begin(titles[cell.request.spec.run_id])
+            if cell.request.needs in self._not_done:
+                yield self._end(Ended(cell, "blocked", not_ready(cell.request)), line)
+                continue
+            slot = self._free.pop(0)
+            folder = self._store.prepare(cell.request)
+            process = WorkerProcess(cell, folder, self._fresh, slot.environment())
+            self._running.append(_Running(process, slot, line))
+
+    def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
+        unfinished = [*waiting, *(running.process.cell for running in self._running)]
+        return any(other.request.spec.run_id == cell.request.needs for other in unfinished)
+
+    def _look(self) -> Iterator[Ended]:
+        """Show where all runs stand, and free the slots of those that ended."""
+        if not self._running:
+            return
+        self._running[0].process.wait(_REFRESH_SECONDS)
+        for running in list(self._running):
+            code = running.process.poll()
+            for text in running.process.words():
+                running.line.say(text) if self._several else self._screen.say(text)
+            beat = running.process.heartbeat()
+            if beat is not None:
+                running.line.show(beat)
+            if code is not None:
+                self._running.remove(running)
+                self._free.append(running.slot)
+                yield self._end(running.process.ended(code), running.line)
+
+    def _end(self, ended: Ended, line: Line) -> Ended:
+        line.end(_last_line(ended))
+        if ended.end != "done":
+            self._not_done.add(ended.cell.request.spec.run_id)
+        return ended
+
+    def _stop(self) -> None:
+        asked = [running for running in self._running if running.process.stop()]
+        if asked:
+            self._screen.say("Stopping once the state is saved; Ctrl-C again ends at once.")
+
+    def _end_at_once(self) -> None:
+        for running in self._running:
+            running.process.kill()
+        raise KeyboardInterrupt
+
+
+def _titles(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return, by run id, what tells a run from the others of its plan."""
+    specs = [cell.request.spec for cell in cells]
+    several_seeds = len({spec.seed for spec in specs}) > 1
+    several_tasks = len({spec.task for spec in specs}) > 1
+    titles = {}
+    for number, cell in enumerate(cells, 1):
+        spec = cell.request.spec
+        task = f"{spec.task} " if several_tasks else ""
+        seed = f" seed {spec.seed}" if several_seeds else ""
+        titles[spec.run_id] = f"[{number}/{len(cells)}] {task}{cell.request.entry}{seed}"
+    return titles
+
+
+def _last_line(ended: Ended) -> str:
+    if ended.end == "stopped":
+        return "stopped, state saved"
+    if ended.end == "busy":
+        return "skipped"
+    if ended.end == "blocked":
+        return f"blocked: {ended.message}"
+    if ended.record is None or ended.end == "failed":
+        return f"failed: {ended.message}"
+    record = ended.record
+    value = record.value(record.headline)
+    shown = f"{record.headline} {value:.1f}" if value is not None else "done"
+    seconds = record.cost.get("seconds")
+    took = f"  {duration(seconds)}" if seconds else ""
+    return f"{shown}{took}  record {record.run_id}"

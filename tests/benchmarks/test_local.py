@@ -1,0 +1,162 @@
+"""Several runs at a time on one machine, with real worker processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.commands.executors import _slots
+from benchmarks.sweep.environment import CORES, worker_environment
+
+FOUR = ("--entries", "vit-nano,swin-nano,resnet-nano,mae-nano", "--executor", "local")
+
+
+def wait_for(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def records(run_py):
+    found = [json.loads(path.read_text()) for path in run_py.runs.glob("*/record.json")]
+    return {(r["spec"]["task"], r["labels"]["entry"]): r for r in found}
+
+
+def beats(run_py):
+    return [json.loads(path.read_text()) for path in run_py.runs.glob("*/heartbeat.json")]
+
+
+def outcomes(run_py):
+    journals = run_py.runs.glob("*/attempts.jsonl")
+    return sorted(tuple(json.loads(t)["outcome"] for t in j.read_text().splitlines())
+                  for j in journals)  # fmt: skip
+
+
+def steps(run_py):
+    return sorted(len(p.read_text().split()) for p in run_py.runs.glob("*/work/steps.txt"))
+
+
+def test_two_at_a_time_meet_at_a_gate_that_one_at_a_time_would_never_open(run_py):
+    gate = run_py.folder / "gate"
+    process = run_py.start(*FOUR, "--jobs", "2", STAND_IN_GATE=str(gate))
+    wait_for(lambda: sum(beat["step"] == 3 for beat in beats(run_py)) == 2)
+    assert len(beats(run_py)) == 2, "a third run started without a slot"
+    gate.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert len(records(run_py)) == 5
+    assert "[1/5] coco vit-nano: training vit-nano from step 0" in out, "who speaks is said"
+
+
+def test_what_needs_weights_waits_for_them_and_the_others_do_not(run_py):
+    done = run_py("--entries", "mae-nano,vit-nano", "--executor", "local", "--jobs", "3",
+                  STAND_IN_SLEEP="0.15")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = records(run_py)
+    assert found["coco", "mae-nano"]["created"] >= found["pretrain", "mae-nano"]["finished"]
+    assert found["coco", "vit-nano"]["created"] < found["pretrain", "mae-nano"]["finished"]
+
+
+def test_identity_and_results_do_not_depend_on_the_executor(run_py):
+    run_py(*FOUR, "--jobs", "4")
+    again = run_py(*FOUR[:2])
+    assert "5 done; nothing to run" in again.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_all_save_when_asked_to_stop_and_go_on_later(run_py, number):
+    process = run_py.start(*FOUR, "--jobs", "2", STAND_IN_SLEEP="0.2")
+    wait_for(lambda: sum(beat["step"] >= 2 for beat in beats(run_py)) == 2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert out.count("Stopping once the state is saved") == 1
+    assert outcomes(run_py) == [("stopped",), ("stopped",)]
+    assert run_py(*FOUR, "--jobs", "2").returncode == 0
+    assert steps(run_py) == [10] * 5, "a step was lost or done twice"
+
+
+def test_a_second_ctrl_c_ends_all_at_once(run_py):
+    process = run_py.start(*FOUR, "--jobs", "2", STAND_IN_SLEEP="20")
+    wait_for(lambda: len(list(run_py.runs.glob("*/work"))) == 2)
+    workers = [beat["pid"] for beat in beats(run_py)]
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.6)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 130
+    wait_for(lambda: not any(Path(f"/proc/{pid}/status").exists() for pid in workers), 5)
+
+
+def test_a_worker_that_dies_leaves_the_others_going(run_py):
+    done = run_py(*FOUR, "--jobs", "2", STAND_IN_FAIL="swin-nano=kill")
+    assert done.returncode == 3
+    assert "was killed" in done.stderr
+    assert {entry for _, entry in records(run_py)} == {"vit-nano", "resnet-nano", "mae-nano"}
+    assert run_py(*FOUR, "--jobs", "2").returncode == 0
+    assert sorted(outcomes(run_py))[-1] == ("lost", "done")
+
+
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("benchmarks.commands.executors.usable_cores", lambda: 12)
+    assert [(slot.cores, slot.gpu) for slot in _slots(2)] == [(6, None), (6, None)]
+    assert len(_slots(None)) == 1
+    assert _slots(99)[0].cores == 1
+    monkeypatch.setattr("benchmarks.sweep.environment._machine_cores", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    environment = _slots(2)[1].environment()
+    assert environment["OMP_NUM_THREADS"] == "5", "six cores, one of them for loading"
+    assert worker_environment({CORES: "1"})["OMP_NUM_THREADS"] == "1"
+    assert worker_environment({CORES: "99"})["OMP_NUM_THREADS"] == "9", "no more than there are"
+    assert worker_environment({CORES: "2", "OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+
+
+def test_every_run_gets_a_gpu_of_its_own(run_py):
+    """The devices are names only; what matters is that no two runs share one."""
+    gate = run_py.folder / "gate"
+    process = run_py.start(*FOUR, STAND_IN_GATE=str(gate), CUDA_VISIBLE_DEVICES="4,GPU-7")
+    wait_for(lambda: len(beats(run_py)) == 2)
+    seen = [
+        Path(f"/proc/{beat['pid']}/environ").read_bytes().split(b"\0") for beat in beats(run_py)
+    ]
+    assert {v for e in seen for v in e if v.startswith(b"CUDA_VIS")} == {
+        b"CUDA_VISIBLE_DEVICES=4", b"CUDA_VISIBLE_DEVICES=GPU-7"
+    }  # fmt: skip
+    gate.touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    refused = run_py(*FOUR, "--jobs", "3", "--rerun", "all", CUDA_VISIBLE_DEVICES="4,GPU-7")
+    assert refused.returncode == 4
+    assert "there are 2 GPUs" in refused.stderr
+
+
+def test_gpus_are_found_without_being_named(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert subprocess.run(["nvidia-smi"], check=False).returncode == 0
+    assert [slot.gpu for slot in _slots(None)] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [slot.gpu for slot in _slots(None)] == [None]
+
+
+def test_jobs_without_local_is_a_mistake(run_py):
+    done = run_py("--jobs", "2")
+    assert done.returncode == 2
+    assert done.stderr == "--jobs goes with --executor local, not with inline.\n"
+    pretraining = run_py(
+        "pretrain", "mae-nano", "--seeds", "2", "--executor", "local", "--jobs", "2"
+    )
+    assert pretraining.returncode == 0, pretraining.stderr
