@@ -54,6 +54,53 @@ def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return total / world_size()
 
 
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of ``values`` over all ranks, through which gradients go back to all of them.
+
+    Every rank has to call this, in the same order, and to go backward through it.
+    """
+    if world_size() == 1:
+        return values
+    total: torch.Tensor = _Sum.apply(values)
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """A sum that every rank uses: its gradient is the sum of what all ranks feel."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        del context
+        total = values.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        del context
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+@torch.no_grad()
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Return every rank's rows, in order of rank; no gradient goes through.
+
+    Args:
+        rows: (N, ...), of the same shape on all ranks.
+
+    Returns:
+        (world size * N, ...); ``rows`` itself when alone.
+    """
+    if world_size() == 1:
+        return rows.detach()
+    own = rows.detach().contiguous()
+    found = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(found, own)
+    return torch.cat(found)
+
+
 def gather(value: T) -> list[T]:
     """Return every rank's ``value``, which must be picklable, in order of rank, on every rank."""
     if world_size() == 1:

@@ -11,6 +11,7 @@ from typing import Any
 from backbones.errors import UserError
 
 DECAYS = ("cosine", "step", "constant")
+OPTIMIZERS = ("adamw", "lars")
 SPARED = ("vectors", "nothing")
 CLIPS = ("none", "global", "tensor")
 PRECISIONS = ("fp32", "bf16")
@@ -50,9 +51,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and what is done to gradients. Defaults are MAE's.
+    """The optimizer and what is done to gradients. Defaults are MAE's.
 
     Attributes:
+        optimizer: "adamw", or "lars", which takes the first of ``betas`` as its momentum.
         base_lr: Learning rate after warm-up, at ``reference_batch_size`` images a step.
         reference_batch_size: Global batch size that the rates are given for.
         warmup_base_lr: Rate at the first step of the warm-up, scaled like ``base_lr``.
@@ -70,6 +72,7 @@ class OptimConfig:
         clip_norm: The bound.
     """
 
+    optimizer: str = "adamw"
     base_lr: float = 1.5e-4
     reference_batch_size: int = 256
     warmup_base_lr: float = 0.0
@@ -207,6 +210,7 @@ def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _choices(config: PretrainConfig) -> list[str]:
     allowed = [
+        ("optim.optimizer", config.optim.optimizer, OPTIMIZERS),
         ("optim.spared", config.optim.spared, SPARED),
         ("optim.clip", config.optim.clip, CLIPS),
         ("schedule.decay", config.schedule.decay, DECAYS),

@@ -20,6 +20,7 @@ from backbones.monitor import Monitor
 from backbones.training_state import StateFolder, TrainingState, collect, random_seed, restore
 from pretrain.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from pretrain.method import Batch, Moment, Objective
+from pretrain.norms import synchronise
 from pretrain.optim import clip_gradients, set_rates
 from pretrain.pixels import Pixels
 from pretrain.readback import Readback, Unread
@@ -273,6 +274,8 @@ def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.devi
         for module in objective.modules():
             if isinstance(module, Backbone):
                 module.set_activation_checkpointing(True)
+    if world_size() > 1:
+        synchronise(objective)
     if runtime.compile:
         objective.compile()
     return wrap(objective, device)

@@ -64,9 +64,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         backbone: What gets saved: the student or the teacher, as the method demands.
+        num_first_images: So many images does ``prepare`` want to see; 0 for no call.
     """
 
     backbone: Backbone
+    num_first_images: int = 0
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -74,6 +76,16 @@ class Objective(nn.Module, ABC):
 
         Args:
             batch: See ``Batch``; pixels normalised, on the objective's device.
+        """
+
+    def prepare(self, batch: Batch) -> None:
+        """See the first images of the run, once before the first step, also of a resumed run.
+
+        All processes are shown the same ones, whatever the batch sizes; so what is made of them
+        (target statistics …) needs no agreement. A saved state takes its place afterwards.
+
+        Args:
+            batch: ``num_first_images`` images, as for ``forward``.
         """
 
     def begin_step(self, moment: Moment) -> None:
@@ -164,6 +176,9 @@ class Method:
         views: Makes the views. Raises ``UserError`` likewise.
         layout: Of the backbones it works with.
         needs_classes: Whether batches need "label"; ``data.num_classes`` is then known.
+        couples_images: Whether an image's loss depends on the others that are seen with it, over
+            all processes (negatives, batch statistics). Micro-batches one after another then
+            are not what one large batch is.
     """
 
     name: str
@@ -172,6 +187,7 @@ class Method:
     views: Callable[[BackboneSpec, PretrainConfig], Views]
     layout: Literal["plain", "hierarchical", "any"] = "any"
     needs_classes: bool = False
+    couples_images: bool = False
 
     def check(self, spec: BackboneSpec, config: PretrainConfig) -> None:
         """Refuse a backbone or a config that the method cannot work with.

@@ -1,4 +1,4 @@
-"""Parameter groups, AdamW, and bounds on gradients."""
+"""Parameter groups, optimizers, and bounds on gradients."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from pretrain.config import OptimConfig
+from pretrain.lars import LARS
 from pretrain.method import Objective
 
 # Keeps a division by a zero norm harmless; DINO's and torch's value.
@@ -56,8 +57,10 @@ def parameter_groups(objective: Objective, config: OptimConfig) -> list[Group]:
 
 
 def make_optimizer(groups: list[Group], config: OptimConfig) -> Optimizer:
-    """Return AdamW; ``set_rates`` gives it its rate and decay."""
+    """Return the optimizer; ``set_rates`` gives it its rate and decay."""
     options = [{"params": list(g.parameters), "decayed": g.decayed} for g in groups]
+    if config.optimizer == "lars":
+        return LARS(options, lr=0.0, momentum=config.betas[0])
     return AdamW(options, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
 

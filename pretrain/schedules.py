@@ -66,7 +66,15 @@ def num_steps(schedule: ScheduleConfig, num_images: int) -> int:
     """Return the number of updates for ``num_images`` images in use, at least one.
 
     Epochs follow each other without a gap, so no image is left over but in the last step.
+
+    Raises:
+        UserError: There are fewer images than one batch takes.
     """
+    if num_images < schedule.batch_size:
+        raise UserError(
+            f"There are {num_images} images, fewer than a batch of {schedule.batch_size}; lower "
+            "schedule.batch_size with --set, or use more images."
+        )
     return max(1, round(schedule.epochs * num_images / schedule.batch_size))
 
 
@@ -81,11 +89,6 @@ def make_plan(schedule: ScheduleConfig, optim: OptimConfig, num_images: int) -> 
     Raises:
         UserError: There are fewer images than one batch takes.
     """
-    if num_images < schedule.batch_size:
-        raise UserError(
-            f"There are {num_images} images, fewer than a batch of {schedule.batch_size}; lower "
-            "schedule.batch_size with --set, or use more images."
-        )
     end = optim.weight_decay if optim.weight_decay_end < 0 else optim.weight_decay_end
     return Plan(
         num_images=num_images,

@@ -44,6 +44,21 @@ class Share:
         """Micro-batches that this process adds up in a step."""
         return self.batch_size // (self.micro_size * self.world_size)
 
+    def about(self, couples_images: bool) -> str:
+        """Return the share in words.
+
+        Args:
+            couples_images: Losses compare the images of a micro-batch with one another.
+        """
+        text = (
+            f"{self.batch_size} images a step = {self.world_size} processes x "
+            f"{self.micro_batches} micro-batches x {self.micro_size} images"
+        )
+        if couples_images and self.micro_batches > 1:
+            together = self.micro_size * self.world_size
+            text += f" (images are compared with {together} at once, not with {self.batch_size})"
+        return text
+
     def number(self, micro: int) -> int:
         """Return the number in the global batch of this process's micro-batch ``micro``."""
         return micro * self.world_size + self.rank

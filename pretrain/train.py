@@ -151,6 +151,7 @@ class _Run:
         self._objective = build_objective(method, job.spec, config, job.seed)
         self._initial = self._initialise()
         self._objective.to(device)
+        self._show_first_images()
 
     def run(self) -> Outcome:
         """Train, and write what came of it."""
@@ -188,6 +189,12 @@ class _Run:
         if self._job.init_from is None:
             return f"fresh, drawn from seed {self._job.seed}"
         return load_initial(self._objective, self._method.name, self._job.init_from)
+
+    def _show_first_images(self) -> None:
+        """Let the objective see the start of the stream, the same on every process."""
+        count = self._objective.num_first_images
+        if count:
+            self._objective.prepare(self._pixels.ready(self._samples(range(count)).batch))
 
     def _batches(self, start_step: int) -> Iterator[Loaded]:
         pin = self._device.type == "cuda"
@@ -270,9 +277,7 @@ class _Run:
             "images": f"{len(self._images)} of {self._images.name}, fingerprint "
             f"{self._images.fingerprint}",
             "plan": self._plan.lines(),
-            "batch": f"{share.batch_size} images a step = {share.world_size} processes x "
-            f"{share.micro_batches} micro-batches x {share.micro_size} images, "
-            f"{config.schedule.precision}",
+            "batch": f"{share.about(self._method.couples_images)}, {config.schedule.precision}",
             "device": f"{share.world_size} x {self._device.type}, {self._threads} threads, "
             f"{job.num_workers} loader processes",
             "groups": [group.line() for group in groups],

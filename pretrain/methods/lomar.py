@@ -115,6 +115,7 @@ class LoMaRObjective(Objective):
         self.config = config
         self.backbone = backbone
         self.target = PatchTarget(config.target, 3 * shape.patch_size**2, config.num_components)
+        self.num_first_images = self.target.num_images
         self.mask_token = nn.Parameter(torch.zeros(1, 1, shape.embed_dim))
         self.head = nn.Linear(shape.embed_dim, self.target.num_values)
         table = None
@@ -135,6 +136,10 @@ class LoMaRObjective(Objective):
                 predicted, self.target(self._masked(patches, rows)), self.config.distance
             )
         }
+
+    def prepare(self, batch: Batch) -> None:
+        """Find the principal components, where they are the target; see ``Objective``."""
+        self.target.find_components(self._cut(batch)[0])
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

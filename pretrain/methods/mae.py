@@ -84,6 +84,7 @@ class MAEObjective(Objective):
         self.config = config
         self.backbone = backbone
         self.target = PatchTarget(config.target, 3 * patch**2, config.num_components)
+        self.num_first_images = self.target.num_images
         inside = config.mask_tokens_in_encoder
         self.mask_token = nn.Parameter(torch.zeros(1, 1, shape.embed_dim)) if inside else None
         decoder_shape = ViTConfig(
@@ -108,6 +109,10 @@ class MAEObjective(Objective):
         predicted, masked = self._predict(patches, batch["noise"], grid)
         target = self.target(patches.flatten(0, 1).index_select(0, masked))
         return {"reconstruction": distance(predicted, target, "l2")}
+
+    def prepare(self, batch: Batch) -> None:
+        """Find the principal components, where they are the target; see ``Objective``."""
+        self.target.find_components(self._cut(batch)[0])
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

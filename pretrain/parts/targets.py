@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.distributed import mean_over_ranks
 from backbones.errors import UserError
 
 _EPS = 1e-6  # MAE's loss: added to the variance of a patch's pixels
+# Images whose patches give the principal components: 25,000 patches of 16 pixels at 224, for the
+# 768 numbers of each.
+_PCA_IMAGES = 128
 
 
 class PatchTarget(nn.Module):
@@ -15,12 +17,13 @@ class PatchTarget(nn.Module):
 
     "norm_pixels" subtracts a patch's mean and divides by its standard deviation, both over all
     values of all channels, the variance unbiased (MAE, section 3). "pca" takes the largest
-    principal components of patches (MAE, table 1d: 96); they are found from the first batch that
-    is seen, of all processes together, and kept in the state.
+    principal components of patches (MAE, table 1d: 96); ``find_components`` finds them before the
+    training, and they are kept in the state.
 
     Attributes:
         kind: One of ``masked_config.TARGETS``.
         num_values: Values predicted a patch.
+        num_images: So many images should ``find_components`` see the patches of; 0 for no call.
     """
 
     basis: Tensor
@@ -37,10 +40,10 @@ class PatchTarget(nn.Module):
         super().__init__()
         self.kind = kind
         self.num_values = min(num_components, num_pixels) if kind == "pca" else num_pixels
+        self.num_images = _PCA_IMAGES if kind == "pca" else 0
         if kind == "pca":
             self.register_buffer("basis", torch.zeros(num_pixels, self.num_values))
             self.register_buffer("center", torch.zeros(num_pixels))
-            self._known = False
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
@@ -56,7 +59,6 @@ class PatchTarget(nn.Module):
             var, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
             return (pixels - mean) * (var + _EPS).rsqrt()
         if self.kind == "pca":
-            self._find_components(pixels)
             return (pixels - self.center) @ self.basis
         return pixels
 
@@ -76,24 +78,32 @@ class PatchTarget(nn.Module):
             return values @ self.basis.T + self.center
         return values
 
-    def _find_components(self, pixels: Tensor) -> None:
-        if self._known or bool(self.basis.any()):
-            self._known = True
+    @torch.no_grad()
+    def find_components(self, pixels: Tensor) -> None:
+        """Find the principal components of patches, unless they are known already.
+
+        Args:
+            pixels: (..., num_pixels), the same on all processes.
+
+        Raises:
+            UserError: There are too few patches.
+        """
+        if bool(self.basis.any()):
             return
         samples = pixels.reshape(-1, pixels.shape[-1]).double()
         if len(samples) < self.num_values:
             raise UserError(
-                f"{len(samples)} patches in the first batch are too few for {self.num_values} "
-                "principal components; enlarge the batch or lower model.num_components."
+                f"{len(samples)} patches of the first images are too few for {self.num_values} "
+                "principal components; lower model.num_components."
             )
-        mean = mean_over_ranks(samples.mean(dim=0))
-        spread = mean_over_ranks(samples.T @ samples / len(samples)) - torch.outer(mean, mean)
+        mean = samples.mean(dim=0)
+        centered = samples - mean
+        spread = centered.T @ centered / len(samples)
         vectors = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, : self.num_values]
         # An eigenvector's sign is arbitrary; fixing it makes runs comparable.
         signs = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()
         self.basis.copy_(vectors * signs)
         self.center.copy_(mean)
-        self._known = True
 
 
 def distance(predicted: Tensor, target: Tensor, kind: str) -> Tensor:

@@ -69,33 +69,51 @@ def embed_masked(
     return mask_token.to(tokens.dtype).index_copy(0, visible, tokens)
 
 
-def fix_positions(vit: VisionTransformer) -> None:
-    """Set a ViT's learned position table to MAE's fixed sin-cos table and stop its training.
+def fix_positions(vit: VisionTransformer, *, rows_first: bool = False) -> None:
+    """Set a ViT's position table to the fixed sin-cos table and stop its training.
 
     Fine-tuning and detection train it again, from there (MAE's fine-tuning code).
+
+    Args:
+        vit: The backbone; without positions it stays as it is.
+        rows_first: The first half of the channels varies with the row, as in MoCo v3
+            (facebookresearch/moco-v3, vits.py); else with the column, as in MAE.
     """
     table = vit.pos_embed
-    if isinstance(table, nn.Parameter):
-        prefix = vit.config.num_prefix_positions
-        side = math.isqrt(table.shape[1] - prefix)
-        table.data.copy_(sincos_table(vit.config.embed_dim, (side, side), prefix))
-        table.requires_grad_(False)
+    if table is None:
+        return
+    prefix = vit.config.num_prefix_positions
+    side = math.isqrt(table.shape[1] - prefix)
+    fixed = sincos_table(vit.config.embed_dim, (side, side), prefix)
+    if rows_first:
+        fixed = torch.cat(fixed.chunk(2, dim=-1)[::-1], dim=-1)
+    with torch.no_grad():
+        table.copy_(fixed)
+    table.requires_grad_(False)
 
 
 @torch.no_grad()
-def initialise(objective: nn.Module) -> None:
+def initialise(
+    objective: nn.Module, *, token_std: float = TOKEN_STD, split_qkv: bool = False
+) -> None:
     """Draw weights as MAE does: Xavier-uniform, the patch convolution seen as one matrix.
 
-    Queries, keys and values are one matrix too. Biases are 0, norms 1 and 0, cls, register and
-    mask tokens normal with deviation ``TOKEN_STD``; everything else stays as it is.
+    Biases are 0, cls, register and mask tokens normal; everything else stays as it is.
+
+    Args:
+        objective: Or any part of it.
+        token_std: Deviation of the tokens.
+        split_qkv: Queries, keys and values are a matrix each (MoCo v3), not one of all (MAE).
     """
-    for module in objective.modules():
+    for name, module in objective.named_modules():
         if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+            parts = 3 if split_qkv and name.endswith("qkv") else 1
+            for matrix in module.weight.chunk(parts):
+                nn.init.xavier_uniform_(matrix)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
     for name, token in objective.named_parameters():
         if name.endswith(("cls_token", "reg_token", "mask_token")):
-            nn.init.normal_(token, std=TOKEN_STD)
+            nn.init.normal_(token, std=token_std)

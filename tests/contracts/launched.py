@@ -1,6 +1,7 @@
 """Pretrains a small run as a process of its own: ``python -m tests.contracts.launched NAME …``."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Listener(Stop):
 
 
 def main(name: str, photos: str, out: str) -> None:
-    config = small(name)
+    config = small(name, processes=int(os.environ.get("WORLD_SIZE", "1")))
     spec = get_spec(config.backbone)
     job = Job(spec, config, Path(photos), Path(out), 5, Path(out) / "cache", name, num_workers=0)
     pretrain(job, Listener(Path(out) / "losses.json"))

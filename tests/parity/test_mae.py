@@ -87,34 +87,43 @@ def test_loss_and_gradients(reference, parity, config, count, height, width):
     parity.compare(objective, batch, lambda w: mae_loss(w, batch, reference, config))
 
 
-def test_principal_components_are_those_of_the_first_batch():
+def test_principal_components_are_those_of_the_first_images(parity):
     config = replace(SMALL, target="pca", num_components=5)
-    objective = small(config).double()
-    batch = batch_of(8, 16, 16)
-    objective(batch)
-    order = batch["noise"].argsort(dim=1)[:, 4:]
-    pixels = torch.stack(
-        [
-            objective._cut({"image": image[None]})[0][0, row]
-            for image, rows in zip(batch["image"], order, strict=True)
-            for row in rows
-        ]
-    )
-    centred = pixels - pixels.mean(dim=0)
-    _, _, components = torch.linalg.svd(centred, full_matrices=False)
+    first, batch = batch_of(8, 16, 16), batch_of(2, 16, 16, seed=2)
+    objective = parity.randomised(small(config))
+    objective.prepare(first)
+    pixels = objective._cut(first)[0].flatten(0, 1)
+    center = pixels.mean(dim=0)
+    _, _, components = torch.linalg.svd(pixels - center, full_matrices=False)
     overlap = (components[:5] @ objective.target.basis.double()).abs()
     torch.testing.assert_close(overlap, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-5)
-    again = small(config)
-    again.load_state_dict(objective.float().state_dict())
-    basis = again.target.basis.clone()
-    again({k: v.float() for k, v in batch_of(8, 16, 16, seed=2).items()})
-    assert torch.equal(again.target.basis, basis)
+    torch.testing.assert_close(objective.target.center, center, rtol=1e-5, atol=1e-7)
+    values = objective.target(objective._cut(batch)[0][0, :1])
+    torch.testing.assert_close(
+        values.square(), ((components[:5] @ (objective._cut(batch)[0][0, 0] - center)) ** 2)[None],
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
+
+
+def test_known_components_stay():
+    config = replace(SMALL, target="pca", num_components=5)
+    objective, again = small(config), small(config)
+    objective.prepare(as_single(batch_of(8, 16, 16)))
+    again.load_state_dict(objective.state_dict())
+    again.prepare(as_single(batch_of(8, 16, 16, seed=2)))
+    assert torch.equal(again.target.basis, objective.target.basis)
+    assert objective.num_first_images > 0
+    assert small(SMALL).num_first_images == 0
 
 
 def test_too_few_patches_for_the_components():
     config = replace(SMALL, target="pca", num_components=40)
-    with pytest.raises(UserError, match="12 patches in the first batch are too few for 40"):
-        small(config)({k: v.float() for k, v in batch_of(1, 16, 16).items()})
+    with pytest.raises(UserError, match="16 patches of the first images are too few for 40"):
+        small(config).prepare(as_single(batch_of(1, 16, 16)))
+
+
+def as_single(batch):
+    return {name: value.float() for name, value in batch.items()}
 
 
 def test_initial_weights():

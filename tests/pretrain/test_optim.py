@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from backbones.training_state import collect, restore
 from pretrain.config import OptimConfig
 from pretrain.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
 from tests.pretrain.conftest import ToyConfig, ToyObjective
@@ -74,3 +75,46 @@ def test_all_tensors_are_bounded_together():
     after = [p.grad for p in objective.parameters() if p.grad is not None]
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(new, old / 2)
+
+
+def test_lars_against_its_formulas():
+    """Three steps in float64, a tensor at a time; then the same from a saved state."""
+    config = OptimConfig(optimizer="lars", betas=(0.9, 0.0))
+    objective = objective_with_gradients().double()
+    with torch.no_grad():
+        objective.head.bias.zero_()
+    weights = {name: p.detach().clone() for name, p in objective.named_parameters()}
+    running = {name: torch.zeros_like(value) for name, value in weights.items()}
+    optimizer = make_optimizer(parameter_groups(objective, config), config)
+    for step in range(3):
+        lr, decay = 0.5 - 0.1 * step, 0.02
+        set_rates(optimizer, lr, decay)
+        for name, parameter in objective.named_parameters():
+            parameter.grad = torch.full_like(parameter, 0.1 * (step + 1)) * (parameter + 0.3)
+            gradient = parameter.grad.clone()
+            if name.endswith("weight"):
+                gradient += decay * weights[name]
+                gradient *= 0.001 * weights[name].norm() / gradient.norm()
+            running[name] = 0.9 * running[name] + gradient
+            weights[name] = weights[name] - lr * running[name]
+        if step == 1:
+            saved = collect(objective, optimizer)
+            optimizer = make_optimizer(parameter_groups(objective, config), config)
+            restore(objective, optimizer, saved)
+            set_rates(optimizer, lr, decay)
+        optimizer.step()
+    for name, parameter in objective.named_parameters():
+        torch.testing.assert_close(parameter.detach(), weights[name], rtol=1e-12, atol=0)
+
+
+def test_lars_steps_plainly_where_a_norm_is_zero():
+    objective = objective_with_gradients()
+    with torch.no_grad():
+        objective.head.weight.zero_()
+    config = OptimConfig(optimizer="lars", betas=(0.9, 0.0))
+    optimizer = make_optimizer(parameter_groups(objective, config), config)
+    set_rates(optimizer, 0.5, 0.1)
+    gradient = objective.head.weight.grad.clone()
+    objective.head.bias.grad = None
+    optimizer.step()
+    torch.testing.assert_close(objective.head.weight.detach(), -0.5 * gradient)
