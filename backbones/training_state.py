@@ -166,6 +166,18 @@ def random_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def seed_generators(*parts: int | str) -> None:
+    """Seed torch's generators, of the CPU and of GPUs in use, with ``random_seed(*parts)``.
+
+    As ``torch.manual_seed``, which however records a stack trace at every call for a CUDA that may
+    never start: 6 ms, a twentieth of a small step.
+    """
+    seed = random_seed(*parts)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
 def _copy(value: Tensor) -> Tensor:
     return value.detach().to("cpu", copy=True).contiguous()
 

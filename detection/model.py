@@ -10,6 +10,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList
+from omegaconf import OmegaConf, SCMode
 from torch import nn
 
 from backbones.errors import UserError
@@ -68,7 +69,7 @@ class Detector(GeneralizedRCNN):
         graph = _graph(config.model, config.evaluation, num_classes, has_masks)
         super().__init__(
             backbone=adapt(net, config.model, config.padded_square),
-            proposal_generator=instantiate(graph.proposal_generator),
+            proposal_generator=_make(graph.proposal_generator),
             roi_heads=_make_heads(graph.roi_heads),
             pixel_mean=[255 * value for value in spec.mean],
             pixel_std=[255 * value for value in spec.std],
@@ -175,12 +176,21 @@ def _set_pooler(pooler: Any, model: ModelConfig) -> None:
 
 def _make_heads(graph: Any) -> nn.Module:
     """Return the RoI heads; with a fixed sampling ratio RoIAlign takes the short way on a CPU."""
-    heads: nn.Module = instantiate(graph)
+    heads: nn.Module = _make(graph)
     for name in ("box_pooler", "mask_pooler"):
         pooler = getattr(heads, name, None)
         if pooler is not None and pooler.level_poolers[0].sampling_ratio:
             pooler.level_poolers = nn.ModuleList(map(SeparableRoIAlign, pooler.level_poolers))
     return heads
+
+
+def _make(graph: Any) -> Any:
+    """Instantiate a part of the graph with plain lists.
+
+    Modules keep OmegaConf's otherwise, and iterating those takes 5 ms of every step.
+    """
+    mode = SCMode.INSTANTIATE
+    return instantiate(OmegaConf.to_container(graph, resolve=True, structured_config_mode=mode))
 
 
 def _set_masks(heads: Any, model: ModelConfig, has_masks: bool) -> None:

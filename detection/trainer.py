@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from backbones.distributed import mean_over_ranks, rank, world_size
 from backbones.errors import UserError
-from backbones.training_state import random_seed
+from backbones.training_state import seed_generators
 from detection.config import DetectionConfig
 from detection.optim import clip_gradients, set_lr
 from detection.schedule import Plan, micro_batches
@@ -132,7 +132,7 @@ class Trainer(AMPTrainer):
             batch = next(self._data_loader_iter)
             image_ids += [item["image_id"] for item in batch]
             index = number * world_size() + rank()
-            torch.manual_seed(random_seed(self._seed, self.iter, index))
+            seed_generators(self._seed, self.iter, index)
             with self._maybe_no_sync(number), self._autocast():
                 losses = self._losses(batch)
                 loss = torch.stack(list(losses.values())).sum() / self._micro_batches

@@ -8,7 +8,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.monitor import Monitor, SilentMonitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.mini import MINI_SHA256, mini_data
-from benchmarks.data.mini.coco import NUM_IMAGES
+from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
 from benchmarks.sweep.environment import loader_workers
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
@@ -50,7 +50,7 @@ class CocoTask:
     def read_facts(self, data: DataRoot, cache: Path) -> Facts:
         """Return what a plan needs to know; the mini data need not exist yet."""
         if data.path is None:
-            return Facts(MINI_SHA256, NUM_IMAGES["train"], NUM_IMAGES["val"])
+            return Facts(MINI_SHA256, NUM_TRAINABLE, NUM_IMAGES["val"])
         facts = read_facts(find_coco(data.path, data.name), cache)
         return Facts(facts.fingerprint, facts.num_train, facts.num_val)
 

@@ -18,6 +18,7 @@ from benchmarks.data.mini import MINI_SHA256, MINI_VERSION, MiniData, cache, min
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.coco import (
     NUM_IMAGES,
+    NUM_TRAINABLE,
     instances,
     make_image,
     polygons,
@@ -328,6 +329,8 @@ def test_whole_set_has_every_size_class_and_layout(whole):
         assert len(files) == num_images
         single = [entry for entry in data.dataset["annotations"] if not entry["iscrowd"]]
         assert 3 <= len(data.dataset["annotations"]) - len(single) <= 60
+        if split == "train":
+            assert len({entry["image_id"] for entry in single}) == NUM_TRAINABLE
         sizes = Counter("sml"[(a["area"] >= 1024) + (a["area"] >= 9216)] for a in single)
         assert min(sizes.values()) >= 15, sizes
         per_class = Counter(entry["category_id"] for entry in single)

@@ -18,6 +18,8 @@ from benchmarks.data.mini.scene import Scene
 from benchmarks.data.mini.stream import Stream
 
 NUM_IMAGES: dict[Split, int] = {"train": 800, "val": 150}
+# Training images that hold an object; detection trains on no others.
+NUM_TRAINABLE = 780
 
 _SEED = {"train": (2026, 1), "val": (2026, 2)}
 _FIRST_ID = {"train": 1, "val": 100001}
