@@ -45,6 +45,11 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return replace(config, protocol=protocol)  # type: ignore[type-var]
 
 
+def keys_of(config: Any) -> set[str]:
+    """Return what ``--set`` may name in a config, ``section.field``."""
+    return {name for name, _ in _leaves(config) if name != "protocol"}
+
+
 def restore(config: Config, values: Mapping[str, Any]) -> Config:
     """Return ``config`` with every field taken from ``values``, as ``asdict`` and JSON left them.
 

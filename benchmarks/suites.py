@@ -51,13 +51,18 @@ class Suite:
 
 
 _COCO = ("coco",)
-_IMAGENET = ("knn",)
+_IMAGENET = ("knn", "linear", "lowshot")
 
 SUITES = {
     suite.name: suite
     for suite in (
         Suite("coco", _COCO, "Mask R-CNN on COCO-format data: APbox, APmask and their cost"),
-        Suite("imagenet", _IMAGENET, "k-NN on labelled images", labelled=True),
+        Suite(
+            "imagenet",
+            _IMAGENET,
+            "k-NN, linear probe and few labels on labelled images",
+            labelled=True,
+        ),
         Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint", labelled=True),
     )
 }

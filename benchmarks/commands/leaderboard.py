@@ -5,6 +5,7 @@ from pathlib import Path
 
 from backbones.errors import PreflightError
 from benchmarks import output
+from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.render import FORMATS, to_json
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.sweep.store import Scan, Store
@@ -40,7 +41,7 @@ def show(scan: Scan, store: Store, form: str) -> None:
         store: The folder.
         form: One of the formats of the command line.
     """
-    tables = make_tables(scan, store)
+    tables = with_joined(make_tables(scan, store))
     if form == "json":
         output.document(to_json(tables))
     else:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -141,6 +142,10 @@ class Extractor:
                 time.sleep(_WAIT_SECONDS)
         _refuse_too_many(blocks.values(), max_corrupt)
         return FeatureTable(self._frozen.layout, [blocks[n] for n in range(len(folder))])
+
+    def forget(self, images: ImageSet, view: View) -> None:
+        """Remove the features of a view that nobody will ask for again."""
+        shutil.rmtree(self._folder(images, view).folder, ignore_errors=True)
 
     def _known(self, folder: BlockFolder) -> dict[int, Block]:
         """Return the sound blocks; damaged ones are named."""

@@ -109,6 +109,10 @@ class Subject:
             raise PreflightError(f"Not one of the {what} images of {images.name} can be read.")
         return Split(table, torch.from_numpy(labels_of(images)[table.indices]))
 
+    def forget(self, images: ImageSet, view: View) -> None:
+        """Remove the features of a view that this run will not use again."""
+        self._extractor.forget(images, view)
+
     def check_kind(self, kind: str, key: str) -> None:
         """Refuse a kind of feature that the backbone does not have.
 

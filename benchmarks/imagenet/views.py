@@ -13,7 +13,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from backbones.images import decode
 from benchmarks.imagenet.config import DataConfig
+from pretrain.config import DataConfig as CropConfig
 from pretrain.data.images import ImageSet
+from pretrain.parts.crop import draw_crop
+from pretrain.stream import sample_generator
 
 
 class View(Protocol):
@@ -68,6 +71,38 @@ class CentralView:
     def identity(self) -> dict[str, Any]:
         """Return all that decides what the view looks like."""
         return {"view": "central", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RandomView:
+    """A random resized crop, mirrored or not, by torchvision's rule.
+
+    Attributes:
+        img_size: Side, in pixels.
+        crop_scale: Range of the area as a share of the image's.
+        flip: Probability of a horizontal flip.
+        interpolation: "bicubic" or "bilinear".
+        seed: Of the draws.
+        number: Which view of each image this is.
+    """
+
+    img_size: int
+    crop_scale: tuple[float, float]
+    flip: float
+    interpolation: str
+    seed: int
+    number: int
+
+    def __call__(self, image: Image.Image, index: int) -> Tensor:
+        """Return uint8 (3, img_size, img_size)."""
+        data = CropConfig(img_size=self.img_size, crop_scale=self.crop_scale, flip=self.flip)
+        resample = Image.Resampling[self.interpolation.upper()]
+        generator = sample_generator(self.seed, self.number, index)
+        return draw_crop(image, data, "crop", generator, resample)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides what the view looks like."""
+        return {"view": "random", **asdict(self)}
 
 
 @dataclass(frozen=True)

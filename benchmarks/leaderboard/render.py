@@ -74,7 +74,11 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Return all rows as one CSV at full precision; the leading columns tell tables apart."""
+    """Return all rows as one CSV at full precision; the leading columns tell tables apart.
+
+    A row is one of one task; joined tables say nothing more, and are left out.
+    """
+    tables = [table for table in tables if not table.joined]
     metrics = list(dict.fromkeys(name for table in tables for name in table.metrics))
     shared = ("task", "task_version", "protocol", "data", "data_fingerprint", "limit_images")
     own = ("rank", "entry", "backbone", "pretrain", "recipe")
@@ -133,8 +137,11 @@ def to_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
 def title(table: Table) -> str:
     """Return what the rows of a table share, one line."""
     key = table.key
-    parts = [f"{key.task} v{key.task_version}", f"protocol {key.protocol}"]
-    parts.append(f"data {_data(table)} ({key.data_fingerprint[:12]})")
+    if table.joined:
+        parts = [key.task, key.protocol]
+    else:
+        parts = [f"{key.task} v{key.task_version}", f"protocol {key.protocol}"]
+        parts.append(f"data {_data(table)} ({key.data_fingerprint[:12]})")
     if key.limit_images is not None:
         parts.append(f"limited to {key.limit_images} images: for trying out only")
     if key.mini:
@@ -179,8 +186,10 @@ def _fixed(value: float | None, decimals: int) -> str:
 
 def _has_content(table: Table, column: Column) -> bool:
     """Tell whether a column says anything; boxes-only data have no mask numbers, for one."""
-    if column.key == table.headline or column.key in ("rank", "entry"):
+    if column.key == table.headline or column.key == "entry":
         return True
+    if column.key == "rank":
+        return not table.joined
     return any(texts[column.key] not in ("", _MISSING) for texts in _texts(table))
 
 

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from backbones.checkpoint import FRESH
 from benchmarks.sweep.plan import run_state
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest, hash16
+from benchmarks.sweep.spec import RunRequest, RunSpec, hash16
 from benchmarks.sweep.store import Scan, Store
 from benchmarks.task import PRETRAIN
 
@@ -29,7 +29,7 @@ class TableKey:
 
     Attributes:
         task: Name of the task.
-        task_version: Of the measurement.
+        task_version: Of the measurement; 0 for several tasks side by side.
         data: Name of the data.
         data_fingerprint: Of their content.
         mini: They are the embedded mini data.
@@ -70,6 +70,7 @@ class Row:
         entry: The entry, as typed.
         backbone: Name of the network.
         pretrain: What made its weights.
+        weights: What identifies them: checksum (or "random"), format, branch.
         recipe: Name of the recipe.
         values: By metric.
         costs: By key of ``COSTS``, mean over seeds.
@@ -82,6 +83,7 @@ class Row:
     entry: str
     backbone: str
     pretrain: str
+    weights: str
     recipe: str
     values: Mapping[str, Value]
     costs: Mapping[str, float | None]
@@ -110,6 +112,11 @@ class Table:
     units: Mapping[str, str]
     rows: tuple[Row, ...]
 
+    @property
+    def joined(self) -> bool:
+        """Tell whether this shows several tasks side by side, see ``leaderboard.joined``."""
+        return self.key.task_version == 0
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -120,6 +127,7 @@ class _Run:
     entry: str
     backbone: str
     pretrain: str
+    weights: str
     recipe: str
     seed: int
     run_id: str
@@ -162,6 +170,7 @@ def _of_record(record: RunRecord) -> _Run:
         entry=labels.entry,
         backbone=spec.backbone,
         pretrain=_pretrain(record),
+        weights=_weights(spec),
         recipe=labels.recipe,
         seed=spec.seed,
         run_id=record.run_id,
@@ -189,6 +198,7 @@ def _of_request(request: RunRequest, store: Store) -> _Run:
         entry=request.entry,
         backbone=spec.backbone,
         pretrain=FRESH if spec.weights_sha256 == FRESH else spec.weights_format,
+        weights=_weights(spec),
         recipe=request.recipe,
         seed=spec.seed,
         run_id=spec.run_id,
@@ -200,6 +210,10 @@ def _of_request(request: RunRequest, store: Store) -> _Run:
 def _identity(spec: dict[str, object]) -> str:
     """Return what two runs share that differ in the seed alone."""
     return hash16({key: value for key, value in spec.items() if key != "seed"})
+
+
+def _weights(spec: RunSpec) -> str:
+    return " ".join(filter(None, [spec.weights_sha256, spec.weights_format, spec.weights_branch]))
 
 
 def _pretrain(record: RunRecord) -> str:
@@ -243,6 +257,7 @@ def _row(runs: Sequence[_Run], metrics: Sequence[str]) -> Row:
         entry=runs[0].entry,
         backbone=runs[0].backbone,
         pretrain=runs[0].pretrain,
+        weights=runs[0].weights,
         recipe=runs[0].recipe,
         values={name: _value(records, name, runs[0].note) for name in metrics},
         costs={name: _mean([record.cost.get(name) for record in records]) for name in COSTS},

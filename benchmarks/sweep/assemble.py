@@ -1,7 +1,7 @@
 """From what a person asked for to the runs that answer it. Imports no torch for zoo backbones."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.catalog import get_spec
@@ -11,7 +11,7 @@ from backbones.registry import lookup
 from backbones.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
-from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.overrides import apply_overrides, as_plain, keys_of
 from benchmarks.suites import Suite, get_task
 from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.weights import Where, parse_pretraining, pretraining_request, promised
@@ -25,12 +25,13 @@ class Order:
     Attributes:
         suite: The question.
         entries: What to measure; empty means the suite's default.
-        recipe: Name of the recipe for all entries; None means each backbone's default.
-        overrides: ``section.field=value`` texts.
+        recipe: Name of the recipe for all entries, in tasks that have it; None means each
+            backbone's default.
+        overrides: ``section.field=value`` texts, for the tasks that have such a field.
         seeds: One run each.
         data: Folders by data kind.
         plugins: Folder with further backbones.
-        evaluator: Evaluation engine; empty means the task's default.
+        evaluator: Evaluation engine, in tasks that have it; empty means each task's default.
         limit_images: Use only that many images of each split.
     """
 
@@ -64,11 +65,36 @@ def assemble(order: Order, cache: Path) -> list[RunRequest]:
     return list(requests.values())
 
 
+def _for_task(order: Order, task: Task) -> Order:
+    """Return the part of an order that means a task: where suites have several, each takes its own.
+
+    Raises:
+        UserError: No task of the suite knows a recipe, an override's field or an evaluator.
+    """
+    others = [get_task(name) for name in order.suite.tasks if name != task.name]
+    recipe, evaluator = order.recipe, order.evaluator
+    if recipe and recipe not in task.recipes() and any(recipe in t.recipes() for t in others):
+        recipe = None
+    if evaluator and evaluator not in task.evaluators:
+        if not any(evaluator in other.evaluators for other in others):
+            known = [name for one in (task, *others) for name in one.evaluators]
+            raise UserError(
+                f"--evaluator {evaluator}: the suite {order.suite.name} has "
+                f"{', '.join(known) or 'no choice of evaluators'}."
+            )
+        evaluator = ""
+    theirs = set().union(*map(_keys, others)) - _keys(task)
+    overrides = [text for text in order.overrides if text.partition("=")[0] not in theirs]
+    return replace(order, recipe=recipe, evaluator=evaluator, overrides=overrides)
+
+
+def _keys(task: Task) -> set[str]:
+    """Return what ``--set`` may name in a task; all its recipes have the same fields."""
+    return keys_of(next(iter(task.recipes().values()))())
+
+
 def _of_task(order: Order, task: Task, cache: Path) -> Iterator[RunRequest]:
-    if order.evaluator and order.evaluator not in task.evaluators:
-        raise UserError(
-            f"--evaluator {order.evaluator}: the task {task.name} has {', '.join(task.evaluators)}."
-        )
+    order = _for_task(order, task)
     data = task.find_data(order.data or {})
     entries = order.entries or order.suite.default_entries(data, order.recipe)
     # Mistakes in names are told before large data are read.

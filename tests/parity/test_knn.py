@@ -42,11 +42,12 @@ def drawn(count, width, num_classes, seed):
     return features, torch.randint(num_classes, (count,), generator=generator)
 
 
-@pytest.fixture
-def small_pieces(monkeypatch):
-    """Make every product fall into several pieces in both directions."""
+@pytest.fixture(params=[2, 16])
+def small_pieces(request, monkeypatch):
+    """Make every product fall into several pieces in both directions, rows into grids or not."""
     monkeypatch.setattr(knn, "TRAIN_ROWS", 17)
     monkeypatch.setattr(knn, "TEST_ROWS", 5)
+    monkeypatch.setattr(knn, "GRID_ROWS", request.param)
 
 
 def agree(train, labels, test, truth, ks, num_classes):
@@ -81,6 +82,18 @@ def test_the_largest_of_equals_are_the_first():
         found, at = top(values, k)
         assert at.tolist() == [places]
         assert torch.equal(found, values[:, places])
+
+
+@pytest.mark.parametrize("num_values", [2, 9, 1000])
+@pytest.mark.parametrize("count", [63, 64, 700])
+def test_long_rows_give_what_sorting_them_gives(num_values, count):
+    generator = torch.Generator().manual_seed(count)
+    values = torch.randint(num_values, (30, count), generator=generator).float()
+    for k in (1, 7, 20):
+        found, places = top(values, k)
+        ordered, order = values.sort(dim=1, descending=True, stable=True)
+        assert torch.equal(found, ordered[:, :k])
+        assert torch.equal(places, order[:, :k])
 
 
 def test_scores_are_shares_of_images_and_of_classes():

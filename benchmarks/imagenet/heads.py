@@ -1,0 +1,195 @@
+"""Many linear heads as one: all that share an input are one matrix product.
+
+The gradient of softmax and cross-entropy is written out, so no graph is kept and nothing loops over
+heads; the optimizer's own multi-tensor steps take care of rates that differ from head to head.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.optim import Lars
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+
+from benchmarks.imagenet.linear_recipes import HeadConfig
+
+# BatchNorm1d's default, which facebookresearch/mae main_linprobe.py keeps.
+_NORM_MOMENTUM = 0.1
+
+
+@dataclass(frozen=True)
+class HeadKey:
+    """A point of the grid.
+
+    Attributes:
+        kind: Of features.
+        norm: "none" or "batch".
+        base_lr: Learning rate at 256 images a step.
+    """
+
+    kind: str
+    norm: str
+    base_lr: float
+
+    def name(self) -> str:
+        """Return how records call it."""
+        norm = "+bn" if self.norm == "batch" else ""
+        return f"{self.kind}{norm}/lr{self.base_lr:g}"
+
+
+class HeadGroup:
+    """The heads that share kind and norm, hence their input; they differ in the learning rate.
+
+    Attributes:
+        keys: Of the heads.
+        weights: (H, C, D).
+        biases: (H, C).
+        mean: (D,) running mean of the BatchNorm, unused without.
+        var: (D,) its running variance.
+    """
+
+    def __init__(
+        self, keys: Sequence[HeadKey], num_classes: int, width: int, config: HeadConfig
+    ) -> None:
+        """Draw the first weights, the same ones for each head, from torch's generator."""
+        self.keys = tuple(keys)
+        self._config = config
+        first = torch.empty(num_classes, width)
+        if config.init == "normal":
+            nn.init.normal_(first, std=config.init_std)
+        else:
+            nn.init.trunc_normal_(first, std=config.init_std)
+        self.weights = first.expand(len(keys), -1, -1).contiguous()
+        self.biases = torch.zeros(len(keys), num_classes)
+        self.mean, self.var = torch.zeros(width), torch.ones(width)
+
+    def to(self, device: torch.device) -> "HeadGroup":
+        """Move to a device, before an optimizer knows the parameters."""
+        for name in ("weights", "biases", "mean", "var"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a later process goes on from."""
+        return {name: getattr(self, name) for name in ("weights", "biases", "mean", "var")}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over a state, in place."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+    def parameters(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Return weight and bias of each head; they share memory with ``weights``, ``biases``."""
+        return [
+            (nn.Parameter(weight), nn.Parameter(bias))
+            for weight, bias in zip(self.weights, self.biases, strict=True)
+        ]
+
+    @torch.no_grad()
+    def logits(self, rows: Tensor, training: bool = False) -> Tensor:
+        """Return what each head says of each row, (B, H, C)."""
+        return self._product(self._normed(rows, training))
+
+    @torch.no_grad()
+    def gradients(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each head's mean cross-entropy (H,) and its gradients, shaped as the parameters.
+
+        Args:
+            rows: (B, D) features.
+            labels: (B,) classes.
+        """
+        inputs = self._normed(rows, training=True)
+        log_probabilities = self._product(inputs).log_softmax(dim=-1)
+        index = labels[:, None, None].expand(-1, len(self.keys), 1)
+        losses = -log_probabilities.gather(2, index).squeeze(2).mean(dim=0)
+        slopes = log_probabilities.exp_()
+        slopes.scatter_add_(2, index, torch.full_like(index, -1, dtype=slopes.dtype))
+        slopes /= len(rows)
+        weights = (slopes.flatten(1).T @ inputs).view_as(self.weights)
+        return losses, weights, slopes.sum(dim=0)
+
+    def _product(self, inputs: Tensor) -> Tensor:
+        heads, classes, width = self.weights.shape
+        flat = torch.addmm(self.biases.view(-1), inputs, self.weights.view(-1, width).T)
+        return flat.view(len(inputs), heads, classes)
+
+    def _normed(self, rows: Tensor, training: bool) -> Tensor:
+        if self.keys[0].norm == "none":
+            return rows
+        return F.batch_norm(
+            rows,
+            self.mean,
+            self.var,
+            training=training,
+            momentum=_NORM_MOMENTUM,
+            eps=self._config.norm_eps,
+        )
+
+
+class HeadOptimizer:
+    """Moves all heads of all groups by one optimizer of a library."""
+
+    def __init__(self, groups: Sequence[HeadGroup], config: HeadConfig, batch_size: int) -> None:
+        """Set up.
+
+        Args:
+            groups: On their device.
+            config: Optimizer and its values.
+            batch_size: That rates are scaled to, from 256.
+        """
+        self._groups = groups
+        self._parameters = [group.parameters() for group in groups]
+        self._optimizer = self._make(config, batch_size / 256)
+
+    def step(self, gradients: Sequence[tuple[Tensor, Tensor]], factor: float) -> None:
+        """Do one update.
+
+        Args:
+            gradients: Of weights and biases, a pair a group.
+            factor: Of every learning rate.
+        """
+        for settings, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            settings["lr"] = peak * factor
+        for parameters, (weights, biases) in zip(self._parameters, gradients, strict=True):
+            for number, (weight, bias) in enumerate(parameters):
+                weight.grad, bias.grad = weights[number], biases[number]
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the momenta, by number of the parameter."""
+        return {
+            f"momentum.{number}": self._optimizer.state[parameter]["momentum_buffer"]
+            for number, parameter in enumerate(self._flat())
+            if "momentum_buffer" in self._optimizer.state[parameter]
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over momenta."""
+        for number, parameter in enumerate(self._flat()):
+            if f"momentum.{number}" in state:
+                buffer = state[f"momentum.{number}"].to(parameter.device)
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+
+    def _flat(self) -> Iterator[nn.Parameter]:
+        for parameters in self._parameters:
+            for pair in parameters:
+                yield from pair
+
+    def _make(self, config: HeadConfig, scale: float) -> Optimizer:
+        # One multi-tensor step for all that share a rate. LARS adapts to the norm of matrices
+        # alone: facebookresearch/mae util/lars.py.
+        shared: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for group, parameters in zip(self._groups, self._parameters, strict=True):
+            for key, (weight, bias) in zip(group.keys, parameters, strict=True):
+                shared.setdefault((key.base_lr, True), []).append(weight)
+                shared.setdefault((key.base_lr, False), []).append(bias)
+        self._peaks = [base_lr * scale for base_lr, _ in shared]
+        values: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+        if config.optimizer == "lars":
+            settings = [{"params": p, "always_adapt": adapt} for (_, adapt), p in shared.items()]
+            lars: Optimizer = Lars(settings, lr=1.0, **values)
+            return lars
+        return SGD([{"params": p} for p in shared.values()], lr=1.0, foreach=True, **values)

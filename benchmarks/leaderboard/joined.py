@@ -1,0 +1,120 @@
+"""Rows of several tasks side by side: a checkpoint's box AP and its k-NN in one line. No torch."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.leaderboard.rows import COSTS, Row, Table, TableKey, Value
+
+# Of each task, as many columns as no terminal is too narrow for.
+_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What rows of different tasks must share to be about the same weights.
+
+    Attributes:
+        entry: As shown.
+        backbone: Name of the network.
+        weights: What identifies them, see ``Row.weights``.
+        seeds: Seeds with a result; fresh weights differ from seed to seed.
+    """
+
+    entry: str
+    backbone: str
+    weights: str
+    seeds: tuple[int, ...]
+
+
+def with_joined(tables: Sequence[Table]) -> list[Table]:
+    """Return tables with those that join them in front.
+
+    There is one for each kind of data (embedded, real, limited) that several tasks measured. Its
+    rows are of the same weights and seeds. It ranks nothing: every column has a protocol of
+    its own, and the tables it was made from do the ranking.
+
+    Args:
+        tables: One a task and protocol.
+    """
+    groups: dict[tuple[bool, int | None], list[Table]] = defaultdict(list)
+    for table in tables:
+        if table.columns:
+            groups[table.key.mini, table.key.limit_images].append(table)
+    several = [group for group in groups.values() if len({t.key.task for t in group}) > 1]
+    return [*map(_joined, several), *tables]
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    names = _names(tables)
+    cells: dict[Subject, list[tuple[Table, Row]]] = defaultdict(list)
+    for table in tables:
+        for row in table.rows:
+            if row.seeds:
+                subject = Subject(row.entry, row.backbone, row.weights, row.seeds)
+                cells[subject].append((table, row))
+    rows = [_row(subject, found, names) for subject, found in cells.items()]
+    columns = tuple(names.values())
+    first = tables[0].key
+    return Table(
+        key=TableKey(
+            task=" + ".join(dict.fromkeys(table.key.task for table in tables)),
+            task_version=0,
+            data=", ".join(dict.fromkeys(table.key.data for table in tables)),
+            data_fingerprint="",
+            mini=first.mini,
+            protocol="; ".join(_about(table, names) for table in tables),
+            limit_images=first.limit_images,
+        ),
+        headline="",
+        columns=columns,
+        metrics=columns,
+        units={names[id(t), c]: t.units[c] for t in tables for c in t.columns[:_COLUMNS]},
+        rows=tuple(sorted(rows, key=lambda row: (row.entry, row.seeds))),
+    )
+
+
+def _names(tables: Sequence[Table]) -> dict[tuple[int, str], str]:
+    """Return the name of each column; one that several tables have gets a number."""
+    seen: dict[str, int] = defaultdict(int)
+    names = {}
+    for table in tables:
+        for column in table.columns[:_COLUMNS]:
+            seen[column] += 1
+            number = f" ({seen[column]})" if seen[column] > 1 else ""
+            names[id(table), column] = f"{column}{number}"
+    return names
+
+
+def _about(table: Table, names: Mapping[tuple[int, str], str]) -> str:
+    key = table.key
+    columns = ", ".join(names[id(table), column] for column in table.columns[:_COLUMNS])
+    return f"{columns}: {key.task} v{key.task_version} {key.protocol} on {key.data}"
+
+
+def _row(
+    subject: Subject,
+    found: Sequence[tuple[Table, Row]],
+    names: Mapping[tuple[int, str], str],
+) -> Row:
+    values = dict.fromkeys(names.values(), Value(None, reason="not measured"))
+    for table, row in found:
+        for column in table.columns[:_COLUMNS]:
+            values[names[id(table), column]] = row.values[column]
+    rows = [row for _, row in found]
+    seconds = [row.costs["seconds"] for row in rows]
+    costs: dict[str, float | None] = dict.fromkeys(COSTS)
+    costs["seconds"] = sum(value for value in seconds if value is not None)
+    return Row(
+        rank=None,
+        entry=subject.entry,
+        backbone=subject.backbone,
+        pretrain=rows[0].pretrain,
+        weights=subject.weights,
+        recipe="",
+        values=values,
+        costs=costs,
+        seeds=subject.seeds,
+        note="; ".join(dict.fromkeys(row.note for row in rows if row.note)),
+        run_ids=tuple(run_id for row in rows for run_id in row.run_ids),
+    )

@@ -1,0 +1,66 @@
+"""Numbers of several tasks for the same weights and seeds stand in one row."""
+
+import pytest
+
+from benchmarks.leaderboard.joined import with_joined
+from benchmarks.leaderboard.render import to_csv, to_terminal
+from benchmarks.leaderboard.rows import make_tables
+from benchmarks.sweep.record import Labels
+from benchmarks.sweep.store import Store
+
+
+@pytest.fixture
+def board(tmp_path, make_record, make_spec):
+    """Return a function that makes tables from (task, metric, entry, seed, score)."""
+
+    def make(*results):
+        store = Store(tmp_path)
+        for task, metric, entry, seed, score in results:
+            value = {"value": score, "unit": "percent", "higher_is_better": True, "reason": None}
+            record = make_record(
+                make_spec(task=task, backbone=entry, seed=seed),
+                labels=Labels("all", entry, task, f"{task}/v1", "mini", True),
+                headline=metric,
+                columns=(metric,),
+                metrics={metric: value},
+            )
+            store.folder(record.run_id).write_record(record)
+        return with_joined(make_tables(store.scan(), store))
+
+    return make
+
+
+def test_both_numbers_of_a_checkpoint_stand_in_one_row(board):
+    tables = board(
+        ("coco", "APbox", "vit-nano", 0, 10.0),
+        ("knn", "knn_top1", "vit-nano", 0, 40.0),
+        ("knn", "knn_top1", "swin-nano", 0, 50.0),
+    )
+    joined, *single = tables
+    assert joined.joined
+    assert not any(table.joined for table in single)
+    assert joined.columns == ("APbox", "knn_top1")
+    values = {row.entry: [row.values[name].mean for name in joined.columns] for row in joined.rows}
+    assert values == {"vit-nano": [10.0, 40.0], "swin-nano": [None, 50.0]}
+    assert all(row.rank is None for row in joined.rows)
+    lines = to_terminal(tables)
+    assert "APbox: coco v1 coco/v1 on mini; knn_top1: knn v1 knn/v1 on mini" in lines[1]
+    assert next(line for line in lines if line.startswith("vit-nano")).split()[1:3] == [
+        "10.0", "40.0",
+    ]  # fmt: skip
+    assert to_csv(tables) == to_csv(single)
+
+
+def test_other_seeds_of_fresh_weights_are_other_weights(board):
+    joined, *_ = board(
+        ("coco", "APbox", "vit-nano", 0, 10.0),
+        ("knn", "knn_top1", "vit-nano", 1, 40.0),
+    )
+    assert [[row.values[c].mean for c in joined.columns] for row in joined.rows] == [
+        [10.0, None],
+        [None, 40.0],
+    ]
+
+
+def test_one_task_alone_is_not_joined(board):
+    assert len(board(("knn", "knn_top1", "vit-nano", 0, 40.0))) == 1

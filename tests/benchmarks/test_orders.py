@@ -1,0 +1,81 @@
+"""What one command asks of suites with several tasks; planning alone, so no torch."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backbones.errors import UserError
+from benchmarks.entries import parse_entries
+from benchmarks.suites import get_suite
+from benchmarks.sweep.assemble import Order, assemble
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """Return a function that assembles an order for vit-nano on the mini data."""
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+
+    def assembled(suite="all", **wishes):
+        order = Order(get_suite(suite), entries=parse_entries(["vit-nano"]), **wishes)
+        return {request.spec.task: request for request in assemble(order, tmp_path)}
+
+    return assembled
+
+
+def test_every_task_of_a_suite_measures_the_same_weights(plan):
+    requests = plan()
+    assert list(requests) == list(get_suite("all").tasks)
+    assert {"coco", "knn", "linear", "lowshot"} <= set(requests)
+    weights = {(r.spec.weights_sha256, r.spec.weights_format, r.spec.seed)
+               for r in requests.values()}  # fmt: skip
+    assert len(weights) == 1
+
+
+def test_a_recipe_is_for_the_task_that_has_it(plan):
+    requests = plan(recipe="linear-mae")
+    assert requests["linear"].recipe == "linear-mae"
+    assert requests["knn"].recipe == "knn-mini"
+    with pytest.raises(UserError, match="linear-mea"):
+        plan(recipe="linear-mea")
+
+
+def test_an_override_is_for_the_tasks_that_have_its_field(plan):
+    requests = plan(overrides=["vote.temperature=0.1"])
+    assert "+custom" in requests["knn"].protocol
+    assert "+custom" not in requests["linear"].protocol + requests["coco"].protocol
+    shared = plan(suite="imagenet", overrides=["data.img_size=48"])
+    assert all("+custom" in request.protocol for request in shared.values())
+    with pytest.raises(UserError, match=r"vote\.temprature"):
+        plan(overrides=["vote.temprature=0.1"])
+
+
+def test_an_evaluator_is_for_the_task_that_has_it(plan):
+    requests = plan(evaluator="pycocotools")
+    assert requests["coco"].evaluator == "pycocotools"
+    assert requests["knn"].evaluator == ""
+    with pytest.raises(UserError, match=r"--evaluator three: the suite all has hotcoco"):
+        plan(evaluator="three")
+
+
+def test_a_plan_of_everything_is_made_without_torch_in_a_second(tmp_path):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['run.py', '--suite', 'all', '--dry-run', '--out', {str(tmp_path)!r}]\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / 'benchmarks' / 'run.py')!r}, run_name='__main__')\n"
+        "except SystemExit as error:\n"
+        "    assert not error.code\n"
+        "assert not {'torch', 'timm', 'detectron2'} & set(sys.modules)\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "lowshot-mini" in done.stdout
+    # A second on a machine of its own; the bound is what a busy one takes.
+    assert time.perf_counter() - start < 10

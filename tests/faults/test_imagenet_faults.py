@@ -1,0 +1,270 @@
+"""What goes wrong with labelled images and their features, and the sentence that says so."""
+
+import tarfile
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backbones.catalog import get_spec
+from backbones.errors import PreflightError, StoppedError, UserError
+from backbones.monitor import SilentMonitor
+from backbones.source import open_checkpoint
+from benchmarks.data.roots import DataRoot, find_labelled_root, parse_data
+from benchmarks.imagenet import extract, table
+from benchmarks.imagenet.config import DataConfig
+from benchmarks.imagenet.folders import find_labelled, labels_of
+from benchmarks.imagenet.linear_recipes import AugmentConfig, linear_mini
+from benchmarks.imagenet.recipes import knn_mini
+from benchmarks.suites import get_task
+from benchmarks.task import TaskInputs
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
+
+
+def picture(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def fill(root, split, classes=CLASSES, count=4):
+    for place, name in enumerate(classes):
+        folder = root / split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            seed = [place, number, split == "val"]
+            (folder / f"{name}_{number}.png").write_bytes(picture(seed))
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Return a folder of 24 training and 12 test images in six classes."""
+    root = tmp_path / "images"
+    fill(root, "train")
+    fill(root, "val", count=2)
+    return root
+
+
+class Ears(SilentMonitor):
+    """Hears what is said, and wants to stop after so many batches."""
+
+    def __init__(self, stop_after=10**9):
+        self.said = []
+        self.calls = stop_after
+
+    def say(self, text):
+        self.said.append(text)
+
+    def should_stop(self):
+        self.calls -= 1
+        return self.calls < 0
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a task on a folder with a nano ViT of 16 pixels."""
+
+    def call(root, config=None, monitor=None, task="knn"):
+        config = config or knn_mini()
+        vote = {"vote": replace(config.vote, k=5, ks=(3, 5, 50))} if task == "knn" else {}
+        data = DataConfig(img_size=16, resize_to=18, max_corrupt=config.data.max_corrupt)
+        extraction = replace(config.extraction, batch_size=4)
+        inputs = TaskInputs(
+            backbone=get_spec("vit-nano"),
+            checkpoint=open_checkpoint("vit-nano", None),
+            config=replace(config, data=data, extraction=extraction, **vote),
+            data=DataRoot("imagenet", "mine", root, "--data mine"),
+            out_dir=tmp_path / "work" / task,
+            cache=tmp_path / "cache",
+            seed=0,
+        )
+        return get_task(task).run(inputs, monitor or Ears())
+
+    return call
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(table, "ROWS", 8)
+    monkeypatch.setattr(extract, "ROWS", 8)
+
+
+def test_a_folder_without_splits_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(PreflightError, match=r"has no folder val; labelled images lie in"):
+        find_labelled(tmp_path, tmp_path / "cache")
+
+
+def test_images_without_classes_are_refused(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.png").write_bytes(picture(0))
+    with pytest.raises(PreflightError, match=r"train have no classes; put each into a folder"):
+        find_labelled(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
+def test_classes_that_differ_are_named(images, tmp_path, split, other):
+    fill(images, split, ("gnu",))
+    with pytest.raises(PreflightError, match=rf"differ: {other} lacks 1 of them \(gnu\)"):
+        find_labelled(images, tmp_path / "cache")
+
+
+def flatten(images):
+    for path in sorted((images / "val").glob("*/*")):
+        path.rename(images / "val" / path.name)
+        if not list(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_official_flat_split_takes_its_classes_from_a_list(images, tmp_path, named):
+    expected = find_labelled(images, tmp_path / "cache").val
+    labels = {
+        expected.name_of(i).rpartition("/")[2]: expected.label(i) for i in range(len(expected))
+    }
+    flatten(images)
+    with pytest.raises(PreflightError, match=r"or a list val.txt with lines NAME CLASS"):
+        find_labelled(images, tmp_path / "cache")
+    lines = [f"{name} {CLASSES[label] if named else label}" for name, label in labels.items()]
+    (images / "val.txt").write_text("\n".join(lines))
+    val = find_labelled(images, tmp_path / "cache").val
+    assert {val.name_of(i).rpartition("/")[2]: val.label(i) for i in range(len(val))} == labels
+    (images / "val.txt").write_text("\n".join(lines[:-1]))
+    with pytest.raises(PreflightError, match="gives no class to 1 of 12 images"):
+        find_labelled(images, tmp_path / "cache")
+    (images / "val.txt").write_text("ant_0.png 6")
+    with pytest.raises(PreflightError, match="line 1: '6' is neither a class of train nor"):
+        find_labelled(images, tmp_path / "cache")
+
+
+def test_shards_are_read_like_folders(images, tmp_path):
+    sharded = tmp_path / "sharded"
+    for split in ("train", "val"):
+        (sharded / split).mkdir(parents=True)
+        with tarfile.open(sharded / split / "0.tar", "w") as tar:
+            for path in sorted((images / split).glob("*/*")):
+                label = str(CLASSES.index(path.parent.name)).encode()
+                for name, content in ((path.name, path.read_bytes()), (f"{path.stem}.cls", label)):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, BytesIO(content))
+    one, other = (find_labelled(root, tmp_path / "cache") for root in (images, sharded))
+    assert labels_of(one.train).tolist() == labels_of(other.train).tolist()
+    assert other.val.read(3) == one.val.read(3)
+
+
+def test_corrupt_images_are_counted_and_named_up_to_a_limit(images, run):
+    bad = images / "train" / "bee" / "bee_1.png"
+    bad.write_bytes(b"no image")
+    result = run(images)
+    assert result.details["num_train"] == 23
+    (text,) = [text for text in result.warnings if "unreadable" in text]
+    assert text.startswith(f"left out 1 unreadable training images: {bad} (")
+    config = replace(knn_mini(), data=replace(knn_mini().data, max_corrupt=0))
+    with pytest.raises(PreflightError, match=r"more than data.max_corrupt = 0 allows"):
+        run(images, config)
+
+
+def test_fewer_images_than_neighbours(images, run, tmp_path):
+    result = run(images)
+    assert any("k = 50 left out: 24 training images" in text for text in result.warnings)
+    small = tmp_path / "small"
+    fill(small, "train", CLASSES[:2], count=2)
+    fill(small, "val", CLASSES[:2], count=1)
+    with pytest.raises(PreflightError, match="5 neighbours cannot be had from 4 training images"):
+        run(small)
+
+
+def test_fewer_classes_than_a_top_5_needs(tmp_path, run):
+    root = tmp_path / "four"
+    fill(root, "train", CLASSES[:4])
+    fill(root, "val", CLASSES[:4], count=1)
+    result = run(root)
+    assert result.metrics["knn_top5"] is None
+    assert result.metrics["knn_top1"] is not None
+    assert "top-5 needs five classes, and these data have 4" in result.warnings
+
+
+def test_features_that_a_backbone_does_not_have(images, run):
+    config = linear_mini()
+    config = replace(config, grid=replace(config.grid, features=("stages",)))
+    with pytest.raises(UserError, match=r"vit-nano has no features 'stages'; --set grid.features"):
+        run(images, config, task="linear")
+
+
+def test_features_are_extracted_once_for_all_tasks(images, run):
+    ears = Ears()
+    first = run(images, monitor=ears)
+    assert first.details["images_extracted"] == 36
+    assert any("on the CPU, there is no CUDA device" in t for t in ears.said) or (
+        torch.cuda.is_available()
+    )
+    for task, config in (("knn", None), ("linear", linear_mini())):
+        again = run(images, config, task=task)
+        assert again.details["images_extracted"] == 0
+    assert run(images).metrics == first.metrics
+
+
+def test_a_damaged_block_is_found_and_extracted_again(images, run, small_blocks, tmp_path):
+    first = run(images)
+    blocks = sorted((tmp_path / "cache" / "features").glob("*/block-*.npy"))
+    assert len(blocks) == 3 + 2
+    whole = blocks[1].read_bytes()
+    blocks[1].write_bytes(whole[:-4] + bytes(4))
+    ears = Ears()
+    again = run(images, monitor=ears)
+    (said,) = [text for text in ears.said if "damaged" in text]
+    assert said.startswith("1 of ")
+    assert again.details["images_extracted"] in (8, 4)
+    assert blocks[1].read_bytes() == whole
+    assert again.metrics == first.metrics
+
+
+def test_an_extraction_that_stopped_goes_on_in_the_middle(images, run, small_blocks, tmp_path):
+    with pytest.raises(StoppedError):
+        run(images, monitor=Ears(stop_after=5))
+    done = len(list((tmp_path / "cache" / "features").glob("*/block-*.json")))
+    assert done == 2, "two batches a block, and the third block was begun"
+    rest = run(images)
+    assert rest.details["images_extracted"] == 36 - 16
+
+
+def test_random_views_are_extracted_as_the_training_needs_them(images, run, tmp_path):
+    config = linear_mini()
+    config = replace(
+        config,
+        augment=AugmentConfig(views=3),
+        schedule=replace(config.schedule, epochs=3, batch_size=8),
+    )
+    whole = run(images, config, task="linear")
+    # 24 images, of which one a class is held out, in three views, beside both central ones.
+    assert whole.details["images_extracted"] == 36 + 3 * 18
+    folders = len(list((tmp_path / "cache" / "features").iterdir()))
+    assert folders == 3, "views that nobody needs any more are gone"
+    assert whole.details["num_heldout"] == 6
+
+
+def test_a_set_of_one_s_own_has_its_name(images, tmp_path):
+    given = parse_data([f"pets={images}"], own_names=True)
+    assert find_labelled_root(given).name == "pets"
+    with pytest.raises(UserError, match="unknown kind 'imagnet'"):
+        parse_data(["imagnet=/x"], own_names=True)
+    two = parse_data([f"pets={images}", f"cars={images}"], own_names=True)
+    with pytest.raises(UserError, match=r"names 2 sets of labelled images \(pets, cars\)"):
+        find_labelled_root(two)
+
+
+def test_predictions_are_kept_image_by_image(images, run):
+    result = run(images)
+    with np.load(result.files[0]) as columns:
+        right = columns["rank"] == 0
+        assert 100 * right.mean() == pytest.approx(result.metrics["knn_top1"])
+        assert (columns["predicted"] == columns["labels"]).tolist() == right.tolist()
+        assert columns["indices"].tolist() == list(range(12))
+        assert "rank/mean4/k3" in columns
