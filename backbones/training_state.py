@@ -174,7 +174,7 @@ def seed_generators(*parts: int | str) -> None:
     """
     seed = random_seed(*parts)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
 
 

@@ -239,7 +239,7 @@ def mini() -> DetectionConfig:
             clip_norm=1.0,
         ),
         schedule=ScheduleConfig(
-            epochs=5.0,
+            epochs=4.5,
             batch_size=4,
             batch_size_per_device=4,
             decay="cosine",
