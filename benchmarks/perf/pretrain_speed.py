@@ -1,20 +1,22 @@
-"""Pretraining steps of MAE and LoMaR, ViT-B/16, beside the matrix product of the same moment.
+"""Pretraining steps beside the matrix product of the same moment: MAE, LoMaR, DINO, EsViT.
 
 ::
 
     python -m benchmarks.perf.pretrain_speed                      # 5 rounds of every case
     python -m benchmarks.perf.pretrain_speed 9 mae-448 lomar-448  # 9 rounds of two
+    python -m benchmarks.perf.pretrain_speed 5 esvit-views esvit-regions
 
-A step clears the gradients and does forward, backward and AdamW, on images that are there already.
-The cases run in turn, so that their ratios hold whatever else the machine does. "Share" is the
-arithmetic of the step's own matrix products, counted, over its time and the rate of a 4096^3
-matrix product. Images/s of the official code need a measurement of it on the same machine; per unit
-of matrix product, its own arithmetic at its own share is what ``OFFICIAL`` says.
+A step clears the gradients and does forward, backward, clipping, AdamW and what follows (teacher,
+centres), on images that are there already. The cases run in turn, so that their ratios hold
+whatever else the machine does. "Share" is the arithmetic of the step's own matrix products,
+counted, over its time and the rate of a 4096^3 matrix product. Images/s of the official code need a
+measurement of it on the same machine; per unit of matrix product, its own arithmetic at its own
+share is what ``Case.official`` says.
 """
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -23,24 +25,54 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.perf.measure import Comparison, Side, alternate
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, Objective
+from pretrain.method import Batch, Moment, Objective
 
-# Recipe, image side, images a step.
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed.
+
+    Attributes:
+        recipe: Of the objective.
+        size: Side of the (global) crop in pixels.
+        count: Images a step.
+        backbone: Other than the recipe's.
+        official: GFLOP an image and share of the matrix product of the official code as
+            published, float32 on two CPU cores, same memory allocator, measured so once; at the
+            same batch, EsViT's at 4.
+        fixed_shapes: Whether the arithmetic can be counted on shapes alone. Self-distillation
+            leaves out teacher rows that nothing matches.
+    """
+
+    recipe: str
+    size: int
+    count: int
+    backbone: str = ""
+    official: tuple[float, float] | None = None
+    fixed_shapes: bool = True
+
+
+# facebookresearch/mae efb2a80, junchen14/LoMaR d9ca9c8, microsoft/esvit 2d6becd.
 CASES = {
-    "mae-224": ("mae-vit-b16-800ep", 224, 4),
-    "mae-448": ("mae-vit-b16-800ep", 448, 4),
-    "lomar-224": ("lomar-vit-b16-400ep", 224, 4),
-    "lomar-448": ("lomar-vit-b16-448px-400ep", 448, 4),
+    "mae-224": Case("mae-vit-b16-800ep", 224, 4, official=(58.5, 0.81)),
+    "mae-448": Case("mae-vit-b16-800ep", 448, 4, official=(257.7, 0.84)),
+    "lomar-224": Case("lomar-vit-b16-400ep", 224, 4, official=(104.8, 0.94)),
+    "lomar-448": Case("lomar-vit-b16-448px-400ep", 448, 4, official=(106.1, 0.88)),
+    "dino-vit-s": Case("dino-vit-s16-100ep", 224, 8, fixed_shapes=False),
+    "esvit-views": Case(
+        "esvit-views-swin-t-300ep", 224, 8, official=(126.2, 0.81), fixed_shapes=False
+    ),
+    "esvit-regions": Case("esvit-swin-t-300ep", 224, 8, official=(154.3, 0.78), fixed_shapes=False),
+    "esvit-vit-views": Case("esvit-views-swin-t-300ep", 224, 8, "vit-s16", fixed_shapes=False),
+    "esvit-vit-regions": Case("esvit-swin-t-300ep", 224, 8, "vit-s16", fixed_shapes=False),
 }
-
-# facebookresearch/mae efb2a80 and junchen14/LoMaR d9ca9c8 as published, float32 on two CPU cores,
-# same batch and memory allocator: GFLOP an image and share of the matrix product, measured so once.
-OFFICIAL = {
-    "mae-224": (58.5, 0.81),
-    "mae-448": (257.7, 0.84),
-    "lomar-224": (104.8, 0.94),
-    "lomar-448": (106.1, 0.88),
-}
+# Slow and fast, of one batch size, whose ratio is of interest.
+RATIOS = (
+    ("mae-224", "lomar-224"),
+    ("mae-448", "lomar-448"),
+    ("esvit-regions", "esvit-views"),
+    ("esvit-vit-regions", "esvit-vit-views"),
+)
 _ROUNDS = 5
 _HERE = "benchmarks.perf.pretrain_speed"
 
@@ -59,16 +91,18 @@ def main(args: list[str]) -> None:
     comparison = alternate(sides, rounds=rounds, dtype=dtype)
     for name in names:
         print(_line(name, comparison, official=dtype == "float32"), flush=True)
-    for fast in names:
-        slow = fast.replace("lomar", "mae")
-        if slow != fast and slow in names:
-            ratio = comparison.ratio(slow, fast)
-            print(f"{slow} takes {ratio:.2f} times {fast}; arithmetic: {_ratio(slow, fast):.2f}")
+    for slow, fast in RATIOS:
+        if slow in names and fast in names:
+            memory = comparison.peak_gib(slow) / comparison.peak_gib(fast)
+            print(
+                f"{slow} takes {comparison.ratio(slow, fast):.2f} times {fast}; arithmetic: "
+                f"{_ratio(slow, fast):.2f}, peak memory: {memory:.2f}"
+            )
 
 
 def step_of(case: str, dtype: str) -> Callable[[], object]:
     """Return the step of a case, built with fresh weights."""
-    from pretrain.optim import make_optimizer, parameter_groups, set_rates
+    from pretrain.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, config = _objective(case)
@@ -77,26 +111,36 @@ def step_of(case: str, dtype: str) -> Callable[[], object]:
     optimizer = make_optimizer(parameter_groups(objective, config.optim), config.optim)
     set_rates(optimizer, config.optim.base_lr, config.optim.weight_decay)
     mixed = partial(torch.autocast, device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+    # Far enough into a run that nothing is frozen any more.
+    moment = Moment(step=1, num_steps=2, epoch=config.schedule.epochs / 2)
 
     def step() -> None:
         optimizer.zero_grad()
+        objective.begin_step(moment)
         with mixed():
-            (loss,) = objective(batch).values()
-        loss.backward()
+            loss = torch.stack(list(objective(batch).values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        objective.before_update(moment)
+        clip_gradients(optimizer, config.optim)
         optimizer.step()
+        objective.after_update(moment)
 
     return step
 
 
 def gflops(case: str) -> float:
-    """Count the matrix products of a step, forward and backward, on shapes alone; GFLOP."""
-    with torch.device("meta"):
+    """Count the matrix products of a step, forward and backward; GFLOP.
+
+    On shapes alone where these are known beforehand, else on one real image.
+    """
+    device = "meta" if CASES[case].fixed_shapes else "cpu"
+    with torch.device(device):
         objective, config = _objective(case)
-    batch = {name: value.to("meta") for name, value in _batch(case, config).items()}
+    images = CASES[case].count if device == "meta" else 1
+    batch = {name: value[:images].to(device) for name, value in _batch(case, config).items()}
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        (loss,) = objective(batch).values()
-        loss.backward()
-    return float(counter.get_total_flops()) / 1e9
+        torch.stack(list(objective(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops()) / 1e9 * CASES[case].count / images
 
 
 def _objective(case: str) -> tuple[Objective, PretrainConfig]:
@@ -104,10 +148,10 @@ def _objective(case: str) -> tuple[Objective, PretrainConfig]:
     from pretrain.catalog import get_recipe
     from pretrain.method import get_method
 
-    recipe, size, _ = CASES[case]
-    config = get_recipe(recipe)
-    config = replace(config, data=replace(config.data, img_size=size))
-    return get_method(config.method).build(get_spec(config.backbone), config), config
+    config = get_recipe(CASES[case].recipe)
+    config = replace(config, data=replace(config.data, img_size=CASES[case].size))
+    backbone = CASES[case].backbone or config.backbone
+    return get_method(config.method).build(get_spec(backbone), config), config
 
 
 def _batch(case: str, config: PretrainConfig) -> Batch:
@@ -117,32 +161,36 @@ def _batch(case: str, config: PretrainConfig) -> Batch:
     from backbones.catalog import get_spec
     from pretrain.method import get_method
 
-    _, size, count = CASES[case]
+    size, count = CASES[case].size, CASES[case].count
     generator = torch.Generator().manual_seed(0)
     views = get_method(config.method).views(get_spec(config.backbone), config)
     made = [views(Image.new("RGB", (size, size)), generator) for _ in range(count)]
     batch = {name: torch.stack([one[name] for one in made]) for name in made[0]}
-    return batch | {"image": torch.randn(count, 3, size, size, generator=generator)}
+    return {
+        name: torch.randn(value.shape, generator=generator) if value.dtype == torch.uint8 else value
+        for name, value in batch.items()
+    }
 
 
 def _line(name: str, comparison: Comparison, *, official: bool) -> str:
-    seconds, count = comparison.seconds(name), CASES[name][2]
+    seconds, count = comparison.seconds(name), CASES[name].count
     peak = sorted(comparison.matrix_gflops)[len(comparison.matrix_gflops) // 2]
     arithmetic = gflops(name)
     counted = f"{len(comparison.quiet_rounds)}/{len(comparison.rounds)} rounds"
     line = (
-        f"{name:<10} {counted}, {seconds:7.3f} s a step, {count / seconds:7.2f} images/s, "
+        f"{name:<17} {counted}, {seconds:7.3f} s a step, {count / seconds:7.2f} images/s, "
         f"{comparison.peak_gib(name):.2f} GiB; {arithmetic / count:.1f} GFLOP/image, share "
         f"{arithmetic / seconds / peak:.2f} of {peak:.0f} GFLOP/s"
     )
-    if official:
-        theirs, share = OFFICIAL[name]
+    published = CASES[name].official
+    if official and published:
+        theirs, share = published
         line += f"; {count / seconds * theirs / (share * peak):.2f} times the official images/s"
     return line
 
 
 def _ratio(slow: str, fast: str) -> float:
-    return gflops(slow) / CASES[slow][2] / (gflops(fast) / CASES[fast][2])
+    return gflops(slow) / CASES[slow].count / (gflops(fast) / CASES[fast].count)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class SelfDistillation(Objective):
             mean = mean_over_ranks(torch.stack(self._means[name]).mean(dim=0))
             self._means[name].clear()
             center: Tensor = getattr(self, _CENTERS[name])
-            logits = self.teacher.head_of(name).last_layer() @ mean.to(center.dtype)
+            logits = self.teacher.head_of(name).last_layer() @ mean
             center.lerp_(logits, 1 - self.config.center_momentum)
         theirs: list[Tensor] = list(self.teacher.parameters())
         ours: list[Tensor] = list(self.student.parameters())
@@ -193,9 +193,9 @@ class SelfDistillation(Objective):
         head, teacher_head = self.student.head_of(name), self.teacher.head_of(name)
         with torch.no_grad():
             goals = teacher_head(taught)
-            if self.training:
-                self._means[name].append(goals.flatten(0, 1).mean(dim=0))
             center: Tensor = getattr(self, _CENTERS[name])
+            if self.training:
+                self._means[name].append(goals.flatten(0, 1).to(center.dtype).mean(dim=0))
             targets = Targets(goals, teacher_head.last_layer(), center, self.teacher_temperature)
         temperature = self.config.student_temperature
         loss = prototype_loss(head(features), head.last_layer(), temperature, targets, pairs)

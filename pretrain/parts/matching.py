@@ -40,7 +40,7 @@ def pair_views(crops: Crops, like: Tensor) -> Pairs:
         like: (B, ...), for number of images, device and type.
     """
     best = torch.arange(crops.num_global, device=like.device)
-    return _pairs(best.expand(len(like), len(crops.rows), -1), crops, like.dtype)
+    return _pairs(best.expand(len(like), len(crops.rows), -1), crops)
 
 
 def pair_regions(crops: Crops, student: Tensor, teacher: Tensor) -> Pairs:
@@ -61,24 +61,27 @@ def pair_regions(crops: Crops, student: Tensor, teacher: Tensor) -> Pairs:
         views = torch.chunk(theirs, crops.num_global, dim=1)
         best = torch.stack([(ours @ v.transpose(1, 2)).argmax(dim=2) for v in views], dim=2)
     first = torch.arange(crops.num_global, device=best.device) * crops.global_rows
-    return _pairs(best + first, crops, wide)
+    return _pairs(best + first, crops)
 
 
-def _pairs(best: Tensor, crops: Crops, dtype: torch.dtype) -> Pairs:
+def _pairs(best: Tensor, crops: Crops) -> Pairs:
     """Drop the pairs within one crop.
 
     Args:
         best: (B, R, num_global), for each row of the student one of the teacher in each crop.
         crops: Of each image.
-        dtype: Of the weights.
     """
     views = range(crops.num_global)
     others = [[i != v for i in views] for v, rows in enumerate(crops.rows) for _ in range(rows)]
     terms = sum(i != v for i in views for v in range(len(crops.rows)))
-    shares = [[1 / (terms * rows)] * crops.num_global for rows in crops.rows for _ in range(rows)]
+    shares = [
+        sum(i != v for i in views) / (terms * rows)
+        for v, rows in enumerate(crops.rows)
+        for _ in range(rows)
+    ]
     wanted = torch.tensor(others, device=best.device)
     return Pairs(
         match=best[:, wanted],
         starts=(0, *accumulate(sum(row) for row in others)),
-        weights=torch.tensor(shares, dtype=dtype, device=best.device)[wanted],
+        weights=torch.tensor(shares, dtype=torch.float64, device=best.device),
     )

@@ -44,7 +44,8 @@ class Pairs:
     Attributes:
         match: (B, P), the teacher row of each pair, 0 to T - 1; pairs in order of student rows.
         starts: R + 1 numbers: row r has the pairs from starts[r] to starts[r + 1].
-        weights: (P,), of each pair's cross-entropy in the loss of an image.
+        weights: (R,) float64, of each row's cross-entropy, the mean over its pairs, in an image's
+            loss.
     """
 
     match: Tensor
@@ -55,7 +56,7 @@ class Pairs:
 def prototype_loss(
     features: Tensor, prototypes: Tensor, temperature: float, targets: Targets, pairs: Pairs
 ) -> Tensor:
-    """Return the weighted sum of cross-entropies over an image's pairs, mean over images.
+    """Return the weighted sum of cross-entropies over an image's rows, mean over images.
 
     One pair's cross-entropy is ``-sum(softmax((t - center) / teacher temperature) * log_softmax(s /
     temperature))`` with s and t the products of the pair's features with their prototypes.
@@ -70,7 +71,7 @@ def prototype_loss(
     Returns:
         A scalar, float32 at least.
     """
-    loss: Tensor = _PrototypeLoss.apply(features, prototypes, temperature, targets, pairs)
+    loss: Tensor = _apply(features, prototypes, temperature, targets, pairs)
     return loss
 
 
@@ -127,26 +128,22 @@ class _Rows:
         match = (pairs.match + shift).flatten()
         teacher = targets.features.flatten(0, 1).to(self._dtype)
         teacher_prototypes = targets.prototypes.to(self._dtype)
-        loss = weights.new_zeros((), dtype=torch.float64)
+        loss = weights.new_zeros(())
         for rows, span in self._portions(pairs):
             matched, place = torch.unique(match[span], return_inverse=True)
             logits = self._product(teacher[matched], teacher_prototypes, 1.0)
             logits = logits.sub_(targets.center).div_(targets.temperature)
-            starts = self._starts(pairs, rows)
-            goal = F.embedding_bag(
-                place,
-                logits.softmax(dim=1),
-                starts - span.start,
-                mode="sum",
-                per_sample_weights=weights[span],
-            )
-            student = self._features[rows]
-            logits = self._product(student, self._prototypes, self._scale)
+            starts = self._starts(pairs, rows) - span.start
+            goal = F.embedding_bag(place, logits.softmax(dim=1), starts, mode="mean")
+            logits = self._product(self._features[rows], self._prototypes, self._scale)
             log_probs = logits.log_softmax(dim=1)
-            loss -= torch.linalg.vecdot(goal, log_probs).sum(dtype=torch.float64)
+            # Not vecdot, which makes all the products before it adds them.
+            agreement = torch.bmm(goal[:, None], log_probs[:, :, None]).flatten()
+            loss -= weights[rows] @ agreement.to(weights.dtype)
             if want_gradients:
-                mass = goal.sum(dim=1, keepdim=True)
-                self._differentiate(log_probs.exp_().mul_(mass).sub_(goal), student, rows)
+                # Of unweighted rows: the weights are left to the small tensors.
+                d_logits = log_probs.exp_().sub_(goal)
+                self._differentiate(d_logits, rows, weights[rows] * self._scale)
         return loss.to(goal.dtype)
 
     def _portions(self, pairs: Pairs) -> Iterator[tuple[slice, slice]]:
@@ -169,11 +166,17 @@ class _Rows:
         logits = (rows * scale) @ prototypes.T
         return logits.float() if logits.dtype.itemsize < 4 else logits
 
-    def _differentiate(self, d_logits: Tensor, student: Tensor, rows: slice) -> None:
+    def _differentiate(self, d_logits: Tensor, rows: slice, factors: Tensor) -> None:
         d_logits = d_logits.to(self._dtype)
-        product = (d_logits @ self._prototypes).mul_(self._scale)
+        factors = factors[:, None].to(self._dtype)
+        product = (d_logits @ self._prototypes).mul_(factors)
         self.d_features.view(-1, product.shape[1])[rows] = product
+        student = self._features[rows] * factors
         if self.d_prototypes.dtype == self._dtype:
-            self.d_prototypes.addmm_(d_logits.T, student, alpha=self._scale)
+            self.d_prototypes.addmm_(d_logits.T, student)
         else:
-            self.d_prototypes.add_(d_logits.T @ student, alpha=self._scale)
+            self.d_prototypes.add_(d_logits.T @ student)
+
+
+# What the matching finds decides shapes, which a compiler would have to follow.
+_apply: Any = torch.compiler.disable(_PrototypeLoss.apply)  # type: ignore[no-untyped-call]
