@@ -1,15 +1,15 @@
 """The proof that a backbone keeps its contract, in half a minute: ``run.py check NAME``."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from backbones.check_result import BrokenError, CheckResult, attempt
 from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.features import Backbone, Features
@@ -22,27 +22,6 @@ SIZES = ((224, 224), (512, 512), (201, 150))
 
 # Float32 sums of another order differ by this, relative to the largest value.
 _TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """Outcome of one check.
-
-    Attributes:
-        name: What was checked.
-        passed: Whether the backbone keeps it.
-        detail: What was found, one line.
-        seconds: Time it took.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-    seconds: float
-
-
-class _BrokenError(Exception):
-    """A check found the contract broken; the message says how."""
 
 
 class _Subject:
@@ -88,14 +67,9 @@ def check_backbone(spec: BackboneSpec, checkpoint: Checkpoint) -> Iterator[Check
     """
     subject = _Subject(spec, checkpoint)
     for name, check in _CHECKS.items():
-        start = time.perf_counter()
-        try:
-            detail, passed = check(subject), True
-        except Exception as error:  # a plug-in may raise anything, and that is a result
-            known = isinstance(error, _BrokenError | UserError)
-            detail, passed = str(error) if known else f"{type(error).__name__}: {error}", False
-        yield CheckResult(name, passed, detail, time.perf_counter() - start)
-        if name == "weights" and not passed:
+        result = attempt(name, partial(check, subject))
+        yield result
+        if name == "weights" and not result.passed:
             return
 
 
@@ -108,10 +82,10 @@ def _declared(subject: _Subject) -> str:
     for what in ("strides", "channels", "num_layers"):
         declared, found = getattr(spec, what), getattr(backbone, what)
         if declared != found:
-            raise _BrokenError(f"the spec declares {what} {declared}, the network has {found}")
+            raise BrokenError(f"the spec declares {what} {declared}, the network has {found}")
     plain = len(spec.strides) == 1
     if plain != (spec.layout == "plain"):
-        raise _BrokenError(f"layout {spec.layout!r} with {len(spec.strides)} strides")
+        raise BrokenError(f"layout {spec.layout!r} with {len(spec.strides)} strides")
     return f"strides {spec.strides}, channels {spec.channels}, {spec.num_layers} layers"
 
 
@@ -132,7 +106,7 @@ def _odd_sizes(subject: _Subject) -> str:
     features = _features(subject.backbone, images)
     _check_maps(subject.spec, features, (height, width - 4))
     if not all(torch.isfinite(m).all() for m in (*features.maps, features.pooled)):
-        raise _BrokenError(f"NaN or infinity on an image of {height} x {width - 4}")
+        raise BrokenError(f"NaN or infinity on an image of {height} x {width - 4}")
     return f"{height} x {width - 4} runs, its maps cover it"
 
 
@@ -149,7 +123,7 @@ def _determinism(subject: _Subject) -> str:
     backbone, _ = subject.build(BuildOptions(drop_path=0.5))
     first, second = (_features(backbone, subject.images) for _ in range(2))
     if not torch.equal(first.pooled, second.pooled):
-        raise _BrokenError("two evaluations of the same images differ; something stays random")
+        raise BrokenError("two evaluations of the same images differ; something stays random")
     return "two evaluations agree to the bit, with drop path 0.5"
 
 
@@ -174,9 +148,9 @@ def _gradients(subject: _Subject) -> str:
     broken = {name for name, g in gradients.items() if not torch.isfinite(g).all()}
     backbone.zero_grad()
     if missed := trainable - set(gradients):
-        raise _BrokenError(f"no gradient reaches {_list(missed)}")
+        raise BrokenError(f"no gradient reaches {_list(missed)}")
     if broken:
-        raise _BrokenError(f"NaN or infinity in the gradient of {_list(broken)}")
+        raise BrokenError(f"NaN or infinity in the gradient of {_list(broken)}")
     rest = set(gradients) - from_maps
     beside = f"; {_list(rest)} only from pooled" if rest else ""
     return f"all {len(gradients)} parameters{beside}"
@@ -188,14 +162,14 @@ def _layer_ids(subject: _Subject) -> str:
     top = backbone.num_layers + 1
     outside = {name for name, layer in ids.items() if not 0 <= layer <= top}
     if outside:
-        raise _BrokenError(f"layers outside 0 to {top}: {_list(outside)}")
+        raise BrokenError(f"layers outside 0 to {top}: {_list(outside)}")
     if idle := set(range(top)) - set(ids.values()):
-        raise _BrokenError(f"no parameter has the layers {sorted(idle)}")
+        raise BrokenError(f"no parameter has the layers {sorted(idle)}")
     executed = [ids[name] for name in _in_order_of_execution(subject)]
     if executed != sorted(executed):
-        raise _BrokenError("layers fall somewhere along the forward pass")
+        raise BrokenError("layers fall somewhere along the forward pass")
     if unknown := backbone.no_weight_decay() - set(ids):
-        raise _BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
+        raise BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
     return f"{len(ids)} parameters in layers 0 to {max(ids.values())}, rising"
 
 
@@ -222,7 +196,7 @@ def _round_trip(subject: _Subject) -> str:
     before = _features(subject.backbone, subject.images)
     after = _features(backbone, subject.images)
     if not torch.equal(before.pooled, after.pooled):
-        raise _BrokenError("features differ after saving and loading; some state is not saved")
+        raise BrokenError("features differ after saving and loading; some state is not saved")
     return f"{coverage.loaded} tensors saved and loaded, same features"
 
 
@@ -258,9 +232,9 @@ def _check_maps(spec: BackboneSpec, features: Features, size: tuple[int, int]) -
     ]
     found = [tuple(m.shape[1:]) for m in features.maps]
     if found != wanted:
-        raise _BrokenError(f"maps of {height} x {width} are {found}, declared {wanted}")
+        raise BrokenError(f"maps of {height} x {width} are {found}, declared {wanted}")
     if features.pooled.ndim != 2:
-        raise _BrokenError(f"pooled has shape {tuple(features.pooled.shape)}, not (B, D)")
+        raise BrokenError(f"pooled has shape {tuple(features.pooled.shape)}, not (B, D)")
 
 
 def _in_order_of_execution(subject: _Subject) -> list[str]:
@@ -292,7 +266,7 @@ def _compare(one: Tensor, other: Tensor, what: str) -> None:
     scale = max(float(other.abs().max()), 1e-12)
     difference = float((one - other).abs().max()) / scale
     if not difference <= _TOLERANCE:
-        raise _BrokenError(f"{what} differ by {difference:.1e} of the largest value")
+        raise BrokenError(f"{what} differ by {difference:.1e} of the largest value")
 
 
 def _list(names: set[str], count: int = 4) -> str:

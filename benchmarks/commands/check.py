@@ -1,24 +1,24 @@
-"""``run.py check NAME``: the half-minute proof that a backbone works, detection included."""
+"""``run.py check NAME``: the proof that a backbone works, detection included, or a recipe."""
 
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backbones.catalog import get_spec
+from backbones.check_result import CheckResult, attempt
 from backbones.checkpoint import Checkpoint
-from backbones.errors import UserError
 from backbones.source import open_checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks import output
-from benchmarks.entries import parse_entries
+from benchmarks.entries import Entry, parse_entries
 from benchmarks.suites import SUITES, get_task
-
-if TYPE_CHECKING:
-    from backbones.check import CheckResult
+from benchmarks.sweep.weights import parse_pretraining
+from pretrain.catalog import get_recipe
+from pretrain.config import PretrainConfig
 
 _FAILED = 3
 
@@ -39,17 +39,17 @@ def main(options: Options) -> int:
         UserError: A name is unknown, or its weights cannot be had; nothing has been checked then.
     """
     entries = parse_entries([name for text in options.names for name in text.split(",")])
-    opened = [(entry, open_checkpoint(entry.source, options.plugins)) for entry in entries]
+    # All names are known before the first check begins.
+    checks = {entry.name: _results(entry, options.plugins) for entry in entries}
     content: dict[str, list[dict[str, Any]]] = {}
     passed = True
-    for entry, checkpoint in opened:
-        spec = get_spec(checkpoint.backbone, options.plugins)
+    for name, results in checks.items():
         if not options.json:
-            output.line(output.clean(entry.name))
-        content[entry.name] = []
-        for result in _results(spec, checkpoint):
+            output.line(output.clean(name))
+        content[name] = []
+        for result in results:
             passed = passed and result.passed
-            content[entry.name].append(asdict(result))
+            content[name].append(asdict(result))
             if not options.json:
                 output.line(_line(result))
     if options.json:
@@ -57,31 +57,50 @@ def main(options: Options) -> int:
     return 0 if passed else _FAILED
 
 
-def _line(result: "CheckResult") -> str:
+def _line(result: CheckResult) -> str:
     state = "ok" if result.passed else "FAILED"
     detail = output.clean(result.detail)
     return f"  {state:7} {result.name:16} {result.seconds:5.1f} s  {detail}"
 
 
-def _results(spec: BackboneSpec, checkpoint: Checkpoint) -> "Iterator[CheckResult]":
-    """Yield the backbone's own checks, then one small run of every task."""
+def _results(entry: Entry, plugins: Path | None) -> Iterator[CheckResult]:
+    """Return the checks of an entry, which begin when asked for.
+
+    Raises:
+        UserError: A name is unknown, or weights cannot be had.
+    """
+    wanted = parse_pretraining(entry)
+    if wanted is None:
+        checkpoint = open_checkpoint(entry.source, plugins)
+        return _of_backbone(get_spec(checkpoint.backbone, plugins), checkpoint)
+    recipe = get_recipe(wanted.recipe)
+    config = replace(recipe, backbone=wanted.arch or recipe.backbone).resolved()
+    return _of_recipe(get_spec(config.backbone, plugins), config)
+
+
+def _of_recipe(spec: BackboneSpec, config: PretrainConfig) -> Iterator[CheckResult]:
     # torch comes in here, so that a mistyped name is told at once.
-    from backbones.check import CheckResult, check_backbone
+    from pretrain.check import check_recipe
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own, about each other
-        built = True
+        yield from check_recipe(spec, config)
+
+
+def _of_backbone(spec: BackboneSpec, checkpoint: Checkpoint) -> Iterator[CheckResult]:
+    """Yield the backbone's own checks, then one small run of every task."""
+    from backbones.check import check_backbone
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries' own, about each other
         for result in check_backbone(spec, checkpoint):
             yield result
-            built = result.passed or result.name != "weights"
-        for name in sorted({name for suite in SUITES.values() for name in suite.tasks}):
-            if not built:
+            if result.name == "weights" and not result.passed:
                 return
-            start = time.perf_counter()
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    passed, detail = True, get_task(name).try_out(spec, checkpoint, Path(folder))
-            except Exception as error:  # a plug-in may raise anything, and that is a result
-                known = isinstance(error, UserError)
-                passed, detail = False, str(error) if known else f"{type(error).__name__}: {error}"
-            yield CheckResult(f"task {name}", passed, detail, time.perf_counter() - start)
+        for name in sorted({name for suite in SUITES.values() for name in suite.tasks}):
+            yield attempt(f"task {name}", partial(_try_out, name, spec, checkpoint))
+
+
+def _try_out(task: str, spec: BackboneSpec, checkpoint: Checkpoint) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return get_task(task).try_out(spec, checkpoint, Path(folder))

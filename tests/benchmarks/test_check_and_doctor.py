@@ -39,6 +39,25 @@ def test_check_of_an_unknown_name_is_one_sentence(run_py):
 
 
 @pytest.mark.slow
+def test_check_of_a_recipe_trains_it(run_py):
+    done = run_py("check", "mae-nano", "pretrain:simmim-nano?arch=vit-nano")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok      training") == 2
+    assert "simmim takes vit-nano" in done.stdout
+    refused = run_py("check", "pretrain:mae-nano?arch=swin-nano")
+    assert refused.returncode == 3
+    assert "FAILED  recipe" in refused.stdout
+    assert "mae works with plain backbones" in refused.stdout
+
+
+def test_check_of_an_unknown_recipe_is_one_sentence(run_py):
+    done = run_py("check", "pretrain:mea-nano")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Did you mean 'mae-nano'" in done.stderr
+
+
+@pytest.mark.slow
 def test_doctor_finds_this_machine_ready(run_py):
     done = run_py("doctor")
     assert done.returncode == 0, done.stdout
