@@ -122,7 +122,7 @@ def top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = values.shape[1] // GRID_ROWS
     if columns <= 2 * k:
         return _top(values, k)
-    grid = values[:, : GRID_ROWS * columns].unflatten(1, (GRID_ROWS, columns))
+    grid = values[:, : GRID_ROWS * columns].view(len(values), GRID_ROWS, columns)
     peaks, order = grid.amax(dim=1).topk(k + 1, dim=1)
     chosen = order[:, None, :k].sort(dim=2).values.expand(-1, GRID_ROWS, -1)
     starts = torch.arange(0, GRID_ROWS * columns, columns, device=values.device)

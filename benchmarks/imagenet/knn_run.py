@@ -7,7 +7,7 @@ import numpy as np
 from backbones.errors import PreflightError
 from backbones.monitor import Monitor, Progress
 from benchmarks.imagenet.knn import Bank, classify
-from benchmarks.imagenet.recipes import KnnConfig
+from benchmarks.imagenet.knn_recipes import KnnConfig
 from benchmarks.imagenet.scores import Verdict, score, write_predictions
 from benchmarks.imagenet.subject import Split, Subject
 from benchmarks.task import TaskInputs, TaskResult
@@ -42,17 +42,12 @@ def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     best = scores[headline]
     path = inputs.out_dir / PREDICTIONS_FILE
     write_predictions(path, subject.val.indices, subject.val.labels, verdicts, headline)
-    left_out = [k for k in vote.ks if k not in ks]
-    warnings = (
-        [f"k = {', '.join(map(str, left_out))} left out: {len(subject.train)} training images"]
-        if left_out
-        else []
-    )
     return TaskResult(
         metrics={
             "knn_top1": best.top1,
             "knn_top5": best.top5,
             "knn_mean_class": best.mean_class,
+            "knn_real": subject.real_top1(verdicts[headline]),
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),
@@ -63,8 +58,14 @@ def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             "variants": {n: {"top1": s.top1, "top5": s.top5} for n, s in scores.items()},
         },
         files=(path,),
-        warnings=(*warnings, *subject.warnings()),
+        warnings=(*_left_out(vote.ks, len(subject.train)), *subject.warnings()),
     )
+
+
+def _left_out(ks: Sequence[int], num_train: int) -> list[str]:
+    """Return a sentence where there are fewer training images than some k."""
+    names = ", ".join(str(k) for k in ks if k > num_train)
+    return [f"k = {names} left out: {num_train} training images"] if names else []
 
 
 def _verdicts(

@@ -65,6 +65,7 @@ def run_linear(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             "linear_top1": best.top1,
             "linear_top5": best.top5,
             "linear_mean_class": best.mean_class,
+            "linear_real": subject.real_top1(verdict),
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),

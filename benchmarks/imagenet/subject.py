@@ -15,7 +15,8 @@ from backbones.monitor import Monitor
 from benchmarks.imagenet.config import DataConfig, ExtractionConfig
 from benchmarks.imagenet.extract import Extractor, freeze
 from benchmarks.imagenet.folders import class_name, labels_of, open_labelled
-from benchmarks.imagenet.scores import Scores, about_top5
+from benchmarks.imagenet.real_labels import read_real_labels, real_top1
+from benchmarks.imagenet.scores import Scores, Verdict, about_top5
 from benchmarks.imagenet.table import FeatureTable
 from benchmarks.imagenet.views import CentralView, View
 from benchmarks.task import TaskInputs
@@ -81,6 +82,8 @@ class Subject:
         view = CentralView.of(data)
         self.train = self.split(self.images.train, view, "train")
         self.val = self.split(self.images.val, view, "val")
+        names = [self.images.val.name_of(int(index)) for index in self.val.indices]
+        self._answers = read_real_labels(self.images.root, names)
 
     @property
     def num_classes(self) -> int:
@@ -140,6 +143,12 @@ class Subject:
                 more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
                 found.append(f"left out {len(texts)} unreadable {what} images: {named}{more}")
         return found
+
+    def real_top1(self, verdict: Verdict) -> float | None:
+        """Return a verdict's top1 on reassessed labels, None where the data have none."""
+        if self._answers is None:
+            return None
+        return real_top1(verdict.predicted, self._answers)
 
     def per_class(self, scores: Scores) -> dict[str, dict[str, float | None]]:
         """Return the top1 of each class by name."""

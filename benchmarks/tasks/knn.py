@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from backbones.checkpoint import Checkpoint
 from backbones.monitor import Monitor, SilentMonitor
 from backbones.spec import BackboneSpec
+from benchmarks.imagenet.knn_recipes import KNN_RECIPES
 from benchmarks.imagenet.labelled_task import LabelledTask
-from benchmarks.imagenet.recipes import KNN_RECIPES
 from benchmarks.task import Metric, TaskInputs, TaskResult
 
 
@@ -20,7 +20,7 @@ class KnnTask(LabelledTask):
     headline = "knn_top1"
     columns = ("knn_top1", "knn_top5")
     metrics: Mapping[str, Metric] = {
-        name: Metric() for name in ("knn_top1", "knn_top5", "knn_mean_class")
+        name: Metric() for name in ("knn_top1", "knn_top5", "knn_mean_class", "knn_real")
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
     defaults = ("knn-mini", "knn")

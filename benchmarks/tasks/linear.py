@@ -20,7 +20,8 @@ class LinearTask(LabelledTask):
     headline = "linear_top1"
     columns = ("linear_top1", "linear_top5")
     metrics: Mapping[str, Metric] = {
-        name: Metric() for name in ("linear_top1", "linear_top5", "linear_mean_class")
+        name: Metric()
+        for name in ("linear_top1", "linear_top5", "linear_mean_class", "linear_real")
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LINEAR_RECIPES
     defaults = ("linear-mini", "linear")

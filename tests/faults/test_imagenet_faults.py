@@ -1,5 +1,6 @@
 """What goes wrong with labelled images and their features, and the sentence that says so."""
 
+import json
 import tarfile
 from dataclasses import replace
 from io import BytesIO
@@ -17,8 +18,9 @@ from benchmarks.data.roots import DataRoot, find_labelled_root, parse_data
 from benchmarks.imagenet import extract, table
 from benchmarks.imagenet.config import DataConfig
 from benchmarks.imagenet.folders import find_labelled, labels_of
+from benchmarks.imagenet.knn_recipes import knn_mini
 from benchmarks.imagenet.linear_recipes import AugmentConfig, linear_mini
-from benchmarks.imagenet.recipes import knn_mini
+from benchmarks.imagenet.lowshot_recipes import lowshot_mini
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
 
@@ -248,6 +250,41 @@ def test_random_views_are_extracted_as_the_training_needs_them(images, run, tmp_
     folders = len(list((tmp_path / "cache" / "features").iterdir()))
     assert folders == 3, "views that nobody needs any more are gone"
     assert whole.details["num_heldout"] == 6
+
+
+def test_reassessed_labels_are_used_where_they_lie_beside_the_images(images, run):
+    names = sorted((images / "val").glob("*/*"))
+    for number, path in enumerate(names, start=1):
+        path.rename(path.with_name(f"ILSVRC2012_val_{number:08d}.png"))
+    (images / "real.json").write_text(json.dumps([[0, 1, 2, 3, 4, 5]] * 6 + [[]] * 3 + [[6]] * 3))
+    result = run(images)
+    assert result.metrics["knn_real"] == pytest.approx(100 * 6 / 9)
+    (images / "real.json").write_text("[[1], 2]")
+    with pytest.raises(PreflightError, match=r"real.json is no list of lists of class numbers"):
+        run(images)
+    (images / "real.json").write_text("[[1], [2]]")
+    with pytest.raises(PreflightError, match=r"is for ILSVRC2012_val_00000001 to 00000002, and"):
+        run(images)
+    (images / "real.json").unlink()
+    assert run(images).metrics["knn_real"] is None
+
+
+def test_few_labels_come_from_official_lists(images, run):
+    config = lowshot_mini()
+    drawn = run(images, config, task="lowshot")
+    assert drawn.details["chosen"]["lowshot10"]["labels"] == "seed 0"
+    assert drawn.details["chosen"]["lowshot10"]["num_labels"] == 6
+    lists = {"1percent.txt": 1, "10percent.txt": 3}
+    for name, count in lists.items():
+        lines = [f"{c}_{number}.png" for c in CLASSES for number in range(count)]
+        (images / name).write_text("\n".join(lines) + "\n")
+    listed = run(images, config, task="lowshot").details["chosen"]
+    assert listed["lowshot1"]["labels"] == "1percent.txt"
+    assert (listed["lowshot1"]["num_labels"], listed["lowshot1"]["folds"]) == (6, 0)
+    assert (listed["lowshot10"]["num_labels"], listed["lowshot10"]["folds"]) == (18, 3)
+    (images / "1percent.txt").write_text("gnu_0.png")
+    with pytest.raises(PreflightError, match=r"of which 1 are not in train \(gnu_0\)"):
+        run(images, config, task="lowshot")
 
 
 def test_a_set_of_one_s_own_has_its_name(images, tmp_path):

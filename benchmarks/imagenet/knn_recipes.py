@@ -1,4 +1,4 @@
-"""Recipes on frozen features: functions that return frozen dataclasses. Imports no torch."""
+"""Recipes of the k-NN classification. Imports no torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
