@@ -103,6 +103,11 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
     if not path.with_suffix(".json").is_file():
         objective.load_official(read_foreign(path))
         return f"all {len(objective.state_dict())} tensors from {path.name} (official layout)"
+    if not is_objective(path):
+        raise UserError(
+            f"{path} holds no whole objective but a backbone alone; take objective.safetensors "
+            "beside it, or an official full checkpoint."
+        )
     state, record = read_objective(path)
     made_by = record["made_by"]
     if made_by.get("method") != method:
