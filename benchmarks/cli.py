@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         default="table",
         help="default: table",
     )
-    _add_out(_command(commands, "status", "where every run stands"))
+    _add_operating(commands)
     return root
 
 
@@ -97,6 +97,33 @@ def _command(
     command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
     command.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return command
+
+
+def _add_operating(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that look after runs which other commands started."""
+    _add_out(_command(commands, "status", "where every run stands"))
+    watch = _command(commands, "watch", "the same, again and again, until nothing is at work")
+    watch.add_argument("--every", type=_count, default=5, metavar="SECONDS", help="default: 5")
+    _add_out(watch)
+    logs = _command(commands, "logs", "how a run's attempts ended, and the end of its log")
+    logs.add_argument("run", metavar="ID", help="of the run, or its first digits")
+    logs.add_argument("--lines", type=_count, default=30, metavar="N", help="default: 30")
+    _add_out(logs)
+    cancel = _command(commands, "cancel", "take runs out of Slurm's queue; they save and leave")
+    cancel.add_argument("runs", nargs="*", metavar="ID")
+    cancel.add_argument("--all", action="store_true", help="every run of the folder")
+    _add_out(cancel)
+    retry = _command(commands, "retry", "do again what failed or was left off")
+    retry.add_argument("runs", nargs="*", metavar="ID", help="default: all that are not done")
+    retry.add_argument("--failed", action="store_true", help="only what failed")
+    retry.add_argument("--dry-run", action="store_true", help="show the plan, no more")
+    _add_out(retry)
+    _add_executor(retry)
+    _add_out(_command(commands, "adopt", "find the jobs of a submission that was cut off"))
+    cluster = _command(commands, "cluster", "draft or test the profile of a cluster")
+    cluster.add_argument("action", choices=("init", "test"))
+    cluster.add_argument("name", metavar="NAME", help="clusters/NAME.toml")
+    _add_out(cluster)
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -187,21 +214,31 @@ def _add_how(command: argparse.ArgumentParser) -> None:
         default="failed",
         help="what to do again; each includes those before it; default: failed",
     )
-    command.add_argument(
-        "--executor",
-        choices=("inline", "local"),
-        default="inline",
-        help="inline: one run after the other; local: several at a time on this machine, one a "
-        "GPU; default: inline",
-    )
-    command.add_argument(
-        "--jobs", type=_count, metavar="N", help="with local: runs at a time; default: one a GPU"
-    )
+    _add_executor(command)
     command.add_argument(
         "--limit-images", type=_count, metavar="N", help="only N images of each split, to try out"
     )
     command.add_argument(
         "--dry-run", action="store_true", help="show the plan and its cost, no more"
+    )
+
+
+def _add_executor(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--executor",
+        choices=("inline", "local", "slurm", "print"),
+        default="inline",
+        help="inline: one run after the other; local: several at a time on this machine, one a "
+        "GPU; slurm: job arrays; print: a script for other schedulers; default: inline",
+    )
+    command.add_argument(
+        "--jobs", type=_count, metavar="N", help="with local: runs at a time; default: one a GPU"
+    )
+    command.add_argument(
+        "--cluster", default="", metavar="NAME", help="with slurm: clusters/NAME.toml"
+    )
+    command.add_argument(
+        "--max-parallel", type=_count, metavar="N", help="with slurm: runs of an array at a time"
     )
 
 

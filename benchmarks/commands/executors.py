@@ -3,14 +3,19 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from backbones.errors import PreflightError, UserError
-from benchmarks.sweep.environment import usable_cores
-from benchmarks.sweep.executor import Executor
-from benchmarks.sweep.plan import Rerun
+from benchmarks import output
+from benchmarks.sweep.cluster import read_cluster
+from benchmarks.sweep.environment import code_sha256, usable_cores
+from benchmarks.sweep.executor import Ended, Executor
+from benchmarks.sweep.plan import Cell, Rerun
 from benchmarks.sweep.pool import Pool, Slot
+from benchmarks.sweep.sbatch import plain_text, sbatch_text
 from benchmarks.sweep.store import Store
+from benchmarks.sweep.submission import CODE, FOLDER, plan_submission
 from benchmarks.sweep.terminal import Screen
 
 _PATIENCE_SECONDS = 30
@@ -28,6 +33,14 @@ class Choice(Protocol):
         """Runs at a time on this machine; None leaves the choice."""
 
     @property
+    def cluster(self) -> str:
+        """Name of the cluster's profile; empty for none."""
+
+    @property
+    def max_parallel(self) -> int | None:
+        """Runs of an array at a time; None leaves that to the cluster."""
+
+    @property
     def rerun(self) -> Rerun:
         """What to do again; "all" drops what is there."""
 
@@ -39,12 +52,70 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
         UserError: Flags that do not go together.
         PreflightError: This machine has fewer devices than asked for.
     """
+    _check(choice)
     fresh = choice.rerun == "all"
     if choice.executor == "local":
         return Pool(store, screen, fresh, _slots(choice.jobs))
-    if choice.jobs is not None:
-        raise UserError(f"--jobs goes with --executor local, not with {choice.executor}.")
+    if choice.executor == "print":
+        return Printer(store)
+    if choice.executor == "slurm":
+        # Only here: submitit takes its time to import.
+        from benchmarks.sweep.launch import SlurmExecutor
+
+        cluster = read_cluster(choice.cluster)
+        return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
     return Pool(store, screen, fresh)
+
+
+def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
+    """Return the scripts that would be submitted, in lines; nothing is written.
+
+    Raises:
+        UserError: Flags that do not go together, or a profile that is wrong.
+    """
+    _check(choice)
+    if choice.executor != "slurm" or not todo:
+        return []
+    cluster = read_cluster(choice.cluster)
+    code = (store.root / FOLDER / CODE / code_sha256()[:16]).absolute()
+    submission = plan_submission(store, cluster, code, [cell.request for cell in todo])
+    scripts = [
+        sbatch_text(cluster, submission, index, choice.max_parallel or 0)
+        for index in range(len(submission.arrays))
+    ]
+    return [line for script in scripts for line in ["", *script.splitlines()]]
+
+
+class Printer:
+    """Writes what workers need to know, and a script that starts them, for other schedulers.
+
+    Args:
+        store: Where runs live.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+        """Print the script and leave the rest to a person."""
+        for cell in cells:
+            self._store.prepare(cell.request)
+        output.line(plain_text(self._store, [cell.request for cell in cells]))
+        for cell in cells:
+            yield Ended(cell, "submitted", "left to you")
+
+
+def _check(choice: Choice) -> None:
+    if choice.jobs is not None and choice.executor != "local":
+        raise UserError(f"--jobs goes with --executor local, not with {choice.executor}.")
+    for flag, given in (("--cluster", choice.cluster), ("--max-parallel", choice.max_parallel)):
+        if given and choice.executor != "slurm":
+            raise UserError(f"{flag} goes with --executor slurm, not with {choice.executor}.")
+    if choice.executor == "slurm" and not choice.cluster:
+        raise UserError(
+            "--executor slurm needs --cluster NAME, a profile; `run.py cluster init NAME` drafts "
+            "one."
+        )
 
 
 def _slots(jobs: int | None) -> list[Slot]:

@@ -28,6 +28,8 @@ class Options:
     plugins: Path | None
     executor: str
     jobs: int | None
+    cluster: str
+    max_parallel: int | None
     rerun: Rerun
     limit_images: int | None
     dry_run: bool

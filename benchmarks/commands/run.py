@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
-from benchmarks.commands.executors import make_executor
+from benchmarks.commands.executors import make_executor, preview
 from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
+from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.render import to_json
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.suites import get_suite
@@ -54,6 +55,14 @@ class HowToRun(Protocol):
     def jobs(self) -> int | None:
         """Runs at a time on this machine; None leaves the choice."""
 
+    @property
+    def cluster(self) -> str:
+        """Name of the cluster's profile; empty for none."""
+
+    @property
+    def max_parallel(self) -> int | None:
+        """Runs of an array at a time; None leaves that to the cluster."""
+
 
 Report = Callable[[HowToRun, Store, Sequence[Cell], Sequence[Ended]], int]
 
@@ -73,6 +82,8 @@ class Options:
     evaluator: str
     executor: str
     jobs: int | None
+    cluster: str
+    max_parallel: int | None
     rerun: Rerun
     limit_images: int | None
     dry_run: bool
@@ -88,11 +99,11 @@ def main(options: Options) -> int:
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
-    return carry_out(options, store, assemble(_order(options), store.cache), _report)
+    return carry_out(options, store, assemble(_order(options), store.cache), report)
 
 
 def carry_out(
-    options: HowToRun, store: Store, requests: Sequence[RunRequest], report: Report
+    options: HowToRun, store: Store, requests: Sequence[RunRequest], tell: Report
 ) -> int:
     """Plan, run and report requests; return the exit code.
 
@@ -100,7 +111,7 @@ def carry_out(
         options: How to.
         store: Folder of runs.
         requests: The runs.
-        report: Tells a person how it went, and returns the exit code.
+        tell: Tells a person how it went, and returns the exit code.
     """
     say = output.note if options.json else output.line
     cells = make_plan(requests, store, store.scan())
@@ -108,14 +119,18 @@ def carry_out(
     for text in [*plan_table(cells), *plan_lines(cells, todo)]:
         say(text)
     if options.dry_run:
+        for text in preview(options, store, todo):
+            say(text)
         if options.json:
             output.document({"exit_code": 0, "cells": [facts(cell) for cell in cells]})
         return 0
     ended = _run(options, store, todo)
+    if any(end.end == "submitted" for end in ended):
+        return _tell_submitted(options, cells, ended)
     if len(ended) < len(todo) or any(end.end == "stopped" for end in ended):
         output.note(f"Interrupted; nothing is lost. This goes on:\n  {_command()}")
         return INTERRUPTED
-    return report(options, store, cells, ended)
+    return tell(options, store, cells, ended)
 
 
 def _order(options: Options) -> Order:
@@ -140,12 +155,13 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
     return list(make_executor(options, store, screen).run(todo))
 
 
-def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    """Show the leaderboard and what is not done; return the exit code."""
     scan = store.scan()
     code = exit_code(cells, ended)
     if options.json:
         now = make_plan([cell.request for cell in cells], store, scan)
-        tables = to_json(make_tables(scan, store))
+        tables = to_json(with_joined(make_tables(scan, store)))
         output.document(
             {"exit_code": code, "cells": [facts(cell) for cell in now], "leaderboard": tables}
         )
@@ -161,6 +177,24 @@ def tell_failures(ended: Sequence[Ended]) -> None:
         if end.end != "done":
             entry = output.clean(end.cell.request.entry)
             output.note(f"{entry}, seed {end.cell.request.spec.seed}: {output.clean(end.message)}")
+
+
+def _tell_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    """Say where the runs went that this command does not wait for."""
+    count = sum(end.end == "submitted" for end in ended)
+    if options.json:
+        jobs = {end.cell.request.spec.run_id: end.message for end in ended}
+        output.document(
+            {"exit_code": 0, "cells": [facts(cell) for cell in cells], "submitted": jobs}
+        )
+    elif options.executor == "slurm":
+        jobs = sorted({end.message.partition("_")[0] for end in ended if end.end == "submitted"})
+        output.line(
+            f"submitted {count} runs ({', '.join(jobs)}); `run.py status --out {options.out}` and "
+            f"`run.py leaderboard --out {options.out}` say how far they are"
+        )
+    tell_failures([end for end in ended if end.end != "submitted"])
+    return 0
 
 
 def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:

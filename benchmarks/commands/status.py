@@ -1,24 +1,31 @@
 """``run.py status``: where every run of a folder stands."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backbones.errors import PreflightError
 from benchmarks import output
 from benchmarks.leaderboard.layout import Column, text_table
+from benchmarks.sweep import slurm
+from benchmarks.sweep.adopt import queued_runs
 from benchmarks.sweep.plan import run_state
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import Scan, Store
+from benchmarks.sweep.submission import read_submissions
 from benchmarks.sweep.terminal import describe
 
 _COLUMNS = (
     Column("run", "run"),
     Column("state", "state"),
+    Column("task", "task"),
     Column("entry", "entry"),
     Column("recipe", "recipe"),
     Column("seed", "seed", numeric=True),
     Column("attempts", "attempts", numeric=True),
+    Column("job", "job"),
     Column("note", "note"),
 )
 
@@ -37,10 +44,12 @@ class RunStatus:
 
     run: str
     state: str
+    task: str
     entry: str
     recipe: str
     seed: int
     attempts: int
+    job: str
     note: str
 
 
@@ -50,23 +59,63 @@ def main(options: Options) -> int:
     Raises:
         PreflightError: There is no such folder.
     """
-    if not options.out.is_dir():
-        raise PreflightError(f"There is no folder {options.out}; --out names the folder of runs.")
-    store = Store(options.out)
+    store = open_store(options.out)
     scan = store.scan()
-    found = [_finished(record) for record in scan.records.values()]
-    found += [_unfinished(store, run_id) for run_id in scan.unfinished]
+    found = survey(store, scan)
     if options.json:
         output.document([asdict(status) for status in found])
         return 0
-    rows = [{key: str(value) for key, value in asdict(status).items()} for status in found]
-    for text in text_table(_COLUMNS, rows):
+    for text in report(found):
         output.line(text)
-    counts = Counter(status.state for status in found)
-    output.line(", ".join(f"{number} {state}" for state, number in counts.items()) or "no runs")
     for path, reason in scan.rejected:
         output.note(f"left out: {output.clean(f'{path}: {reason}')}")
     return 0
+
+
+def open_store(out: Path) -> Store:
+    """Return a folder of runs that has to be there.
+
+    Raises:
+        PreflightError: It is not.
+    """
+    if not out.is_dir():
+        raise PreflightError(f"There is no folder {out}; --out names the folder of runs.")
+    return Store(out)
+
+
+def survey(store: Store, scan: Scan) -> list[RunStatus]:
+    """Return where all runs stand: from our own files first, from Slurm's queue second.
+
+    Args:
+        store: The folder of runs.
+        scan: What it holds.
+    """
+    jobs = _jobs(store)
+    failed = {run for run, record in scan.records.items() if record.status == "failed"}
+    found = [_finished(record) for record in scan.records.values()]
+    for run_id, request in scan.unfinished.items():
+        found.append(_unfinished(store, request, jobs.get(run_id), request.needs in failed))
+    return found
+
+
+def report(found: list[RunStatus]) -> list[str]:
+    """Return the table and the counts, as lines."""
+    rows = [{key: str(value) for key, value in asdict(status).items()} for status in found]
+    shown = [column for column in _COLUMNS if column.key != "job" or any(r["job"] for r in rows)]
+    counts = Counter(status.state for status in found)
+    summary = ", ".join(f"{number} {state}" for state, number in counts.items()) or "no runs"
+    return [*text_table(shown, rows), summary]
+
+
+def _jobs(store: Store) -> Mapping[str, slurm.QueuedJob]:
+    """Return the jobs of runs, by run id; none where nothing was ever submitted."""
+    if not read_submissions(store):
+        return {}
+    try:
+        return queued_runs(store, slurm.queue())
+    except PreflightError as error:
+        output.note(f"Slurm's queue is not in this table: {error}.")
+        return {}
 
 
 def _finished(record: RunRecord) -> RunStatus:
@@ -74,22 +123,41 @@ def _finished(record: RunRecord) -> RunStatus:
     return RunStatus(
         record.run_id,
         record.status,
+        record.spec.task,
         record.labels.entry,
         record.labels.recipe,
         record.spec.seed,
         record.attempt,
+        str(record.environment.get("slurm", {}).get("job", "")),
         note,
     )
 
 
-def _unfinished(store: Store, run_id: str) -> RunStatus:
+def _unfinished(
+    store: Store, request: RunRequest, job: slurm.QueuedJob | None, needs_failed: bool
+) -> RunStatus:
+    run_id = request.spec.run_id
     folder = store.folder(run_id)
-    request = folder.read_request()
+    state: str
     state, note = run_state(folder)
     beat = folder.read_heartbeat()
-    if state == "running" and beat is not None:
-        note = f"{describe(beat)} ({note})"
-    attempts = beat.attempt if beat else 0
+    if beat is not None and state == "running":
+        note = f"{describe(beat, beat.seconds_left)} (process {beat.pid} on {beat.host})"
+        state = "stalled" if beat.stalled else state
+    elif job is not None and job.state == "RUNNING":
+        state, note = "starting", "; ".join(filter(None, [f"for {job.elapsed}", note]))
+    elif job is not None:
+        state, note = "queued", "; ".join(filter(None, [job.reason, note]))
+    elif needs_failed:
+        state, note = "blocked", f"run {request.needs}, which it needs, failed"
     return RunStatus(
-        run_id, state, request.entry, request.recipe, request.spec.seed, attempts, note
+        run_id,
+        state,
+        request.spec.task,
+        request.entry,
+        request.recipe,
+        request.spec.seed,
+        beat.attempt if beat else 0,
+        job.job if job else "",
+        note,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -14,7 +15,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("backbones", "pretrain", "detection", "benchmarks")
+PACKAGES = ("backbones", "pretrain", "detection", "benchmarks")
+# In the folder of a copy of the code: where it came from.
+SNAPSHOT = "snapshot.json"
+# What a record keeps of a job, by the variables behind SLURM_.
+_SLURM = {
+    "id": "JOB_ID",
+    "array": "ARRAY_JOB_ID",
+    "index": "ARRAY_TASK_ID",
+    "cluster": "CLUSTER_NAME",
+    "partition": "JOB_PARTITION",
+    "nodes": "JOB_NODELIST",
+    "processes": "NTASKS",
+    "restarts": "RESTART_COUNT",
+}
 _LIBRARIES = ("torch", "torchvision", "timm", "fvcore", "pycocotools", "hotcoco", "numpy", "pillow")
 # Without these, glibc hands large tensors back to the kernel at every free and pays for fresh
 # pages at every allocation: up to 1.8 times the time of a training step on the CPU.
@@ -34,7 +48,7 @@ def describe() -> dict[str, Any]:
         "code": {
             "version": version("backbench") or "checkout",
             "sha256": code_sha256(),
-            "git": _git_commit(),
+            "git": git_commit(),
         },
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
@@ -46,7 +60,17 @@ def describe() -> dict[str, Any]:
         "gpus": _gpu_names(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "allocator": os.environ.get("GLIBC_TUNABLES", ""),
+        **_slurm_job(),
     }
+
+
+def _slurm_job() -> dict[str, Any]:
+    """Return which job of Slurm this process belongs to, nothing outside of one."""
+    given = {key: os.environ.get(f"SLURM_{name}", "") for key, name in _SLURM.items()}
+    if not given["id"]:
+        return {}
+    array, index = given.pop("array"), given.pop("index")
+    return {"slurm": {**given, "job": f"{array}_{index}" if array else given["id"]}}
 
 
 def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -58,15 +82,19 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
         base: The environment of this process.
     """
     environment = dict(base)
-    cores = min(usable_cores(), _share(base) or usable_cores())
-    threads = str(max(1, cores - _loaders(cores)))
+    threads = str(threads_of(min(usable_cores(), _share(base) or usable_cores())))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.setdefault(name, environment.get("OMP_NUM_THREADS", threads))
     path = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     if platform.libc_ver()[0] == "glibc":
-        environment["GLIBC_TUNABLES"] = _with_tunables(environment.get("GLIBC_TUNABLES", ""))
+        environment["GLIBC_TUNABLES"] = with_tunables(environment.get("GLIBC_TUNABLES", ""))
     return environment
+
+
+def threads_of(cores: int) -> int:
+    """Return how many threads a training process on that many cores computes with."""
+    return max(1, cores - _loaders(cores))
 
 
 def usable_cores() -> int:
@@ -125,24 +153,30 @@ def detectron2_version() -> str:
 
 
 @cache
-def code_sha256() -> str:
-    """Return a hash over every source file of the four packages."""
+def code_sha256(root: Path = ROOT) -> str:
+    """Return a hash over every source file of the four packages under ``root``."""
     digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0")
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _with_tunables(given: str) -> str:
+def with_tunables(given: str) -> str:
+    """Return glibc tunables: those given, and ours where they say nothing."""
     present = {part.partition("=")[0] for part in given.split(":") if part}
     ours = [f"{name}={value}" for name, value in _MALLOC.items() if name not in present]
     return ":".join(filter(None, [given, *ours]))
 
 
-def _git_commit() -> str:
-    """Return the commit of the checkout, "+changes" where files differ, empty outside of one."""
+def git_commit() -> str:
+    """Return the commit of the checkout, "+changes" where files differ, empty outside of one.
+
+    In a copy of the code, that of the checkout it was made from.
+    """
+    if (ROOT / SNAPSHOT).exists():
+        return str(json.loads((ROOT / SNAPSHOT).read_text())["git"])
     if not (ROOT / ".git").exists():
         return ""
     try:

@@ -55,6 +55,28 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         StoppedError: The monitor asked to stop; the state is saved.
         UserError: The weights, the data or the code are not what the plan knew.
     """
+    task, inputs = _prepare(request, folder)
+    result = task.run(inputs, monitor)
+    return Outcome(_done_record(request, task, inputs.checkpoint, result), result.files)
+
+
+def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
+    """Do a run as one of its further processes, which leaves the record to the first.
+
+    Args:
+        request: What to do.
+        folder: Of the run.
+        monitor: To report to.
+
+    Raises:
+        StoppedError: The processes agreed to stop.
+        UserError: As ``execute``.
+    """
+    task, inputs = _prepare(request, folder)
+    task.run(inputs, monitor)
+
+
+def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
     task = get_task(request.spec.task)
     checkpoint = open_weights(request, folder.path.parent)
     cache = folder.path.parent / CACHE
@@ -66,7 +88,7 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         raise UserError(
             f"The code changed since this run was planned: {error}. {_AGAIN}"
         ) from error
-    inputs = TaskInputs(
+    return task, TaskInputs(
         backbone=get_spec(checkpoint.backbone, request.plugins),
         checkpoint=checkpoint,
         config=config,
@@ -77,8 +99,6 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         limit_images=request.spec.limit_images,
         evaluator=request.evaluator,
     )
-    result = task.run(inputs, monitor)
-    return Outcome(_done_record(request, task, checkpoint, result), result.files)
 
 
 def failed_record(request: RunRequest, error: BaseException, phase: str) -> Outcome:

@@ -30,6 +30,8 @@ class Heartbeat:
         images_per_second: 0 while unknown.
         losses: Named losses, if any.
         lr: Learning rate, if any.
+        phase_time: Unix time at which this attempt was first seen in this phase.
+        phase_step: How far the phase was then.
     """
 
     pid: int
@@ -43,6 +45,8 @@ class Heartbeat:
     images_per_second: float = 0.0
     losses: Mapping[str, float] = field(default_factory=dict)
     lr: float | None = None
+    phase_time: float = 0.0
+    phase_step: int = 0
 
     @property
     def alive(self) -> bool:
@@ -50,6 +54,19 @@ class Heartbeat:
         if self.host == socket.gethostname():
             return _exists(self.pid)
         return time.time() - self.time < STALLED_AFTER_SECONDS
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the worker has been silent for too long."""
+        return time.time() - self.time > STALLED_AFTER_SECONDS
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that this phase still takes at its mean rate so far; None while unknown."""
+        steps, seconds = self.step - self.phase_step, self.time - self.phase_time
+        if steps <= 0 or seconds <= 0:
+            return None
+        return (self.num_steps - self.step) * seconds / steps
 
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:

@@ -21,6 +21,7 @@ from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.heartbeat import Heartbeat
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import SIGNALS
+from benchmarks.sweep.monitor import FOLLOW_PARENT
 from benchmarks.sweep.plan import Cell
 from benchmarks.sweep.record import BadRecordError
 from benchmarks.sweep.store import RunFolder
@@ -142,7 +143,7 @@ def _start(
     try:
         return subprocess.Popen(
             worker_command(folder, fresh),
-            env={**environment, worker.FOLLOW_PARENT: "1"},
+            env={**environment, FOLLOW_PARENT: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -95,6 +95,14 @@ class RunFolder:
             raise BadRecordError(f"it belongs to run {record.run_id}, not into this folder")
         return record
 
+    def is_done(self) -> bool:
+        """Tell whether there is a valid record of success."""
+        try:
+            record = self.read_record()
+        except BadRecordError:
+            return False
+        return record is not None and record.status == "done"
+
     def write_record(self, record: RunRecord) -> None:
         """Write the outcome, whole or not at all."""
         write_json_atomically(self.record, to_json(record))

@@ -15,11 +15,11 @@ RUN = ROOT / "benchmarks" / "run.py"
 FLAGS = {
     "run": {
         "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
-        "--evaluator", "--executor", "--jobs", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--evaluator", "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--executor", "--jobs", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "export": {"source", "--format", "--to", "--plugins", "--json"},
     "list": {"--plugins", "--json"},
@@ -27,6 +27,15 @@ FLAGS = {
     "doctor": {"--data", "--out", "--json"},
     "leaderboard": {"--out", "--format", "--json"},
     "status": {"--out", "--json"},
+    "watch": {"--every", "--out", "--json"},
+    "logs": {"run", "--lines", "--out", "--json"},
+    "cancel": {"runs", "--all", "--out", "--json"},
+    "retry": {
+        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--cluster",
+        "--max-parallel", "--json",
+    },
+    "adopt": {"--out", "--json"},
+    "cluster": {"action", "name", "--out", "--json"},
 }  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""``run.py logs ID``: how a run's attempts ended, and the last lines of its log."""
+
+from collections import deque
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from backbones.errors import UserError
+from benchmarks import output
+from benchmarks.commands.status import open_store
+from benchmarks.sweep.store import RunFolder, Store
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    run: str
+    lines: int
+    out: Path
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: No run, or more than one, is called so.
+    """
+    folder = find_run(open_store(options.out), options.run)
+    attempts = folder.read_attempts()
+    tail = _tail(folder.log, options.lines)
+    if options.json:
+        content = {"attempts": [asdict(attempt) for attempt in attempts], "log": tail}
+        output.document({"run": folder.path.name, "file": str(folder.log), **content})
+        return 0
+    for attempt in attempts:
+        reason = f": {attempt.reason}" if attempt.reason else ""
+        output.line(
+            output.clean(
+                f"attempt {attempt.number} on {attempt.host}, {attempt.started} to "
+                f"{attempt.ended}: {attempt.outcome}{reason}"
+            )
+        )
+    output.line(f"{folder.log}:")
+    for text in tail:
+        output.line(output.clean(text))
+    return 0
+
+
+def find_run(store: Store, name: str) -> RunFolder:
+    """Return the folder of the run whose id begins with ``name``.
+
+    Raises:
+        UserError: None does, or several.
+    """
+    found = [path for path in store.root.glob("*/run.json") if path.parent.name.startswith(name)]
+    if len(found) == 1:
+        return RunFolder(found[0].parent)
+    known = ", ".join(sorted(path.parent.name for path in found)[:5])
+    raise UserError(
+        f"{len(found)} runs in {store.root} have an id that begins with {name!r}"
+        + (f": {known}." if known else "; `run.py status` shows them.")
+    )
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    try:
+        with path.open(errors="replace") as file:
+            return [text.rstrip("\n") for text in deque(file, lines)]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,56 @@
+"""``run.py retry``: do again what failed or was left off, without the command that asked for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.commands.logs import find_run
+from benchmarks.commands.run import carry_out, report
+from benchmarks.commands.status import open_store
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import Store
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    runs: Sequence[str]
+    failed: bool
+    out: Path
+    executor: str
+    jobs: int | None
+    cluster: str
+    max_parallel: int | None
+    dry_run: bool
+    json: bool
+    rerun: Literal["failed"] = "failed"
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: A run is unknown.
+        PreflightError: There is no such folder.
+    """
+    store = open_store(options.out)
+    return carry_out(options, store, _requests(options, store), report)
+
+
+def _requests(options: Options, store: Store) -> list[RunRequest]:
+    """Return the runs that were chosen, needed ones first."""
+    scan = store.scan()
+    failed = [run for run, record in scan.records.items() if record.status == "failed"]
+    chosen = {run: store.folder(run).read_request() for run in failed}
+    if not options.failed:
+        chosen |= scan.unfinished
+    else:
+        waiting = {run: one for run, one in scan.unfinished.items() if one.needs in chosen}
+        chosen |= waiting
+    if options.runs:
+        wanted = {find_run(store, name).path.name for name in options.runs}
+        wanted |= {chosen[run].needs for run in wanted if run in chosen}
+        chosen = {run: one for run, one in chosen.items() if run in wanted}
+    return sorted(chosen.values(), key=lambda request: bool(request.needs))

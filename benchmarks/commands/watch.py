@@ -1,0 +1,47 @@
+"""``run.py watch``: the status table, again and again, until nothing is left to wait for."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from benchmarks import output
+from benchmarks.commands.status import open_store, report, survey
+
+_OPEN = {"running", "queued", "starting", "stalled"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    out: Path
+    every: int
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command; ends when no run is at work or in the queue any more.
+
+    Raises:
+        PreflightError: There is no such folder.
+    """
+    store = open_store(options.out)
+    console = Console(highlight=False, soft_wrap=True)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            found = survey(store, store.scan())
+            if console.is_terminal and not options.json:
+                live.update(Text("\n".join(report(found))), refresh=True)
+            if not any(status.state in _OPEN for status in found):
+                break
+            time.sleep(options.every)
+    if options.json:
+        output.document({status.run: status.state for status in found})
+        return 0
+    for text in report(found):
+        output.line(text)
+    return 0

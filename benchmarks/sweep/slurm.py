@@ -1,0 +1,124 @@
+"""Ask Slurm, and understand its answers; it may be slow or absent. Imports no torch."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backbones.errors import PreflightError
+
+# Slurm's own commands give up on a controller after about as long.
+_PATIENCE_SECONDS = 8
+_QUEUE_FIELDS = "%F|%K|%T|%r|%j|%M"
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A line of ``squeue``.
+
+    Attributes:
+        array: Id of the array job.
+        index: In the array.
+        state: PENDING, RUNNING, COMPLETING and the like.
+        reason: Why it waits.
+        name: Of the job.
+        elapsed: Of the present attempt, as Slurm writes times.
+    """
+
+    array: str
+    index: str
+    state: str
+    reason: str
+    name: str
+    elapsed: str
+
+    @property
+    def job(self) -> str:
+        """As Slurm's commands take it."""
+        return f"{self.array}_{self.index}" if self.index.isdecimal() else self.array
+
+
+def check_reachable() -> None:
+    """Make sure that jobs can be submitted from here.
+
+    Raises:
+        PreflightError: There is no Slurm, or no controller answers.
+    """
+    if shutil.which("sbatch") is None:
+        raise PreflightError(
+            "There is no sbatch here: submit from a node of the cluster, or see --executor print."
+        )
+    try:
+        answer = ask(["scontrol", "ping"])
+    except PreflightError as error:
+        raise PreflightError(
+            f"No Slurm cluster can be reached ({error}); submit from a node of the cluster, or "
+            "use --executor local."
+        ) from error
+    if "UP" not in answer:
+        raise PreflightError(
+            "Slurm's controller does not answer (scontrol ping says it is down); try again "
+            "later, or use --executor local."
+        )
+
+
+def queue() -> list[QueuedJob]:
+    """Return this person's jobs that wait or run.
+
+    Raises:
+        PreflightError: Slurm does not answer.
+    """
+    jobs = []
+    for text in ask(["squeue", "--me", "-h", "-r", "-o", _QUEUE_FIELDS]).splitlines():
+        array, index, state, reason, *rest = text.split("|")
+        name, _, elapsed = "|".join(rest).rpartition("|")
+        jobs.append(QueuedJob(array.strip(), index.strip(), state, reason, name, elapsed))
+    return jobs
+
+
+def job_facts(job: str) -> dict[str, str]:
+    """Return what ``scontrol show job`` knows of a job.
+
+    Raises:
+        PreflightError: Slurm does not answer, or has forgotten the job.
+    """
+    text = ask(["scontrol", "-o", "show", "job", job]).splitlines()[0]
+    return {key: value for key, mark, value in (p.partition("=") for p in text.split()) if mark}
+
+
+def requeue(job: str) -> None:
+    """Put a job back into the queue.
+
+    Raises:
+        PreflightError: Slurm refuses.
+    """
+    ask(["scontrol", "requeue", job])
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Take jobs out of the queue, running ones included.
+
+    Raises:
+        PreflightError: Slurm refuses.
+    """
+    ask(["scancel", *jobs])
+
+
+def ask(command: Sequence[str]) -> str:
+    """Return what a command of Slurm answers.
+
+    Raises:
+        PreflightError: It is absent, fails, or does not answer in time.
+    """
+    try:
+        done = subprocess.run(
+            list(command), capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False
+        )
+    except FileNotFoundError as error:
+        raise PreflightError(f"There is no {command[0]} here.") from error
+    except subprocess.TimeoutExpired as error:
+        raise PreflightError(f"{command[0]} did not answer in {_PATIENCE_SECONDS} s") from error
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
+        raise PreflightError(f"{command[0]}: {lines[-1]}")
+    return done.stdout

@@ -1,0 +1,166 @@
+"""A submission: which runs went to a cluster together, as files beside the runs. No torch.
+
+``.slurm/ID/submission.json`` says what was meant to be submitted before anything is, and what
+became of it after; a submitter that dies in between leaves enough for others to go on.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from backbones.files import write_json_atomically
+from benchmarks.sweep.cluster import Cluster, Shape
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import RunFolder, Store
+
+FOLDER = ".slurm"
+# Beside the submissions: copies of the code, each under its hash.
+CODE = "code"
+_FILE = "submission.json"
+# Slurm's default MaxArraySize is 1001, which allows indices 0 to 1000.
+LARGEST_ARRAY = 1000
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs that share a job array; the index in ``runs`` is that in the array.
+
+    Attributes:
+        name: Of the job, unlike that of any other.
+        task: What its runs measure.
+        shape: What each run gets.
+        runs: Their ids.
+        after: Indices of arrays of this submission that have to end before.
+        job: Id of the array job; empty until it is known.
+    """
+
+    name: str
+    task: str
+    shape: Shape
+    runs: tuple[str, ...]
+    after: tuple[int, ...] = ()
+    job: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Arrays that were submitted by one command.
+
+    Attributes:
+        folder: Its own folder.
+        cluster: Name of the profile.
+        created: Unix time.
+        code: Folder with the copy of the code.
+        arrays: In the order of submission.
+    """
+
+    folder: Path
+    cluster: str
+    created: float
+    code: Path
+    arrays: tuple[Array, ...] = field(default=())
+
+    @property
+    def store(self) -> Path:
+        """The folder of runs."""
+        return self.folder.parents[1]
+
+    def script(self, index: int) -> Path:
+        """Return the file with the text of an array."""
+        return self.folder / f"array-{index}.sh"
+
+    def log(self, job: str, task_index: str) -> Path:
+        """Return where the batch script of a job of an array writes."""
+        return self.folder / f"{job}_{task_index}.txt"
+
+    def save(self) -> None:
+        """Write what is known."""
+        content = {**asdict(self), "folder": str(self.folder), "code": str(self.code)}
+        write_json_atomically(self.folder / _FILE, content)
+
+    def with_job(self, index: int, job: str) -> "Submission":
+        """Return this with the job of an array known."""
+        arrays = list(self.arrays)
+        arrays[index] = replace(arrays[index], job=job)
+        return replace(self, arrays=tuple(arrays))
+
+
+def plan_submission(
+    store: Store, cluster: Cluster, code: Path, requests: Sequence[RunRequest]
+) -> Submission:
+    """Return the arrays that runs go into: one for each task and resource shape.
+
+    Args:
+        store: Where the runs live.
+        cluster: Where they go.
+        code: Folder with the copy of the code.
+        requests: The runs, needed ones first.
+    """
+    now = time.time()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    folder = (store.root / FOLDER / f"{stamp}-{secrets.token_hex(2)}").absolute()
+    ids_here = {request.spec.run_id for request in requests}
+    groups: dict[tuple[bool, str], list[RunRequest]] = defaultdict(list)
+    for request in requests:
+        groups[request.needs in ids_here, request.spec.task].append(request)
+    arrays: list[Array] = []
+    # What waits for nothing goes first, so that dependencies can name its jobs.
+    for (_, task), members in sorted(groups.items(), key=lambda group: group[0][0]):
+        for start in range(0, len(members), LARGEST_ARRAY):
+            part = members[start : start + LARGEST_ARRAY]
+            name = f"backbench:{part[0].suite}:{task}:{folder.name[-4:]}.{len(arrays)}"
+            ids = tuple(request.spec.run_id for request in part)
+            after = _after(part, arrays)
+            arrays.append(Array(name, task, cluster.shape_of(task), ids, after))
+    return Submission(folder, cluster.name, now, code, tuple(arrays))
+
+
+def read_submissions(store: Store) -> list[Submission]:
+    """Return all submissions of a folder of runs, oldest first; unreadable ones are left out."""
+    found = []
+    for path in sorted((store.root / FOLDER).glob(f"*/{_FILE}")):
+        try:
+            found.append(read_submission(path.parent))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def read_submission(folder: Path) -> Submission:
+    """Return what ``Submission.save`` wrote.
+
+    Raises:
+        OSError: The file is absent.
+        ValueError: It is damaged.
+    """
+    content = json.loads((folder / _FILE).read_bytes())
+    arrays = tuple(
+        Array(**{**one, "shape": Shape(**one["shape"]), "runs": tuple(one["runs"]),
+                 "after": tuple(one["after"])})
+        for one in content["arrays"]
+    )  # fmt: skip
+    return Submission(
+        folder.absolute(), content["cluster"], content["created"], Path(content["code"]), arrays
+    )
+
+
+def _after(part: Sequence[RunRequest], arrays: Sequence[Array]) -> tuple[int, ...]:
+    needs = {request.needs for request in part}
+    return tuple(i for i, array in enumerate(arrays) if needs & set(array.runs))
+
+
+def run_of_job(folder: Path, array: int) -> RunFolder:
+    """Return the folder of the run that the job this process belongs to does.
+
+    Args:
+        folder: Of the submission.
+        array: Index of its array there.
+    """
+    submission = read_submission(folder)
+    index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    return RunFolder(submission.store / submission.arrays[array].runs[index])
