@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from backbones.errors import UserError
 from backbones.files import write_atomically
@@ -42,7 +42,11 @@ def main(options: Options) -> int:
     if path.exists():
         raise UserError(f"{path} is there already; edit it, or give another name.")
     text = draft(slurm.ask(["sinfo", "-h", "-o", _SINFO_FIELDS]))
-    write_atomically(path, lambda file: file.write(text.encode()))
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    write_atomically(path, write)
     if options.json:
         output.document({"file": str(path)})
     else:

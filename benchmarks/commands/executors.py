@@ -49,10 +49,9 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
     """Return the executor.
 
     Raises:
-        UserError: Flags that do not go together.
+        UserError: The profile is wrong.
         PreflightError: This machine has fewer devices than asked for.
     """
-    _check(choice)
     fresh = choice.rerun == "all"
     if choice.executor == "local":
         return Pool(store, screen, fresh, _slots(choice.jobs))
@@ -71,9 +70,8 @@ def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
     """Return the scripts that would be submitted, in lines; nothing is written.
 
     Raises:
-        UserError: Flags that do not go together, or a profile that is wrong.
+        UserError: The profile is wrong.
     """
-    _check(choice)
     if choice.executor != "slurm" or not todo:
         return []
     cluster = read_cluster(choice.cluster)
@@ -105,7 +103,12 @@ class Printer:
             yield Ended(cell, "submitted", "left to you")
 
 
-def _check(choice: Choice) -> None:
+def check(choice: Choice) -> None:
+    """Refuse flags that do not go together, before anything is planned.
+
+    Raises:
+        UserError: They do not.
+    """
     if choice.jobs is not None and choice.executor != "local":
         raise UserError(f"--jobs goes with --executor local, not with {choice.executor}.")
     for flag, given in (("--cluster", choice.cluster), ("--max-parallel", choice.max_parallel)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
-from benchmarks.commands.executors import make_executor, preview
+from benchmarks.commands.executors import check, make_executor, preview
 from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
@@ -18,8 +18,8 @@ from benchmarks.leaderboard.render import to_json
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.suites import get_suite
 from benchmarks.sweep.assemble import Order, assemble
-from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
 from benchmarks.sweep.executor import Ended
+from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
 from benchmarks.sweep.plan import Cell, Rerun, chosen, make_plan
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import Store
@@ -102,9 +102,7 @@ def main(options: Options) -> int:
     return carry_out(options, store, assemble(_order(options), store.cache), report)
 
 
-def carry_out(
-    options: HowToRun, store: Store, requests: Sequence[RunRequest], tell: Report
-) -> int:
+def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], tell: Report) -> int:
     """Plan, run and report requests; return the exit code.
 
     Args:
@@ -113,6 +111,7 @@ def carry_out(
         requests: The runs.
         tell: Tells a person how it went, and returns the exit code.
     """
+    check(options)
     say = output.note if options.json else output.line
     cells = make_plan(requests, store, store.scan())
     todo = chosen(cells, options.rerun)
@@ -183,9 +182,9 @@ def _tell_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[En
     """Say where the runs went that this command does not wait for."""
     count = sum(end.end == "submitted" for end in ended)
     if options.json:
-        jobs = {end.cell.request.spec.run_id: end.message for end in ended}
+        submitted = {end.cell.request.spec.run_id: end.message for end in ended}
         output.document(
-            {"exit_code": 0, "cells": [facts(cell) for cell in cells], "submitted": jobs}
+            {"exit_code": 0, "cells": [facts(cell) for cell in cells], "submitted": submitted}
         )
     elif options.executor == "slurm":
         jobs = sorted({end.message.partition("_")[0] for end in ended if end.end == "submitted"})

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
     folder = run_of_job(Path(arguments[0]), int(arguments[1]))
     rank = int(os.environ.get("SLURM_PROCID", "0"))
-    _describe_group()
+    describe_group()
     _redirect_log(folder.log if rank == 0 else folder.path / f"log-{rank}.txt")
     code = _lead(folder, arguments, interrupt) if rank == 0 else _follow(folder, interrupt)
     if code == STOPPED and interrupt.signal == signal.SIGUSR2:
@@ -117,7 +117,7 @@ def _ticket() -> list[Any]:
     return [os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")]
 
 
-def _describe_group() -> None:
+def describe_group() -> None:
     """Tell the process group what it needs, from what Slurm says."""
     size = int(os.environ.get("SLURM_NTASKS", "1"))
     if size == 1:

@@ -87,7 +87,7 @@ class SlurmExecutor:
         for index, array in enumerate(submission.arrays):
             text = sbatch_text(self._cluster, submission, index, self._max_parallel)
             submission.script(index).write_text(text)
-            job = _sbatch(submission, text)
+            job = sbatch(submission, text)
             submission = submission.with_job(index, job)
             submission.save()
             for number, run_id in enumerate(array.runs):
@@ -106,7 +106,7 @@ def _outside_of_jobs() -> Iterator[None]:
         yield
 
 
-def _sbatch(submission: Submission, text: str) -> str:
+def sbatch(submission: Submission, text: str) -> str:
     """Return the id of the array job that a script became.
 
     Raises:

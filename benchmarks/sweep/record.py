@@ -185,11 +185,16 @@ def from_json(content: Any) -> RunRecord:
         raise BadRecordError(f"it holds a number that is none: {error}") from error
     if digest != content["sha256"]:
         raise BadRecordError("its checksum does not fit, so it was edited or damaged")
-    spec = RunSpec(**content["spec"])
-    if spec.run_id != content["run_id"]:
+    record = from_checked_json(content)
+    if record.run_id != content["run_id"]:
         raise BadRecordError("its run_id does not belong to its spec")
+    return record
+
+
+def from_checked_json(content: Mapping[str, Any]) -> RunRecord:
+    """Return the record in content that ``from_json`` has accepted before; nothing is checked."""
     values = {f.name: content[f.name] for f in fields(RunRecord)}
-    values["spec"] = spec
+    values["spec"] = RunSpec(**content["spec"])
     values["labels"] = Labels(**content["labels"])
     values["backbone"] = BackboneFacts(**content["backbone"])
     values["attempts"] = tuple(Attempt(**attempt) for attempt in content["attempts"])

@@ -15,9 +15,16 @@ from benchmarks.sweep.submission import Submission
 
 # The signal that says: save and be requeued. NCCL takes USR1 for itself.
 _SIGNAL = "USR2"
+_MODULES = ("benchmarks.sweep.job", "benchmarks.sweep.requeue")
 
 
-def sbatch_text(cluster: Cluster, submission: Submission, index: int, max_parallel: int) -> str:
+def sbatch_text(
+    cluster: Cluster,
+    submission: Submission,
+    index: int,
+    max_parallel: int,
+    modules: tuple[str, str] = _MODULES,
+) -> str:
     """Return the script of an array.
 
     Args:
@@ -25,6 +32,7 @@ def sbatch_text(cluster: Cluster, submission: Submission, index: int, max_parall
         submission: What it belongs to; ids of jobs that are known stand in the dependency.
         index: Of the array in the submission.
         max_parallel: Runs at a time; 0 leaves that to the cluster.
+        modules: What every process runs, and what the script ends with.
     """
     array = submission.arrays[index]
     limit = f"%{max_parallel}" if max_parallel else ""
@@ -43,7 +51,7 @@ def sbatch_text(cluster: Cluster, submission: Submission, index: int, max_parall
         options["dependency"] = ":".join(["afterany", *jobs])
     lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {text}" for text in cluster.sbatch_args)]
-    return "\n".join(["#!/bin/bash", *lines, "", *_body(cluster, submission, index), ""])
+    return "\n".join(["#!/bin/bash", *lines, "", *_body(cluster, submission, index, modules), ""])
 
 
 def plain_text(store: Store, requests: Sequence[RunRequest]) -> str:
@@ -79,9 +87,13 @@ def _resources(cluster: Cluster, shape: Shape) -> dict[str, str]:
     }
 
 
-def _body(cluster: Cluster, submission: Submission, index: int) -> list[str]:
+def _body(
+    cluster: Cluster, submission: Submission, index: int, modules: tuple[str, str]
+) -> list[str]:
     shape = submission.arrays[index].shape
-    job = f"{_python('benchmarks.sweep.job')} {shlex.quote(str(submission.folder))} {index}"
+    job, end = (
+        f"{_python(module)} {shlex.quote(str(submission.folder))} {index}" for module in modules
+    )
     srun = shlex.join(["srun", "--unbuffered", "--kill-on-bad-exit=1", *cluster.srun_args])
     one = shape.nodes == 1
     return [
@@ -92,7 +104,7 @@ def _body(cluster: Cluster, submission: Submission, index: int) -> list[str]:
         "# The run saves and leaves at SIGTERM; what follows decides whether it comes back.",
         "trap : TERM",
         f"{srun} {job}",
-        f"{_python('benchmarks.sweep.requeue')} {shlex.quote(str(submission.folder))} {index} $?",
+        f"{end} $?",
     ]
 
 

@@ -13,8 +13,16 @@ from filelock import FileLock, Timeout
 
 from backbones.errors import PreflightError
 from backbones.files import cannot_write, write_json_atomically
+from benchmarks.sweep.checked import CheckedFiles
 from benchmarks.sweep.heartbeat import Heartbeat, read_heartbeat
-from benchmarks.sweep.record import Attempt, BadRecordError, RunRecord, from_json, to_json
+from benchmarks.sweep.record import (
+    Attempt,
+    BadRecordError,
+    RunRecord,
+    from_checked_json,
+    from_json,
+    to_json,
+)
 from benchmarks.sweep.spec import RunRequest, parse_request, write_request
 
 # Less free space than this will not hold the state of the smallest run.
@@ -78,8 +86,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise BadRecordError(f"{self.request}: {error}") from error
 
-    def read_record(self) -> RunRecord | None:
+    def read_record(self, checked: bool = False) -> RunRecord | None:
         """Return the outcome, None when there is none yet.
+
+        Args:
+            checked: The very same file was found valid before, so that this is not looked at again.
 
         Raises:
             BadRecordError: The file is damaged, edited, or of a newer schema.
@@ -90,7 +101,7 @@ class RunFolder:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise BadRecordError(f"it is not readable as JSON ({error})") from error
-        record = from_json(content)
+        record = from_checked_json(content) if checked else from_json(content)
         if self.path.name != record.run_id:
             raise BadRecordError(f"it belongs to run {record.run_id}, not into this folder")
         return record
@@ -219,9 +230,11 @@ class Store:
         records: dict[str, RunRecord] = {}
         unfinished: dict[str, RunRequest] = {}
         rejected: list[tuple[Path, str]] = []
+        checked = CheckedFiles(self.cache / "records.json")
         for folder in self._folders():
             try:
-                record = folder.read_record()
+                with checked.look(folder.record) as known:
+                    record = folder.read_record(known)
             except BadRecordError as error:
                 rejected.append((folder.record, str(error)))
                 record = None
@@ -233,6 +246,7 @@ class Store:
                     unfinished[folder.path.name] = folder.read_request()
             except BadRecordError as error:
                 rejected.append((folder.request, str(error)))
+        checked.save()
         return Scan(records, unfinished, tuple(rejected))
 
     def _folders(self) -> list[RunFolder]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import benchmarks.sweep.record as record_module
 from backbones.errors import PreflightError
 from benchmarks.sweep.record import (
     MAX_CURVE_POINTS,
@@ -90,6 +91,42 @@ def test_a_record_in_a_foreign_folder_is_left_out(tmp_path, make_record):
     scan = Store(tmp_path).scan()
     assert not scan.records
     assert "belongs to run" in scan.rejected[0][1]
+
+
+def test_a_record_is_checked_once_and_again_when_touched(tmp_path, make_record, monkeypatch):
+    checks = []
+    check = record_module._validate
+    monkeypatch.setattr(record_module, "_validate", lambda c: checks.append(1) or check(c))
+    spec = make_record().spec
+    store = Store(tmp_path)
+    for seed in range(20):
+        record = make_record(replace(spec, seed=seed))
+        store.folder(record.run_id).write_record(record)
+    checks.clear()
+    first = store.scan()
+    assert len(checks) == 20
+    second = Store(tmp_path).scan()
+    assert len(checks) == 20, "known records were checked again"
+    assert second == first
+    touched = store.folder(record.run_id).record
+    text = touched.read_text()
+    touched.write_text(text.replace('"value": 10.0', '"value": 99.9'))
+    assert [path for path, _ in store.scan().rejected] == [touched]
+    assert len(checks) == 21
+    assert [path for path, _ in store.scan().rejected] == [touched], "bad ones are never known"
+    touched.write_text(text)
+    assert store.scan() == first
+    assert store.scan() == first
+    assert len(checks) == 23
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "files": 3}'])
+def test_a_damaged_memory_of_checked_records_costs_time_alone(tmp_path, make_record, text):
+    record, store = make_record(), Store(tmp_path)
+    store.folder(record.run_id).write_record(record)
+    store.scan()
+    (store.cache / "records.json").write_text(text)
+    assert set(store.scan().records) == {record.run_id}
 
 
 def test_a_folder_that_is_absent_holds_nothing(tmp_path):

@@ -2,13 +2,16 @@
 
 STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_FAIL:
 ``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill or nan. STAND_IN_VERSION: of
-the task. STAND_IN_LR: a constant of the recipe.
+the task. STAND_IN_LR: a constant of the recipe. STAND_IN_WORKERS: forked processes beside it,
+as those of a data loader.
 """
 
 import json
+import multiprocessing
 import os
 import signal
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -75,6 +78,12 @@ class StandInTask:
     def run(self, inputs, monitor):
         work = inputs.out_dir
         work.mkdir(parents=True, exist_ok=True)
+        if int(os.environ.get("RANK", "0")):
+            return _follow(work, inputs.config.schedule.num_steps, monitor)
+        with _workers(int(os.environ.get("STAND_IN_WORKERS", "0"))):
+            return self._count(inputs, monitor, work)
+
+    def _count(self, inputs, monitor, work):
         monitor.say(f"training {inputs.backbone.name} from step {_saved(work)}")
         num_steps = inputs.config.schedule.num_steps
         for step in range(_saved(work), num_steps):
@@ -100,6 +109,29 @@ class StandInTask:
             details={"groups": [1, 2]},
             files=(detections,),
         )
+
+
+@contextmanager
+def _workers(number):
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+               for _ in range(number)]  # fmt: skip
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+        assert all(worker.is_alive() for worker in workers), "a signal ended a loader worker"
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _follow(work, num_steps, monitor):
+    """Wait as a further rank does, in step with the first."""
+    (work / f"rank-{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    while _saved(work) < num_steps:
+        if monitor.should_stop():
+            raise StoppedError
+        time.sleep(0.02)
 
 
 def _saved(work: Path) -> int:

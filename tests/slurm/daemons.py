@@ -1,0 +1,200 @@
+"""A private Slurm cluster on one machine: two logical nodes, loopback only, in a temporary folder.
+
+munged, slurmctld and two slurmd run in the foreground as children of the test, without systemd,
+cgroups or accounting. https://slurm.schedmd.com/slurm.conf.html names every option.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+NODES = 2
+TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
+CONFIGURATION = """\
+ClusterName=backbench
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/munge.sock
+CredType=cred/munge
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=100
+SchedulerParameters=bf_interval=1,sched_interval=2,batch_sched_delay=0
+SlurmctldParameters={slurmctld}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=4
+SlurmdTimeout=10
+SlurmctldTimeout=10
+InactiveLimit=0
+MinJobAge=300
+MessageTimeout=10
+TCPTimeout=5
+CompleteWait=0
+ReturnToService=2
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 \
+RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=5 PreemptMode=OFF
+PartitionName=low Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=8
+PartitionName=low0 Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
+PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def why_not():
+    """Return why no cluster can be started here, empty when one can."""
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=_path()) is None]
+    if missing:
+        return f"missing {', '.join(missing)}: apt-get install slurm-wlm munge"
+    if os.geteuid() != 0:
+        return "Slurm's daemons need root here"
+    if not socket.gethostbyname(socket.gethostname()).startswith("127."):
+        return "this machine's name is no loopback address"
+    return ""
+
+
+def wait_for(condition, seconds=60.0, what="the cluster"):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+class SlurmCluster:
+    """The daemons; ``hurry`` releases requeued jobs from their wait of two minutes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
+        self._port = _free_ports()
+        self._processes = {}
+        self._end = threading.Event()
+        self._hurry = threading.Thread(target=self._release, daemon=True)
+
+    def start(self):
+        for name in ("munge", "state", *(f"spool.n{i + 1}" for i in range(NODES))):
+            (self.folder / name).mkdir(parents=True)
+        for path in (self.folder, self.folder / "munge"):
+            path.chmod(0o755)
+        key = self.folder / "munge" / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        self.configure("idle_on_node_suspend")
+        munge = self.folder / "munge"
+        self._spawn("munged", "-F", "-f", "-S", munge / "munge.sock", f"--key-file={key}",
+                    f"--pid-file={munge}/pid", f"--log-file={munge}/log",
+                    f"--seed-file={munge}/seed")  # fmt: skip
+        wait_for((munge / "munge.sock").exists, what="munged")
+        self.start_controller()
+        for number in range(NODES):
+            self.start_node(f"n{number + 1}")
+        wait_for(lambda: self("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() == "2")
+        self._hurry.start()
+
+    def configure(self, slurmctld):
+        text = CONFIGURATION.format(
+            host=socket.gethostname().partition(".")[0], port=self._port, folder=self.folder,
+            nodes=NODES, first=self._port + 1, last=self._port + NODES, slurmctld=slurmctld,
+        )  # fmt: skip
+        (self.folder / "slurm.conf").write_text(text)
+
+    def start_controller(self):
+        self._processes.pop("slurmctld", None)
+        self._spawn("slurmctld", "-D")
+        wait_for(lambda: "is UP" in self("scontrol", "ping"), what="slurmctld")
+
+    def start_node(self, name):
+        self._spawn("slurmd", "-D", "-N", name, key=name)
+
+    def revive(self):
+        """Start anew whatever a test left dead, so that one failure does not fail the rest."""
+        for name, process in list(self._processes.items()):
+            if process.poll() is not None:
+                del self._processes[name]
+        if "slurmctld" not in self._processes:
+            self.start_controller()
+        for number in range(NODES):
+            if f"n{number + 1}" not in self._processes:
+                self.start_node(f"n{number + 1}")
+        wait_for(lambda: self("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() == "2")
+
+    def stop(self, name, number=signal.SIGTERM):
+        process = self._processes.pop(name)
+        process.send_signal(number)
+        process.wait(30)
+
+    def shut_down(self):
+        self._end.set()
+        self("scancel", "-u", "root")
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self("squeue", "-h"), 30, "jobs to end")
+        self._hurry.join(10)
+        for name in reversed(list(self._processes)):
+            self.stop(name)
+        # What manages a job's steps outlives its slurmd.
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"SLURM_CONF={self.folder}/".encode() in entry.read_bytes():
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+
+    def __call__(self, *command):
+        environment = {**os.environ, **self.environment}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        return done.stdout
+
+    def _spawn(self, tool, *arguments, key=""):
+        with (self.folder / f"{key or tool}.out").open("a") as log:
+            self._processes[key or tool] = subprocess.Popen(
+                [shutil.which(tool, path=_path()), *map(str, arguments)],
+                env={**os.environ, **self.environment}, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def _release(self):
+        while not self._end.wait(0.5):
+            for line in self("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
+                job, reason = line.split(" ", 1)
+                facts = self("scontrol", "-o", "show", "job", job)
+                if reason == "BeginTime" and "Restarts=0" not in facts:
+                    self("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def _path():
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+
+
+def _free_ports():
+    """Return the first of a few ports in a row that nobody listens on."""
+    for first in range(21000 + os.getpid() % 900 * 10, 60000, 10):
+        try:
+            for port in range(first, first + NODES + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise RuntimeError("no free ports")
