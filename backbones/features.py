@@ -65,6 +65,18 @@ class Backbone(nn.Module, ABC):
             KeyError: No such parameter.
         """
 
+    def lr_factors(self, layer_decay: float) -> dict[str, float]:
+        """Return the factor of the learning rate of each parameter, by name.
+
+        ``layer_decay ** (num_layers + 1 - layer_id)``: the rate falls from each layer to the one
+        below; what lies behind the last block has the full rate (BEiT, Bao et al. 2022, appendix;
+        microsoft/unilm ``beit/optim_factory.py``).
+        """
+        top = self.num_layers + 1
+        return {
+            name: layer_decay ** (top - self.layer_id(name)) for name, _ in self.named_parameters()
+        }
+
     def no_weight_decay(self) -> frozenset[str]:
         """Return names of parameters that decay must spare beside norms and biases."""
         return frozenset()

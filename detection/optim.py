@@ -58,14 +58,13 @@ def parameter_groups(detector: nn.Module, net: Backbone, config: OptimConfig) ->
         net: The backbone inside it.
         config: Decay and its rule.
     """
-    layer_decay = at_depth(config.layer_decay, net.num_layers)
-    top = net.num_layers + 1
-    layers = {id(p): net.layer_id(name) for name, p in net.named_parameters()}
+    by_name = net.lr_factors(at_depth(config.layer_decay, net.num_layers))
+    factors = {id(p): by_name[name] for name, p in net.named_parameters()}
     spared = _spared(detector, net, config.decay_rule)
     shared: dict[tuple[float, float], dict[str, nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
-            factor = layer_decay ** (top - layers.get(id(parameter), top))
+            factor = factors.get(id(parameter), 1.0)
             decay = 0.0 if id(parameter) in spared else config.weight_decay
             shared.setdefault((factor, decay), {})[name] = parameter
     return [

@@ -47,6 +47,7 @@ class Training:
         schedule: For precision and the time between states.
         runtime: How the work is done.
         max_corrupt: So many different images may be unreadable.
+        phase: What the run is doing, in a word for people.
     """
 
     objective: Objective
@@ -59,6 +60,7 @@ class Training:
     schedule: ScheduleConfig
     runtime: RuntimeConfig
     max_corrupt: int = 0
+    phase: str = "pretrain"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def fit(
         monitor.say(f"Going on from step {state.step} of {training.plan.num_steps}.")
         start = state.step
     notes = state.notes if state is not None else {}
-    reporter = Reporter(training.plan, notes, monitor, writer)
+    reporter = Reporter(training.plan, notes, monitor, writer, training.phase)
     loop = _Loop(training, states, reporter, monitor)
     loop.unreadable.update({int(k): v for k, v in notes.get("unreadable", {}).items()})
     if start < training.plan.num_steps:

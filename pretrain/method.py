@@ -101,6 +101,10 @@ class Objective(nn.Module, ABC):
         """Return names of parameters that decay spares, beside what ``optim.spared`` says."""
         return frozenset()
 
+    def lr_factors(self) -> Mapping[str, float]:
+        """Return factors of the learning rate by parameter name; 1 where none is named."""
+        return {}
+
     def metrics(self) -> dict[str, Tensor]:
         """Return scalars of the last forward worth a curve that are no losses (entropies …)."""
         return {}

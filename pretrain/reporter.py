@@ -26,13 +26,19 @@ class Reporter:
     """
 
     def __init__(
-        self, plan: Plan, notes: dict[str, Any], monitor: Monitor, writer: ScalarWriter | None
+        self,
+        plan: Plan,
+        notes: dict[str, Any],
+        monitor: Monitor,
+        writer: ScalarWriter | None,
+        phase: str,
     ) -> None:
         """Go on from the ``notes`` of an earlier start, empty for none."""
         self.journal = Journal(plan.num_steps, plan.batch_size, notes)
         self._plan = plan
         self._monitor = monitor
         self._writer = writer
+        self._phase = phase
         self._waits: list[float] = notes.get("waits", [0, 0.0])
         self._latest: dict[str, float] = {}
 
@@ -72,7 +78,7 @@ class Reporter:
         self.journal.end_step()
         self._monitor.progress(
             Progress(
-                phase="pretrain",
+                phase=self._phase,
                 step=step,
                 num_steps=self._plan.num_steps,
                 images_per_second=self.journal.recent_images_per_second,

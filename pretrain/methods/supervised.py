@@ -94,22 +94,29 @@ class SupervisedObjective(Objective):
     """A backbone and a linear classifier.
 
     Attributes:
-        head: On pooled features.
+        head: On vectors that ``classify`` makes of images.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, config: SupervisedConfig) -> None:
-        """Add a fresh head.
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Linear,
+        config: SupervisedConfig,
+        head_std: float = _HEAD_STD,
+    ) -> None:
+        """Make the head fresh.
 
         Args:
             backbone: Any.
-            num_classes: At least 1.
+            head: From vectors to classes.
             config: Label smoothing.
+            head_std: Of the truncated normal that its weights are drawn from.
         """
         super().__init__()
         self.backbone = backbone
         self.config = config
-        self.head = nn.Linear(pooled_channels(backbone), num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=_HEAD_STD)
+        self.head = head
+        nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
         self._top1 = torch.zeros(())
 
@@ -117,10 +124,15 @@ class SupervisedObjective(Objective):
         """Return "classes": the cross-entropy of both labels of mixed images; see ``Objective``."""
         images, own = mix(batch["image"], batch["share"], batch["box"])
         label, other = batch["label"], batch["label"].flip(0)
-        logits = self.head(self.backbone(images).pooled)
+        logits = self.classify(images)
         self._top1 = 100 * (logits.detach().argmax(dim=1) == torch.where(own >= 0.5, label, other))
         loss = own * self._entropy(logits, label) + (1 - own) * self._entropy(logits, other)
         return {"classes": loss.mean()}
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Return the logits of normalised images, (B, num_classes)."""
+        logits: Tensor = self.head(self.backbone(images).pooled)
+        return logits
 
     def no_weight_decay(self) -> frozenset[str]:
         """Return what the backbone spares: tokens, tables of positions."""
@@ -156,7 +168,9 @@ def _build(spec: BackboneSpec, config: PretrainConfig) -> SupervisedObjective:
     if config.data.num_classes < 1:
         raise UserError("supervised needs data.num_classes, or images with classes to count.")
     options = BuildOptions(img_size=config.data.img_size, drop_path=config.model.drop_path)
-    return SupervisedObjective(spec.build(options), config.data.num_classes, config.model)
+    backbone = spec.build(options)
+    head = nn.Linear(pooled_channels(backbone), config.data.num_classes)
+    return SupervisedObjective(backbone, head, config.model)
 
 
 def _views(spec: BackboneSpec, config: PretrainConfig) -> SupervisedViews:

@@ -30,7 +30,7 @@ GREY = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 def plain(config=NOTHING):
     backbone = VisionTransformer(PLAIN, BuildOptions(img_size=16))
-    return SupervisedObjective(backbone, 5, config)
+    return SupervisedObjective(backbone, torch.nn.Linear(16, 5), config)
 
 
 def batch_of(count, size, seed=1):

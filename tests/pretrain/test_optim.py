@@ -118,3 +118,17 @@ def test_lars_steps_plainly_where_a_norm_is_zero():
     objective.head.bias.grad = None
     optimizer.step()
     torch.testing.assert_close(objective.head.weight.detach(), -0.5 * gradient)
+
+
+def test_an_objective_gives_parameters_rates_of_their_own(monkeypatch):
+    monkeypatch.setattr(ToyObjective, "lr_factors", lambda _: {"backbone.stem.weight": 0.25})
+    config = OptimConfig()
+    groups = parameter_groups(ToyObjective(ToyConfig()), config)
+    assert [(g.decayed, g.lr_factor, g.names) for g in groups] == [
+        (True, 1.0, ("head.weight",)),
+        (True, 0.25, ("backbone.stem.weight",)),
+        (False, 1.0, ("backbone.stem.bias", "head.bias")),
+    ]
+    optimizer = make_optimizer(groups, config)
+    set_rates(optimizer, 0.4, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.4, 0.1, 0.4]
