@@ -1,7 +1,8 @@
 """How fast the commands answer that a person waits for: medians of whole processes.
 
-Targets: ``--help`` and ``--dry-run`` under a second. The others are measured on a folder of 300
-records, each as large as one of a COCO run.
+Targets: ``--help`` and ``--dry-run`` under a second; a plan of 1,000 runs, ``status`` of 1,000 run
+folders under two; a leaderboard of 10,000 records under five. Records are as large as one of a COCO
+run.
 """
 
 import json
@@ -26,21 +27,32 @@ from benchmarks.sweep.store import Store
 
 _RUN = Path(__file__).resolve().parents[1] / "run.py"
 _ROUNDS = 5
-_RECORDS = 300
+_RECORDS = 1_000
+_MANY_RECORDS = 10_000
 
 
 def main() -> None:
     """Measure, and print one line a command."""
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder) / "full"
-        _fill(Store(full))
+        _fill(Store(full), _RECORDS)
+        many = Path(folder) / "many"
+        _fill(Store(many), _MANY_RECORDS)
+        profile = Path(folder) / "cluster.toml"
+        profile.write_text("")
+        slurm = ["--executor", "slurm", "--cluster", str(profile)]
         commands = {
             "--help": ["--help"],
             "--dry-run": ["--dry-run", "--out", f"{folder}/empty"],
             "list": ["list"],
+            "scripts for 1,000 runs": [
+                *("--dry-run", "--seeds", "1000", "--entries", "vit-nano", *slurm),
+                *("--out", f"{folder}/empty"),
+            ],
             f"--dry-run beside {_RECORDS} records": ["--dry-run", "--out", str(full)],
             f"status of {_RECORDS} records": ["status", "--out", str(full)],
             f"leaderboard of {_RECORDS} records": ["leaderboard", "--out", str(full)],
+            f"leaderboard of {_MANY_RECORDS} records": ["leaderboard", "--out", str(many)],
         }
         for name, arguments in commands.items():
             times = [_time(arguments) for _ in range(_ROUNDS)]
@@ -53,10 +65,10 @@ def _time(arguments: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def _fill(store: Store) -> None:
+def _fill(store: Store, number: int) -> None:
     """Write records that differ in backbone and seed alone."""
     example = _example()
-    for index in range(_RECORDS):
+    for index in range(number):
         spec = replace(example.spec, backbone=f"net-{index // 3}", seed=index % 3)
         record = replace(example, spec=spec)
         folder = store.folder(record.run_id)

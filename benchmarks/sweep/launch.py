@@ -7,7 +7,7 @@ them, and loader workers do not inherit them.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import submitit
@@ -62,7 +62,7 @@ class SlurmExecutor:
             else:
                 todo.append(cell)
         if todo:
-            yield from self._submit(todo)
+            yield from self._submit(todo, {run: job.job for run, job in queued.items()})
 
     def _make_ready(self, cell: Cell) -> str:
         """Write what the worker needs to know; return why it must not start, if so."""
@@ -76,10 +76,10 @@ class SlurmExecutor:
             return str(error)
         return ""
 
-    def _submit(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+    def _submit(self, cells: Sequence[Cell], queued: Mapping[str, str]) -> Iterator[Ended]:
         code = take_snapshot((self._store.root / FOLDER / CODE).absolute())
         requests = [cell.request for cell in cells]
-        submission = plan_submission(self._store, self._cluster, code, requests)
+        submission = plan_submission(self._store, self._cluster, code, requests, queued)
         by_id = {cell.request.spec.run_id: cell for cell in cells}
         submission.folder.mkdir(parents=True)
         # Before anything is submitted: who finds this later can ask Slurm what became of it.

@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> int:
         return code
     try:
         if _without_progress(folder, submission.name) >= MAX_WITHOUT_PROGRESS:
+            if code == BLOCKED:
+                # Nothing went wrong with this run; it can start once the other is done.
+                return code
             give_up(
                 folder,
                 "NoProgress",

@@ -44,8 +44,9 @@ def sbatch_text(
         "output": str(submission.log("%A", "%a")),
         "open-mode": "append",
     }
-    if array.after:
-        jobs = [submission.arrays[i].job or f"<job of array {i}>" for i in array.after]
+    jobs = [submission.arrays[i].job or f"<job of array {i}>" for i in array.after]
+    jobs += array.waits_for
+    if jobs:
         # Not afterok: what ended well is decided by records, and a dependent that cannot start
         # says so instead of waiting for ever.
         options["dependency"] = ":".join(["afterany", *jobs])

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Array:
         shape: What each run gets.
         runs: Their ids.
         after: Indices of arrays of this submission that have to end before.
+        waits_for: Jobs of earlier submissions that have to end before.
         job: Id of the array job; empty until it is known.
     """
 
@@ -44,6 +45,7 @@ class Array:
     shape: Shape
     runs: tuple[str, ...]
     after: tuple[int, ...] = ()
+    waits_for: tuple[str, ...] = ()
     job: str = ""
 
 
@@ -91,23 +93,30 @@ class Submission:
 
 
 def plan_submission(
-    store: Store, cluster: Cluster, code: Path, requests: Sequence[RunRequest]
+    store: Store,
+    cluster: Cluster,
+    code: Path,
+    requests: Sequence[RunRequest],
+    queued: Mapping[str, str] | None = None,
 ) -> Submission:
-    """Return the arrays that runs go into: one for each task and resource shape.
+    """Return the arrays that runs go into: one for each task, those that wait apart.
 
     Args:
         store: Where the runs live.
         cluster: Where they go.
         code: Folder with the copy of the code.
         requests: The runs, needed ones first.
+        queued: Jobs of runs that are in the queue already, by the runs' ids.
     """
+    elsewhere = queued or {}
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     folder = (store.root / FOLDER / f"{stamp}-{secrets.token_hex(2)}").absolute()
     ids_here = {request.spec.run_id for request in requests}
     groups: dict[tuple[bool, str], list[RunRequest]] = defaultdict(list)
     for request in requests:
-        groups[request.needs in ids_here, request.spec.task].append(request)
+        waits = request.needs in ids_here or request.needs in elsewhere
+        groups[waits, request.spec.task].append(request)
     arrays: list[Array] = []
     # What waits for nothing goes first, so that dependencies can name its jobs.
     for (_, task), members in sorted(groups.items(), key=lambda group: group[0][0]):
@@ -115,8 +124,10 @@ def plan_submission(
             part = members[start : start + LARGEST_ARRAY]
             name = f"backbench:{part[0].suite}:{task}:{folder.name[-4:]}.{len(arrays)}"
             ids = tuple(request.spec.run_id for request in part)
-            after = _after(part, arrays)
-            arrays.append(Array(name, task, cluster.shape_of(task), ids, after))
+            needs = {request.needs for request in part}
+            after = tuple(i for i, array in enumerate(arrays) if needs & set(array.runs))
+            jobs = tuple(sorted({job for run, job in elsewhere.items() if run in needs}))
+            arrays.append(Array(name, task, cluster.shape_of(task), ids, after, jobs))
     return Submission(folder, cluster.name, now, code, tuple(arrays))
 
 
@@ -141,17 +152,12 @@ def read_submission(folder: Path) -> Submission:
     content = json.loads((folder / _FILE).read_bytes())
     arrays = tuple(
         Array(**{**one, "shape": Shape(**one["shape"]), "runs": tuple(one["runs"]),
-                 "after": tuple(one["after"])})
+                 "after": tuple(one["after"]), "waits_for": tuple(one["waits_for"])})
         for one in content["arrays"]
     )  # fmt: skip
     return Submission(
         folder.absolute(), content["cluster"], content["created"], Path(content["code"]), arrays
     )
-
-
-def _after(part: Sequence[RunRequest], arrays: Sequence[Array]) -> tuple[int, ...]:
-    needs = {request.needs for request in part}
-    return tuple(i for i, array in enumerate(arrays) if needs & set(array.runs))
 
 
 def run_of_job(folder: Path, array: int) -> RunFolder:

@@ -129,6 +129,13 @@ def test_runs_are_grouped_and_dependencies_named(tmp_path, make_request, make_sp
     assert [(array.task, len(array.runs), array.after) for array in submission.arrays] == [
         ("coco", 1, ()), ("pretrain", 1, ()), ("coco", 2, (1,))
     ]  # fmt: skip
+    later = plan_submission(Store(tmp_path), Cluster("my"), tmp_path, [free, *needing],
+                            {first.spec.run_id: "5_3", "other": "6_0"})  # fmt: skip
+    assert [(len(array.runs), array.waits_for) for array in later.arrays] == [
+        (1, ()),
+        (2, ("5_3",)),
+    ]
+    assert "--dependency=afterany:5_3" in sbatch_text(Cluster("my"), later, 1, 0)
     submission = submission.with_job(1, "77")
     assert "--dependency=afterany:77" in sbatch_text(Cluster("my"), submission, 2, 0)
     submission.folder.mkdir(parents=True)
@@ -288,6 +295,11 @@ def test_without_progress_a_job_comes_back_twice_and_then_fails(ended):
     record = ended.folder.read_record()
     assert record.failure.type == "NoProgress"
     assert record.attempts[-1].outcome == "lost"
+
+
+def test_a_blocked_run_is_left_alone_and_never_recorded_as_failed(ended):
+    assert [ended(BLOCKED, step=0) for _ in range(4)] == [True, True, False, False]
+    assert ended.folder.read_record() is None
 
 
 @pytest.mark.parametrize("code", [125, 253])

@@ -112,7 +112,7 @@ class SlurmCluster:
         self.start_controller()
         for number in range(NODES):
             self.start_node(f"n{number + 1}")
-        wait_for(lambda: self("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() == "2")
+        self.wait_until_idle()
         self._hurry.start()
 
     def configure(self, slurmctld):
@@ -140,12 +140,29 @@ class SlurmCluster:
         for number in range(NODES):
             if f"n{number + 1}" not in self._processes:
                 self.start_node(f"n{number + 1}")
+        self("scontrol", "update", "NodeName=n[1-2]", "State=RESUME")
+        self.wait_until_idle()
+
+    def wait_until_idle(self):
         wait_for(lambda: self("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() == "2")
 
     def stop(self, name, number=signal.SIGTERM):
         process = self._processes.pop(name)
         process.send_signal(number)
         process.wait(30)
+
+    def lose(self, node):
+        """Kill a node's slurmd and everything that any job runs, as when its power fails."""
+        self.stop(node, signal.SIGKILL)
+        self._kill_jobs()
+
+    def _kill_jobs(self):
+        daemons = {process.pid for process in self._processes.values()}
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            pid = int(entry.parent.name)
+            with contextlib.suppress(OSError):
+                if pid not in daemons and f"={self.folder}/".encode() in entry.read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def shut_down(self):
         self._end.set()
@@ -156,10 +173,7 @@ class SlurmCluster:
         for name in reversed(list(self._processes)):
             self.stop(name)
         # What manages a job's steps outlives its slurmd.
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if f"SLURM_CONF={self.folder}/".encode() in entry.read_bytes():
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
+        self._kill_jobs()
 
     def __call__(self, *command):
         environment = {**os.environ, **self.environment}

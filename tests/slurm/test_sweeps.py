@@ -120,13 +120,7 @@ def test_a_lost_node(sweep):
     sweep.profile(sbatch_args='["--nodelist=n2"]')
     sweep.submit(*ONE, STAND_IN_SLEEP="0.4")
     sweep.wait_for(working(sweep))
-    pids = sweep.cluster("pgrep", "-f", "slurmstepd: .*").split()
-    sweep.cluster.stop("n2", signal.SIGKILL)
-    for pid in [worker(sweep), *map(int, pids)]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    sweep.cluster.lose("n2")
     sweep.wait_for(lambda: sweep.cluster("squeue", "-h", "-t", "PD", "-o", "%i"), 90)
     # slurmctld 22.05 crashes when a node comes back within the second that it was given up.
     time.sleep(3)
@@ -136,25 +130,35 @@ def test_a_lost_node(sweep):
     assert sweep.outcomes() == ["lost", "done"]
 
 
-def test_a_twin_neither_corrupts_nor_doubles(sweep):
-    """The node is thought lost, the job is given to another, and the first copy is still alive."""
-    sweep.profile(partition='"low0"')
-    sweep.submit(*ONE, "--recipe", "long", STAND_IN_SLEEP="1.2")
+def test_a_node_that_is_thought_lost(sweep):
+    """Only its slurmd died: what runs there goes on while Slurm gives the job to another node."""
+    sweep.submit(*ONE, "--recipe", "long", STAND_IN_SLEEP="1.0")
     sweep.wait_for(working(sweep))
-    (node,) = set(sweep.cluster("squeue", "-h", "-r", "-o", "%N").split())
-    first = worker(sweep)
+    node = sweep.cluster("squeue", "-h", "-r", "-o", "%N").strip()
     sweep.cluster.stop(node, signal.SIGKILL)
-    sweep.wait_for(lambda: "R" in sweep.cluster("squeue", "-h", "-r", "-o", "%t")
-                   and node not in sweep.cluster("squeue", "-h", "-r", "-o", "%N"), 90)  # fmt: skip
-    assert Path(f"/proc/{first}").exists(), "there is no twin"
-    sweep.wait_for(lambda: sweep.records(), 120)
+    sweep.wait_for(sweep.records, 150)
     sweep.cluster.start_node(node)
     sweep.wait(60)
     sweep.check_undisturbed(50)
 
 
+def test_a_twin_neither_corrupts_nor_doubles(sweep):
+    """Two jobs that both believe the run to be theirs, at the same time on two nodes."""
+    sweep.profile(sbatch_args='["--exclusive"]')
+    sweep.submit(*ONE, STAND_IN_SLEEP="0.6")
+    sweep.wait_for(working(sweep))
+    (script,) = sweep.runs.glob(".slurm/2*/array-0.sh")
+    sweep.cluster("sbatch", str(script))
+    sweep.wait_for(lambda: len(sweep.cluster("squeue", "-h", "-t", "R", "-o", "%N").split()) == 2)
+    sweep.wait(120)
+    sweep.check_undisturbed()
+    assert sweep.outcomes() == ["done"]
+    logs = "".join(path.read_text() for path in sweep.runs.glob(".slurm/2*/*.txt"))
+    assert "Another process" in logs
+
+
 def test_the_controller_is_restarted_while_runs_go(sweep):
-    sweep.submit(*ONE, STAND_IN_SLEEP="0.5")
+    sweep.submit(*ONE, STAND_IN_SLEEP="2")
     sweep.wait_for(working(sweep))
     sweep.cluster.stop("slurmctld")
     status = sweep.statuses()["coco", "vit-nano", 0]
@@ -260,6 +264,17 @@ def test_submitting_from_inside_of_a_job(sweep):
     assert done.returncode == 0, done.stderr
     sweep.wait()
     sweep.check_undisturbed()
+
+
+def test_a_cluster_is_tried_out(sweep):
+    sweep.profile(processes="2", mem_gb="2.0")
+    drafted = sweep("cluster", "init", "other")
+    assert drafted.returncode == 0, drafted.stderr
+    done = sweep("cluster", "test", "my")
+    verdicts = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert verdicts == ["pass"] * 6, done.stdout + done.stderr
+    assert done.returncode == 0
+    assert "is there already" in sweep("cluster", "init", "my").stderr
 
 
 def test_a_refused_profile_is_one_sentence(sweep):
