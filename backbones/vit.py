@@ -168,6 +168,29 @@ class VisionTransformer(Backbone):
         names = {name for name, _ in self.named_parameters(recurse=False)}
         return frozenset(names & {"pos_embed", "cls_token", "reg_token"})
 
+    def resize_table(self, img_size: int) -> bool:
+        """Resize the position table for good, for training at another size than it was made for.
+
+        As MAE's fine-tuning does (facebookresearch/mae ``util/pos_embed.py``); elsewhere the table
+        stays and is interpolated in every forward.
+
+        Args:
+            img_size: Side of the images to come, in pixels.
+
+        Returns:
+            Whether there was anything to resize.
+        """
+        side = math.ceil(img_size / self.config.patch_size)
+        prefix = self.config.num_prefix_positions
+        table = self.pos_embed
+        if table is None or table.shape[1] == prefix + side * side:
+            return False
+        patches = resize_positions(table.detach()[:, prefix:], (side, side), self.position_nudge)
+        fitted = torch.cat([table.detach()[:, :prefix], patches], dim=1)
+        learned = isinstance(table, nn.Parameter)
+        self.pos_embed = nn.Parameter(fitted) if learned else fitted
+        return True
+
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute each block's activations in the backward pass."""
         self._checkpointing = enabled

@@ -1,13 +1,12 @@
 """The work of the task lowshot: features, a few labels, a regression, scores."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from backbones.errors import PreflightError
 from backbones.monitor import Monitor, Progress
+from benchmarks.imagenet.few_labels import list_of, read_list
 from benchmarks.imagenet.logistic import Standard, choose, fit
 from benchmarks.imagenet.lowshot_recipes import SHARES, LowshotConfig, RegressionConfig
 from benchmarks.imagenet.parts import Places, take_per_class
@@ -34,7 +33,7 @@ def run_lowshot(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     chosen: dict[str, Any] = {}
     for number, (name, share) in enumerate(SHARES.items()):
         monitor.progress(Progress("regression", number, len(SHARES)))
-        listed = subject.images.root / f"{round(100 * share)}percent.txt"
+        listed = list_of(subject.images.root, share)
         own = listed.is_file() and inputs.limit_images is None
         places = (
             _listed(listed, subject)
@@ -94,17 +93,6 @@ def _listed(path: Path, subject: Subject) -> Places:
     Raises:
         PreflightError: It names images that do not exist.
     """
-    stems = {PurePosixPath(line.strip()).stem for line in path.read_text().splitlines()} - {""}
     images = subject.images.train
-    place_of = {
-        PurePosixPath(images.name_of(int(index))).stem: place
-        for place, index in enumerate(subject.train.indices)
-    }
-    missing = sorted(stems - set(place_of))
-    readable = len(subject.train) == len(images)
-    if not stems or (missing and readable):
-        raise PreflightError(
-            f"{path} lists {len(stems)} images, of which {len(missing)} are not in train"
-            + (f" ({missing[0]})." if missing else ".")
-        )
-    return np.array(sorted(place_of[stem] for stem in stems & set(place_of)), dtype=np.int64)
+    names = [images.name_of(int(index)) for index in subject.train.indices]
+    return read_list(path, names, complete=len(names) == len(images))

@@ -1,0 +1,36 @@
+"""Training images whose labels may be used, where a list beside them says which."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from backbones.errors import PreflightError
+from benchmarks.imagenet.parts import Places
+
+
+def list_of(root: Path, share: float) -> Path:
+    """Return where the list for a share of the labels would lie, in the images' folder."""
+    return root / f"{100 * share:g}percent.txt"
+
+
+def read_list(path: Path, names: Sequence[str], complete: bool = True) -> Places:
+    """Return the places of the images that a list names, ascending.
+
+    Args:
+        path: The list, a file name a line.
+        names: Of the images that there are.
+        complete: All training images are among them, so that the list may name no other.
+
+    Raises:
+        PreflightError: It names images that do not exist.
+    """
+    stems = {PurePosixPath(line.strip()).stem for line in path.read_text().splitlines()} - {""}
+    place_of = {PurePosixPath(name).stem: place for place, name in enumerate(names)}
+    missing = sorted(stems - set(place_of))
+    if not stems or (missing and complete):
+        raise PreflightError(
+            f"{path} lists {len(stems)} images, of which {len(missing)} are not in train"
+            + (f" ({missing[0]})." if missing else ".")
+        )
+    return np.array(sorted(place_of[stem] for stem in stems & set(place_of)), dtype=np.int64)
