@@ -149,7 +149,12 @@ class SlurmCluster:
     def stop(self, name, number=signal.SIGTERM):
         process = self._processes.pop(name)
         process.send_signal(number)
-        process.wait(30)
+        try:
+            process.wait(8)
+        except subprocess.TimeoutExpired:
+            # slurmctld has saved its state by then, and waits for who knows what.
+            process.kill()
+            process.wait(30)
 
     def lose(self, node):
         """Kill a node's slurmd and everything that any job runs, as when its power fails."""

@@ -236,6 +236,25 @@ def test_source_edited_while_the_job_waits(sweep):
     assert (sweep.runs / ".slurm" / "code" / code[:16]).is_dir()
 
 
+def test_a_disk_that_fills_up(sweep):
+    sweep.runs.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(sweep.runs)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        sweep.submit(*ONE, STAND_IN_FAIL="vit-nano=fill")
+        sweep.wait()
+        (fill,) = sweep.runs.glob("*/work/fill.bin")
+        fill.unlink()
+        assert sweep.statuses()["coco", "vit-nano", 0]["state"] in ("interrupted", "failed")
+        done = sweep("retry", "--executor", "slurm", "--cluster", "my")
+        assert done.returncode == 0, done.stderr
+        sweep.wait()
+        sweep.check_undisturbed()
+    finally:
+        subprocess.run(["umount", "-l", str(sweep.runs)], check=True)
+
+
 def test_what_needs_weights_runs_behind_them(sweep):
     sweep.submit("--entries", "mae-nano,swin-nano", STAND_IN_SLEEP="0.2")
     sweep.wait()
