@@ -148,7 +148,7 @@ class RunRecord:
     @property
     def cell(self) -> str:
         """See ``RunRequest.cell``."""
-        return cell_of(asdict(self.spec), self.labels.recipe, self.labels.protocol)
+        return cell_of(vars(self.spec), self.labels.recipe, self.labels.protocol)
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value, None where it has none."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ class RunSpec:
     batch_size: int
     limit_images: int | None
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """16 hex digits that name this run everywhere."""
-        return hash16(asdict(self))
+        return hash16({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class RunRequest:
         Two requests with one cell and different ``run_id`` are the same question asked under old
         and new rules: the older record is stale.
         """
-        return cell_of(asdict(self.spec), self.recipe, self.protocol)
+        return cell_of(vars(self.spec), self.recipe, self.protocol)
 
 
 def cell_of(spec: Mapping[str, Any], recipe: str, protocol: str) -> str:
