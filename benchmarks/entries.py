@@ -1,6 +1,7 @@
 """Leaderboard entries: a backbone and where its weights come from. Imports no torch."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.errors import UserError
@@ -18,13 +19,15 @@ class Entry:
         source: As ``backbones.source.open_checkpoint`` reads it: ``NAME`` and ``random:NAME`` are
             fresh weights, ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file; or
             ``pretrain:RECIPE``, whose weights another run of the same store makes first.
+        num_folders: So many of a file's folders are part of the name.
     """
 
     source: str
+    num_folders: int = 0
 
     @property
     def name(self) -> str:
-        """Shown in tables: the source, without the folders of a file."""
+        """Shown in tables: the source, without the folders of a file but the last few."""
         kind, separator, rest = self.source.partition(":")
         if kind != "ckpt" or not separator:
             if kind == PRETRAIN:
@@ -32,7 +35,8 @@ class Entry:
             # timm:NAME alone would mean timm's pretrained weights.
             return rest if kind == "random" and ":" not in rest else self.source
         file, mark, options = rest.partition("?")
-        return f"ckpt:{Path(file).name}{mark}{options}"
+        shown = "/".join(Path(file).parts[-1 - self.num_folders :])
+        return f"ckpt:{shown}{mark}{options}"
 
 
 def parse_entries(texts: list[str]) -> list[Entry]:
@@ -57,8 +61,21 @@ def parse_entries(texts: list[str]) -> list[Entry]:
                 "pretrain:RECIPE or ckpt:FILE?arch=NAME&format=FORMAT."
             )
         entry = Entry(f"{PRETRAIN}:{text}" if text in recipes() else _absolute(text))
-        entries.setdefault(entry.name, entry)
-    return list(entries.values())
+        entries.setdefault(entry.source if kind == "ckpt" else entry.name, entry)
+    return _told_apart(list(entries.values()))
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """Return entries with names of their own: files of one name get folders until they differ."""
+    names = Counter(entry.name for entry in entries)
+    if max(names.values(), default=0) < 2:
+        return entries
+    return _told_apart(
+        [
+            replace(entry, num_folders=entry.num_folders + 1) if names[entry.name] > 1 else entry
+            for entry in entries
+        ]
+    )
 
 
 def _absolute(source: str) -> str:
