@@ -31,7 +31,7 @@ def test_an_entry_named_twice_is_one():
 def test_files_of_one_name_are_entries_of_their_own():
     texts = ["ckpt:/a/x/w.pth", "ckpt:/b/x/w.pth", "ckpt:/b/y/w.pth", "ckpt:/b/y/v.pth", "vit-nano"]
     names = [entry.name for entry in parse_entries([*texts, texts[0]])]
-    assert names == ["ckpt:a/x/w.pth", "ckpt:b/x/w.pth", "ckpt:b/y/w.pth", "ckpt:v.pth", "vit-nano"]
+    assert names == ["ckpt:a/x/w.pth", "ckpt:b/x/w.pth", "ckpt:y/w.pth", "ckpt:v.pth", "vit-nano"]
 
 
 def test_data_comes_from_the_command_line_then_the_variable_then_the_mini_data(

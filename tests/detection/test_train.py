@@ -24,7 +24,7 @@ Batches = Callable[[int], Iterator[list[dict[str, Any]]]]
 
 # Total losses of steps 1, 5, 10, 15 and 20 of ``test_golden_losses``; they change only with the
 # mathematics of model, optimizer or schedule, which needs a reason in the same change.
-GOLDEN = [3.21236, 2.23711, 1.39889, 1.28628, 1.30146]
+GOLDEN = [3.21236, 2.36513, 1.35817, 1.35754, 1.32372]
 
 
 class Kept(SilentMonitor):
