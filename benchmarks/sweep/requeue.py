@@ -27,6 +27,7 @@ _OUT_OF_MEMORY = (125, 253)
 # slurmctld looks at time limits every 30 s, and a save takes its time.
 _LIMIT_MARGIN_SECONDS = 60.0
 _TRIES = 3
+_END_PATIENCE_SECONDS = 60.0
 _SETTLED = (DONE, FAILED, NO_RECORD)
 
 
@@ -74,7 +75,10 @@ def _requeue(code: int) -> int:
             sys.stderr.write(f"{error}\n")
             time.sleep(number + 1.0)
         else:
-            return code
+            # Slurm ends what is left of this attempt. A script that ended by itself at this moment
+            # could be taken for the end of the job, which is pending again.
+            time.sleep(_END_PATIENCE_SECONDS)
+            break
     return code
 
 

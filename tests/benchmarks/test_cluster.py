@@ -252,6 +252,7 @@ def ended(tmp_path, make_request, monkeypatch):
     requeued = []
     monkeypatch.setattr(requeue.slurm, "requeue", requeued.append)
     monkeypatch.setattr(requeue, "_memory_ran_out", lambda: False)
+    monkeypatch.setattr(requeue, "_END_PATIENCE_SECONDS", 0.0)
 
     def ask(code, step=None, **facts):
         facts = {"JobState": "RUNNING", "PreemptTime": "None", **facts}

@@ -194,11 +194,16 @@ class SlurmCluster:
             )  # fmt: skip
 
     def _release(self):
+        seen = {}
         while not self._end.wait(0.5):
             for line in self("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
                 job, reason = line.split(" ", 1)
                 facts = self("scontrol", "-o", "show", "job", job)
-                if reason == "BeginTime" and "Restarts=0" not in facts:
+                restart = facts.partition("Restarts=")[2].partition(" ")[0]
+                # What is left of the last attempt ends first, as it does within two minutes.
+                first = seen.setdefault((job, restart), time.monotonic())
+                late = time.monotonic() - first > 2
+                if reason == "BeginTime" and restart != "0" and late:
                     self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
