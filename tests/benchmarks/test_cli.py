@@ -80,7 +80,7 @@ def run_without_torch(*arguments, cwd):
         ["--suite", "coco", "--dry-run"],
         ["--dry-run", "--json", "--recipe", "vitdet-25ep", "--entries", "vit-b16,random:swin-t"],
         ["--suite", "coco", "--dry-run", "--entries", "mae-nano,pretrain:simmim-nano?seed=1"],
-        ["pretrain", "mae-vit-b16-800ep", "--dry-run", "--json", "--seeds", "2"],
+        ["pretrain", "mae-nano", "--dry-run", "--json", "--seeds", "2"],
         ["list"],
         ["status", "--out", "."],
         ["leaderboard", "--out", "."],
