@@ -91,6 +91,36 @@ class TaskInputs:
     evaluator: str = ""
 
 
+def inputs_on_mini(
+    kind: str,
+    backbone: BackboneSpec,
+    checkpoint: Checkpoint,
+    config: Any,
+    folder: Path,
+    limit_images: int,
+) -> TaskInputs:
+    """Return the inputs of a run on a few images of the mini data, for ``Task.try_out``.
+
+    Args:
+        kind: Of data, as in ``--data``.
+        backbone: The network.
+        checkpoint: Its weights.
+        config: The recipe.
+        folder: For whatever the run writes.
+        limit_images: Of each split.
+    """
+    return TaskInputs(
+        backbone=backbone,
+        checkpoint=checkpoint,
+        config=config,
+        data=DataRoot(kind, "mini", None, "embedded"),
+        out_dir=folder / "work",
+        cache=folder,
+        seed=0,
+        limit_images=limit_images,
+    )
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """What one run of a task found.

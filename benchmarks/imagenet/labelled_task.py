@@ -10,7 +10,7 @@ from backbones.errors import PreflightError
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
 from benchmarks.imagenet.folders import read_facts
-from benchmarks.task import Facts, TaskInputs, Workload
+from benchmarks.task import Facts, TaskInputs, Workload, inputs_on_mini
 
 # Of each split, for a try-out: as many as the headline of k-NN needs neighbours.
 _TRIED = 20
@@ -92,13 +92,5 @@ class LabelledTask:
         self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path
     ) -> TaskInputs:
         """Return the inputs of a run on a few images of the mini data."""
-        return TaskInputs(
-            backbone=backbone,
-            checkpoint=checkpoint,
-            config=self.choices[self.defaults[0]](),
-            data=DataRoot("imagenet", "mini", None, "embedded"),
-            out_dir=folder / "work",
-            cache=folder,
-            seed=0,
-            limit_images=_TRIED,
-        )
+        config = self.choices[self.defaults[0]]()
+        return inputs_on_mini("imagenet", backbone, checkpoint, config, folder, _TRIED)

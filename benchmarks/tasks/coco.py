@@ -11,7 +11,7 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
 from benchmarks.sweep.environment import loader_workers
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
 from detection.config import DetectionConfig
 from detection.dataset import CocoData, find_coco, read_facts
 from detection.recipes import RECIPES, default_recipe
@@ -82,16 +82,8 @@ class CocoTask:
         """Train two steps on four images and evaluate on four."""
         config = RECIPES["mini"]()
         schedule = replace(config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2)
-        inputs = TaskInputs(
-            backbone=backbone,
-            checkpoint=checkpoint,
-            config=replace(config, schedule=schedule),
-            data=DataRoot("coco", "mini", None, "embedded"),
-            out_dir=folder / "work",
-            cache=folder,
-            seed=0,
-            limit_images=4,
-        )
+        small = replace(config, schedule=schedule)
+        inputs = inputs_on_mini("coco", backbone, checkpoint, small, folder, limit_images=4)
         result = self.run(inputs, SilentMonitor())
         losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
         return f"trained (loss {losses}) and evaluated on images of {config.data.img_size} pixels"

@@ -12,7 +12,7 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot, find_images_root
 from benchmarks.sweep.environment import loader_workers
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
 from pretrain.catalog import recipes
 from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images
@@ -86,16 +86,9 @@ class PretrainTask:
         schedule = replace(
             config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2, warmup_epochs=0.0
         )
-        inputs = TaskInputs(
-            backbone=backbone,
-            checkpoint=replace(checkpoint, path=None),
-            config=replace(config, schedule=schedule),
-            data=data,
-            out_dir=folder / "work",
-            cache=folder,
-            seed=0,
-            limit_images=4,
-        )
+        small = replace(config, schedule=schedule)
+        fresh = replace(checkpoint, path=None)
+        inputs = inputs_on_mini("images", backbone, fresh, small, folder, limit_images=4)
         result = self.run(inputs, SilentMonitor())
         losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
         return f"pretrained with {config.method} (loss {losses})"

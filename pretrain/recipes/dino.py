@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
 from pretrain.distillation_config import DistillationConfig
+from pretrain.nano import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def dino_nano() -> PretrainConfig:
         model=NANO,
         data=replace(DATA, img_size=64),
         optim=replace(OPTIM, base_lr=2e-3),
-        schedule=NANO_SCHEDULE,
+        schedule=replace(NANO_SCHEDULE, epochs=20),
     )
 
 
@@ -86,15 +87,6 @@ NANO = DINOConfig(
     bottleneck_dim=64,
     momentum=0.98,
     drop_path=0.0,
-)
-NANO_SCHEDULE = ScheduleConfig(
-    epochs=20,
-    batch_size=64,
-    batch_size_per_device=64,
-    warmup_epochs=2,
-    precision="fp32",
-    checkpoint_epochs=0,
-    state_images=5_000,
 )
 
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {

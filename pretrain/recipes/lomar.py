@@ -9,6 +9,7 @@ from functools import partial
 
 from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
 from pretrain.masked_config import DISTANCES, PAIRINGS, MaskedConfig, at_least, one_of
+from pretrain.nano import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,8 @@ def lomar_nano() -> PretrainConfig:
         backbone="vit-nano",
         model=LoMaRConfig(window_size=4),
         data=DataConfig(img_size=64),
-        optim=OptimConfig(base_lr=1.5e-3),
-        schedule=ScheduleConfig(
-            epochs=40,
-            batch_size=64,
-            batch_size_per_device=64,
-            warmup_epochs=2,
-            precision="fp32",
-            checkpoint_epochs=0,
-            state_images=5_000,
-        ),
+        optim=OptimConfig(base_lr=8e-3),
+        schedule=NANO_SCHEDULE,
     )
 
 

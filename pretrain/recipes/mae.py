@@ -11,6 +11,7 @@ from functools import partial
 
 from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
 from pretrain.masked_config import MaskedConfig, at_least
+from pretrain.nano import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,8 @@ def mae_nano() -> PretrainConfig:
         backbone="vit-nano",
         model=MAEConfig(decoder_dim=64, decoder_layers=2, decoder_heads=2),
         data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
-        optim=OptimConfig(base_lr=1.5e-3),
-        schedule=ScheduleConfig(
-            epochs=40,
-            batch_size=64,
-            batch_size_per_device=64,
-            warmup_epochs=2,
-            precision="fp32",
-            checkpoint_epochs=0,
-            state_images=5_000,
-        ),
+        optim=OptimConfig(base_lr=8e-3),
+        schedule=NANO_SCHEDULE,
     )
 
 

@@ -13,6 +13,7 @@ from pretrain.config import (
     ScheduleConfig,
 )
 from pretrain.masked_config import at_least, inside
+from pretrain.nano import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,8 @@ def simmim_nano(backbone: str = "swin-nano") -> PretrainConfig:
         backbone=backbone,
         model=SimMIMConfig(square_size=16),
         data=DataConfig(img_size=64, crop_scale=(0.67, 1.0)),
-        optim=replace(_OPTIM, base_lr=4e-3, warmup_base_lr=0.0),
-        schedule=ScheduleConfig(
-            epochs=40,
-            batch_size=64,
-            batch_size_per_device=64,
-            warmup_epochs=2,
-            precision="fp32",
-            checkpoint_epochs=0,
-            state_images=5_000,
-        ),
+        optim=replace(_OPTIM, base_lr=1.6e-2, warmup_base_lr=0.0),
+        schedule=NANO_SCHEDULE,
         runtime=RuntimeConfig(),
     )
 

@@ -15,6 +15,7 @@ from pretrain.config import (
     ScheduleConfig,
 )
 from pretrain.masked_config import at_least
+from pretrain.nano import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,8 @@ def supervised_nano() -> PretrainConfig:
         backbone="vit-nano",
         model=SupervisedConfig(rand_magnitude=5, erase=0.0, mixup=0.2, cutmix=0.2, drop_path=0.0),
         data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
-        optim=OptimConfig(base_lr=2e-3, betas=(0.9, 0.999)),
-        schedule=ScheduleConfig(
-            epochs=40,
-            batch_size=64,
-            batch_size_per_device=64,
-            warmup_epochs=2,
-            precision="fp32",
-            checkpoint_epochs=0,
-            state_images=5_000,
-        ),
+        optim=OptimConfig(base_lr=6e-3, betas=(0.9, 0.999)),
+        schedule=NANO_SCHEDULE,
     )
 
 

@@ -15,11 +15,13 @@ RUN = ROOT / "benchmarks" / "run.py"
 FLAGS = {
     "run": {
         "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
-        "--evaluator", "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--evaluator", "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun",
+        "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images",
+        "--dry-run", "--json",
     },
     "export": {"source", "--format", "--to", "--plugins", "--json"},
     "list": {"--plugins", "--json"},
