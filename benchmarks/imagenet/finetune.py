@@ -147,7 +147,7 @@ def trained_names(backbone: Backbone, blocks: float) -> frozenset[str]:
         return frozenset(ids)
     trained = {name for name, layer in ids.items() if layer > last - int(blocks)}
     if blocks == 0.5:
-        half = {n for n, layer in ids.items() if layer == last and _MLP & set(n.split("."))}
+        half = mlp_names(backbone)
         if not half:
             raise UserError(
                 "The last block of this backbone has no MLP that half of it could be; --set "
@@ -155,6 +155,12 @@ def trained_names(backbone: Backbone, blocks: float) -> frozenset[str]:
             )
         trained |= half
     return frozenset(trained)
+
+
+def mlp_names(backbone: Backbone) -> frozenset[str]:
+    """Return the parameters of the MLP of the last block, none where it has no MLP."""
+    names = [name for name, _ in backbone.named_parameters() if _MLP & set(name.split("."))]
+    return frozenset(name for name in names if backbone.layer_id(name) == backbone.num_layers)
 
 
 def _is_trained(module: nn.Module) -> bool:

@@ -173,7 +173,7 @@ def finetune_mini() -> FinetuneConfig:
         model=SupervisedConfig(rand_magnitude=0, erase=0.0, mixup=0.2, cutmix=0.2, drop_path=0.0),
         optim=OptimConfig(base_lr=4e-3, min_lr=1e-6, betas=(0.9, 0.999)),
         schedule=ScheduleConfig(
-            epochs=8,
+            epochs=10,
             batch_size=50,
             batch_size_per_device=50,
             warmup_epochs=1,

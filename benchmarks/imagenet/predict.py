@@ -83,13 +83,11 @@ def classify_all(
         unreadable |= {key.start + at: text for at, text in batch.unreadable.items()}
         monitor.progress(Progress("test", number + 1, len(keys)))
     rate = sum(map(len, keys)) / max(time.perf_counter() - begin, 1e-9)
-    for keys_there, their_predicted, their_place, their_unreadable in gather(
-        (keys, predicted, place, unreadable)
-    ):
-        for key in keys_there:
-            predicted[key.start : key.stop] = their_predicted[key.start : key.stop]
-            place[key.start : key.stop] = their_place[key.start : key.stop]
-        unreadable |= their_unreadable
+    # What a process has not looked at is 0 there, and -1 in places.
+    parts = gather((predicted, place, unreadable))
+    predicted = sum((part[0] for part in parts), torch.zeros_like(predicted))
+    place = torch.stack([part[1] for part in parts]).amax(dim=0)
+    unreadable = {index: text for part in parts for index, text in part[2].items()}
     refuse_too_many(unreadable, config.data.max_corrupt)
     good = np.setdiff1d(np.arange(len(images)), list(unreadable))
     if not len(good):

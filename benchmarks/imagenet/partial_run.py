@@ -1,0 +1,143 @@
+"""The work of the task partial: a fine-tuning for each number of trained blocks, and the curve."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from backbones import devices
+from backbones.distributed import leave_process_group, rank
+from backbones.errors import UserError
+from backbones.files import write_atomically
+from backbones.monitor import Monitor
+from backbones.spec import BackboneSpec, BuildOptions
+from benchmarks.imagenet.finetune import mlp_names
+from benchmarks.imagenet.finetune_config import ALL_BLOCKS
+from benchmarks.imagenet.finetune_run import PREDICTIONS_FILE, Quiet, warnings_of
+from benchmarks.imagenet.folders import open_labelled
+from benchmarks.imagenet.partial_recipes import PartialConfig
+from benchmarks.imagenet.scores import write_predictions
+from benchmarks.imagenet.tuning import Tuned, Tuning
+from benchmarks.task import TaskInputs, TaskResult
+
+CURVE_FILE = "partial.png"
+_HALF = 0.5
+# By metric, the number of trained blocks; figure 9 of He et al. 2022 speaks of these.
+POINTS: Mapping[str, float] = {
+    "partial1_top1": 1.0,
+    "partial_half_top1": 0.5,
+    "partial0_top1": 0.0,
+    "partial4_top1": 4.0,
+    "partial_all_top1": ALL_BLOCKS,
+}
+
+
+def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+    """Fine-tune once for each number of blocks; what is done already is only tested again.
+
+    Raises:
+        UserError: Recipe and backbone do not go together, or the loss is no finite number.
+        PreflightError: Weights, images or disk cannot serve.
+        StoppedError: The monitor asked to stop; the state is saved.
+    """
+    config: PartialConfig = inputs.config
+    numbers = _numbers(config, inputs.backbone)
+    device = devices.join()
+    try:
+        quiet = monitor if rank() == 0 else Quiet(monitor)
+        images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
+        tuned: dict[float, Tuned] = {}
+        for number in numbers:
+            quiet.say(f"trained: {name_of(number)} of {inputs.backbone.num_layers} blocks")
+            own = replace(inputs, out_dir=inputs.out_dir / f"blocks-{name_of(number)}")
+            tuned[number] = Tuning(own, config.of(number), images, device, quiet).run()
+        files = _write(inputs, tuned) if rank() == 0 else ()
+    finally:
+        leave_process_group()
+    last = tuned[numbers[-1]]
+    shown = [_place(number, inputs.backbone.num_layers) for number in numbers]
+    top1 = {number: found.scores.top1 for number, found in tuned.items()}
+    return TaskResult(
+        metrics={name: top1.get(number) for name, number in POINTS.items()},
+        cost={
+            **last.cost(),
+            "seconds": sum(found.fitted.seconds for found in tuned.values()),
+        },
+        curves={"step": shown, "blocks": shown, "top1": list(top1.values())},
+        coverage=last.coverage.sentence(),
+        details={name_of(number): found.card for number, found in tuned.items()},
+        files=files,
+        warnings=tuple(warnings_of(last, len(images.classes))),
+    )
+
+
+def _numbers(config: PartialConfig, spec: BackboneSpec) -> list[float]:
+    """Return the points that a backbone has; one without MLPs has no half block.
+
+    Raises:
+        UserError: It has none of them.
+    """
+    with torch.device("meta"):
+        half = bool(mlp_names(spec.build(BuildOptions())))
+    numbers = [n for n in config.numbers(spec.num_layers) if half or n != _HALF]
+    if not numbers:
+        raise UserError(f"{spec.name} has none of the points in blocks; --set blocks to others.")
+    return numbers
+
+
+def name_of(blocks: float) -> str:
+    """Return a number of trained blocks as people read it."""
+    return "all" if blocks == ALL_BLOCKS else f"{blocks:g}"
+
+
+def draw_curve(path: Path, title: str, blocks: Sequence[float], top1: Sequence[float]) -> None:
+    """Draw accuracy over the number of trained blocks, in the manner of figure 9.
+
+    Args:
+        path: PNG file, written atomically.
+        title: Above the curve.
+        blocks: Rising.
+        top1: In percent.
+
+    Raises:
+        PreflightError: The file cannot be written.
+    """
+    figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(blocks, top1, marker="o")
+    for place, value in zip(blocks, top1, strict=True):
+        axes.annotate(
+            f"{value:.1f}", (place, value), textcoords="offset points", xytext=(0, 6), ha="center"
+        )
+    axes.set_xlabel("blocks fine-tuned")
+    axes.set_ylabel("top1 (%)")
+    axes.set_title(title)
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
+
+    def write(file: BinaryIO) -> None:
+        figure.savefig(file, format="png")
+
+    write_atomically(path, write)
+
+
+def _write(inputs: TaskInputs, tuned: Mapping[float, Tuned]) -> tuple[Path, ...]:
+    """Write the curve, and what each classifier says of each image."""
+    curve, predictions = inputs.out_dir / CURVE_FILE, inputs.out_dir / PREDICTIONS_FILE
+    places = [_place(number, inputs.backbone.num_layers) for number in tuned]
+    draw_curve(curve, inputs.backbone.name, places, [t.scores.top1 for t in tuned.values()])
+    verdicts = {f"blocks-{name_of(n)}": found.tested.verdict for n, found in tuned.items()}
+    tested = next(iter(tuned.values())).tested
+    headline = "blocks-1" if "blocks-1" in verdicts else next(iter(verdicts))
+    write_predictions(predictions, tested.indices, tested.labels, verdicts, headline)
+    return curve, predictions
+
+
+def _place(blocks: float, num_layers: int) -> float:
+    """Return where a number of trained blocks stands on the axis."""
+    return float(num_layers) if blocks == ALL_BLOCKS else blocks
