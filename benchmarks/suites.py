@@ -51,7 +51,7 @@ class Suite:
 
 
 _COCO = ("coco",)
-_IMAGENET = ("knn", "linear", "lowshot")
+_IMAGENET = ("knn", "linear", "lowshot", "finetune", "correspondence")
 
 SUITES = {
     suite.name: suite
@@ -60,7 +60,13 @@ SUITES = {
         Suite(
             "imagenet",
             _IMAGENET,
-            "k-NN, linear probe and few labels on labelled images",
+            "k-NN, linear probe, few labels, fine-tuning and regions on labelled images",
+            labelled=True,
+        ),
+        Suite(
+            "analysis",
+            ("correspondence", "attention", "partial"),
+            "what regions, heads and single blocks know, with pictures",
             labelled=True,
         ),
         Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint", labelled=True),

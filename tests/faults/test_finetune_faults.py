@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from backbones.catalog import get_spec
 from backbones.errors import PreflightError, StoppedError, UserError
 from backbones.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
+from benchmarks.imagenet.config import ExtractionConfig
 from benchmarks.imagenet.finetune_recipes import finetune_mini
+from benchmarks.imagenet.partial_recipes import partial, partial_mini
+from benchmarks.imagenet.region_recipes import attention_mini, correspondence_mini
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
 from tests.faults.test_imagenet_faults import Ears, fill
@@ -35,10 +39,10 @@ def small(**tune):
 
 @pytest.fixture
 def run(tmp_path):
-    def call(root, config, monitor=None, folder="work", task="finetune"):
+    def call(root, config, monitor=None, folder="work", task="finetune", name="vit-nano"):
         inputs = TaskInputs(
-            backbone=get_spec("vit-nano"),
-            checkpoint=open_checkpoint("vit-nano", None),
+            backbone=get_spec(name),
+            checkpoint=open_checkpoint(name, None),
             config=config,
             data=DataRoot("imagenet", "mine", root, "--data mine"),
             out_dir=tmp_path / folder,
@@ -116,3 +120,83 @@ def test_what_cannot_be_is_said(images, run, config, sentence):
 def test_impossible_values_are_refused(tune, sentence):
     with pytest.raises(UserError, match=sentence):
         small(**tune).resolved()
+
+
+def test_a_partial_fine_tuning_draws_its_curve_and_goes_on_where_it_stopped(images, run, tmp_path):
+    own = small()
+    shared = {name: getattr(own, name) for name in ("data", "tune", "model", "optim", "schedule")}
+    config = replace(partial_mini(), blocks=(0.0, 0.5, 1.0, -1.0), **shared)
+    whole = run(images, config, task="partial")
+    assert whole.curves["blocks"] == [0.0, 0.5, 1.0, 4.0]
+    metrics = dict(whole.metrics)
+    assert metrics.pop("partial4_top1") is None
+    assert set(metrics.values()) == set(whole.curves["top1"])
+    assert [path.name for path in whole.files] == ["partial.png", "predictions.npz"]
+    with Image.open(whole.files[0]) as curve:
+        assert curve.size == (750, 480)
+    kept = np.load(whole.files[1])
+    assert {f"rank/blocks-{n}" for n in ("0", "0.5", "1", "all")} <= set(kept.files)
+    with pytest.raises(StoppedError):
+        run(images, config, Ears(stop_after=10), folder="again", task="partial")
+    assert run(images, config, folder="again", task="partial").metrics == whole.metrics
+    # The last block alone, in a run of its own, is the same training.
+    assert (
+        run(images, config.of(1.0), folder="one").metrics["finetune_top1"]
+        == (whole.metrics["partial1_top1"])
+    )
+
+
+def test_points_that_a_backbone_does_not_have_are_left_out():
+    config = partial_mini()
+    assert replace(config, blocks=(0.0, 2.0, 4.0, 12.0)).numbers(4) == [0.0, 2.0, -1.0]
+    assert replace(config, blocks=(0.0, 1.0)).numbers(4) == [0.0, 1.0]
+    assert partial().numbers(24) == [0, 0.5, 1, 2, 4, 6, 12, 18, -1]
+    for blocks in ((), (1.0, 1.0), (0.25,)):
+        with pytest.raises(UserError, match="blocks must"):
+            replace(config, blocks=blocks).resolved()
+
+
+def look(config, **values):
+    data = replace(config.data, img_size=16, resize_to=18, max_corrupt=1)
+    extraction = replace(config.extraction, batch_size=5)
+    return replace(config, data=data, extraction=extraction, look=replace(config.look, **values))
+
+
+@pytest.mark.parametrize("task", ["correspondence", "attention"])
+def test_regions_are_looked_at_in_the_images_that_can_be_read(images, run, task):
+    config = look(correspondence_mini() if task == "correspondence" else attention_mini())
+    assert run(images, config, task=task).details["num_test"] == 12
+    (images / "val" / "bee" / "bee_1.png").write_bytes(b"no image")
+    result = run(images, config, task=task, folder="again")
+    assert result.details["num_test"] == 11
+    assert any("left out 1 unreadable test images" in text for text in result.warnings)
+    assert all(path.is_file() for path in result.files)
+    with pytest.raises(StoppedError):
+        run(images, config, Ears(stop_after=1), task=task, folder="stopped")
+    few = run(images, look(config, num_images=4, num_pictures=0), task=task, folder="few")
+    assert few.details["num_test"] == 4
+    assert not any(path.name in ("correspondence.png", "attention-maps.png") for path in few.files)
+    for path in (images / "val").glob("*/*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(PreflightError, match="5 images cannot be read"):
+        run(images, config, task=task, folder="none")
+
+
+def test_batches_do_not_change_what_regions_come_to(images, run):
+    one = run(images, look(correspondence_mini()), task="correspondence")
+    other = replace(look(correspondence_mini()), extraction=ExtractionConfig(batch_size=12))
+    again = run(images, other, task="correspondence", folder="again")
+    assert again.metrics == pytest.approx(one.metrics)
+
+
+def test_a_network_without_attention_or_mlps_has_no_such_numbers(images, run):
+    result = run(images, look(attention_mini()), task="attention", name="resnet-nano")
+    assert set(result.metrics.values()) == {None}
+    assert "can be looked at in plain ViTs and in Swins" in result.warnings[0]
+    shared = {name: getattr(small(), name) for name in ("data", "tune", "model", "schedule")}
+    data = replace(shared["data"], img_size=32, resize_to=36)
+    config = replace(partial_mini(), **{**shared, "data": data})
+    found = run(images, replace(config, blocks=(0.0, 0.5)), task="partial", name="resnet-nano")
+    assert found.curves["blocks"] == [0.0]
+    with pytest.raises(UserError, match="has none of the points in blocks"):
+        run(images, replace(config, blocks=(0.5,)), task="partial", name="resnet-nano")

@@ -1,0 +1,136 @@
+"""Test images before a frozen backbone, one batch after another, for a look at single regions."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones import devices
+from backbones.errors import PreflightError, StoppedError
+from backbones.monitor import Monitor, Progress
+from backbones.workers import make_in_workers
+from benchmarks.imagenet.extract import freeze
+from benchmarks.imagenet.folders import open_labelled
+from benchmarks.imagenet.region_recipes import RegionConfig
+from benchmarks.imagenet.views import CentralView, Show, Shown
+from benchmarks.sweep.environment import loader_workers
+from benchmarks.task import TaskInputs
+from pretrain.data.images import Subset
+from pretrain.pixels import Pixels
+from pretrain.stream import refuse_too_many
+
+Views = TypeVar("Views")
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch of readable images.
+
+    Attributes:
+        numbers: (B,) in the split.
+        drawn: Of these, the places in the batch of those that are to be drawn.
+        views: uint8 (B, V, 3, S, S).
+    """
+
+    numbers: list[int]
+    drawn: list[int]
+    views: Tensor
+
+
+class Look:
+    """A backbone, and test images evenly spread over their split.
+
+    Attributes:
+        frozen: The backbone.
+        pixels: Normalises on its device.
+        unreadable: By number, where images lie that cannot be read, and why.
+    """
+
+    def __init__(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Build the backbone and choose the images.
+
+        Raises:
+            PreflightError: Weights or images cannot serve.
+        """
+        self._start = time.perf_counter()
+        config: RegionConfig = inputs.config
+        self._config = config
+        self._monitor = monitor
+        self._val = open_labelled(inputs.data, inputs.cache, inputs.limit_images).val
+        count = min(config.look.num_images or len(self._val), len(self._val))
+        self.numbers = _spread(len(self._val), count)
+        self._drawn = {self.numbers[i] for i in _spread(count, config.look.num_pictures)}
+        self.frozen = freeze(inputs.backbone, inputs.checkpoint, config.data.img_size, inputs.seed)
+        monitor.say(self.frozen.coverage.sentence())
+        self.pixels = Pixels(inputs.backbone, self.frozen.device)
+        self.unreadable: dict[int, str] = {}
+
+    def batches(
+        self, what: str, second: Callable[[Show], Callable[[Sequence[int]], Any]] | None = None
+    ) -> Iterator[Seen]:
+        """Yield the images, those that cannot be read left out.
+
+        Args:
+            what: For messages.
+            second: Wraps what makes the central views so that it gives second ones beside; None
+                for one view.
+
+        Raises:
+            PreflightError: Too many images cannot be read, or none can.
+            StoppedError: The monitor asked to stop.
+        """
+        show = Show(Subset(self._val, self.numbers), CentralView.of(self._config.data))
+        make = show if second is None else second(show)
+        size, count = self._config.extraction.batch_size, len(self.numbers)
+        keys = [range(at, min(at + size, count)) for at in range(0, count, size)]
+        made = make_in_workers(make, keys, loader_workers())
+        for number, (key, found) in enumerate(zip(keys, made, strict=True)):
+            if self._monitor.should_stop():
+                raise StoppedError
+            shown, *others = found if isinstance(found, tuple) else (found,)
+            yield self._readable(key, shown, others)
+            self._monitor.progress(Progress(what, number + 1, len(keys)))
+        if len(self.unreadable) == count:
+            raise PreflightError(f"Not one of the test images of {self._val.name} can be read.")
+
+    def ready(self, views: Tensor) -> Tensor:
+        """Return uint8 views normalised, on the backbone's device."""
+        return self.pixels.ready({"pixels": views})["pixels"]
+
+    def warnings(self) -> list[str]:
+        """Return what a reader of the numbers should know."""
+        texts = list(self.unreadable.values())
+        if not texts:
+            return []
+        named = "; ".join(texts[:_NAMED])
+        more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+        return [f"left out {len(texts)} unreadable test images: {named}{more}"]
+
+    def cost(self) -> dict[str, float | None]:
+        """Return what the run cost so far."""
+        seconds = time.perf_counter() - self._start
+        return {
+            "images_per_second_test": len(self.numbers) / seconds,
+            "parameters_millions": self.frozen.parameters_millions,
+            "peak_memory_gib": devices.peak_memory_gib(),
+            "seconds": seconds,
+        }
+
+    def _readable(self, key: range, shown: Shown, others: Sequence[Tensor]) -> Seen:
+        self.unreadable |= {self.numbers[key[at]]: text for at, text in shown.unreadable.items()}
+        refuse_too_many(self.unreadable, self._config.data.max_corrupt)
+        good = [at for at in range(len(key)) if at not in shown.unreadable]
+        numbers = [self.numbers[key[at]] for at in good]
+        views = torch.stack([shown.pixels, *others], dim=1)[good]
+        return Seen(numbers, [i for i, n in enumerate(numbers) if n in self._drawn], views)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return ``count`` numbers below ``length``, at most all of them, evenly spread."""
+    places = (np.arange(min(count, length)) + 0.5) * length / max(1, min(count, length))
+    return [int(place) for place in places]
