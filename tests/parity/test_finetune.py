@@ -7,13 +7,18 @@ import torch
 import torch.nn.functional as F
 
 from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.spec import BuildOptions
 from backbones.vit import VisionTransformer
 from backbones.vit_config import ViTConfig
+from backbones.weights import save_weights
+from benchmarks.data.roots import DataRoot
 from benchmarks.imagenet.finetune import FinetuneObjective, trained_names
 from benchmarks.imagenet.finetune_config import TuneConfig
 from benchmarks.imagenet.finetune_recipes import FINETUNE_RECIPES, finetune_vit_b16, recipe_for
+from benchmarks.imagenet.tuning import make_objective
+from benchmarks.task import TaskInputs
 from pretrain.method import Moment
 from pretrain.optim import parameter_groups
 from pretrain.recipes.supervised import SupervisedConfig
@@ -25,6 +30,7 @@ BLOCK = (
     "attn.proj.bias", "norm2.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc1.bias",
     "mlp.fc2.weight", "mlp.fc2.bias",
 )  # fmt: skip
+RECIPES = list(FINETUNE_RECIPES.items())
 STEM = {"cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
 
 
@@ -219,4 +225,41 @@ def test_recipes_have_the_numbers_of_their_sources():
     assert recipe_for("hierarchical", 12) == "finetune-swin-b"
 
 
-RECIPES = list(FINETUNE_RECIPES.items())
+def test_nothing_is_resized_where_there_are_no_absolute_positions():
+    config = replace(TOY, positions="none", irpe=True)
+    assert not VisionTransformer(config, BuildOptions(img_size=16)).resize_table(28)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "rows"),
+    [
+        ("vit-ti16", "pos_embed", 1 + 3 * 3),
+        ("swin-nano", "net.layers.3.blocks.0.attn.relative_position_bias_table", 5 * 5),
+    ],
+)
+def test_weights_of_another_size_are_tuned_with_tables_of_this_one(tmp_path, name, table, rows):
+    """48 pixels make 3 x 3 patches of 16; 96 pixels a last window of 3 x 3 in Swin."""
+    spec, large = get_spec(name), 48 if name == "vit-ti16" else 96
+    made = spec.build(BuildOptions(img_size=32 if name == "vit-ti16" else 64))
+    record = Checkpoint(backbone=name, path=None, sha256="")
+    checkpoint = save_weights(made, tmp_path / "weights.safetensors", record)
+    config = finetune_vit_b16()
+    config = replace(config, data=replace(config.data, img_size=large, resize_to=large))
+    inputs = TaskInputs(
+        backbone=spec,
+        checkpoint=checkpoint,
+        config=config,
+        data=DataRoot("imagenet", "none", tmp_path, "test"),
+        out_dir=tmp_path,
+        cache=tmp_path,
+        seed=0,
+    )
+    objective, coverage = make_objective(inputs, config, 5)
+    assert coverage.loaded == coverage.total
+    parameter = dict(objective.backbone.named_parameters())[table]
+    assert parameter.requires_grad
+    assert rows in parameter.shape
+    assert rows not in dict(made.named_parameters())[table].shape
+    old = made.state_dict()
+    kept = {k: v for k, v in objective.backbone.state_dict().items() if v.shape == old[k].shape}
+    assert all(torch.equal(value, old[key]) for key, value in kept.items())

@@ -9,6 +9,7 @@ from backbones.attention_maps import geometries, watch_attention
 from backbones.catalog import get_spec
 from backbones.errors import UserError
 from backbones.spec import BuildOptions
+from backbones.timm_families import build_timm
 from backbones.vit import VisionTransformer
 from backbones.vit_config import ViTConfig
 from benchmarks.imagenet.attention_stats import distance, entropy
@@ -178,3 +179,14 @@ def test_watching_changes_nothing_and_a_convolution_has_nothing_to_watch():
         geometries(resnet, 64)
     with pytest.raises(UserError, match="does not attend through torch's"):
         watch_attention(resnet, images, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:beit_base_patch16_224"])
+def test_timms_plain_networks_can_be_watched(name):
+    spec = get_spec(name)
+    arguments = {"depth": 2, "embed_dim": 16, "num_heads": 2}
+    backbone = build_timm(name.removeprefix("timm:"), BuildOptions(img_size=32), **arguments).eval()
+    assert backbone.strides == spec.strides
+    shares = watched(backbone, torch.randn(1, 3, 32, 32))
+    assert [tuple(found.shape) for found in shares] == [(1, 2, 5, 5)] * 2
+    assert [tuple(block.places.shape) for block in geometries(backbone, 32)] == [(1, 5, 2)] * 2
