@@ -112,7 +112,7 @@ def draw_curve(path: Path, title: str, blocks: Sequence[float], top1: Sequence[f
     axes.plot(blocks, top1, marker="o")
     for place, value in zip(blocks, top1, strict=True):
         axes.annotate(
-            f"{value:.1f}", (place, value), textcoords="offset points", xytext=(0, 6), ha="center"
+            f"{value:.1f}", (place, value), textcoords="offset points", xytext=(5, -11), ha="left"
         )
     axes.set_xlabel("blocks fine-tuned")
     axes.set_ylabel("top1 (%)")

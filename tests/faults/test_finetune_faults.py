@@ -1,6 +1,12 @@
 """Fine-tuning that is interrupted, or asked for what cannot be."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +23,8 @@ from benchmarks.imagenet.region_recipes import attention_mini, correspondence_mi
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
 from tests.faults.test_imagenet_faults import Ears, fill
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -200,3 +208,35 @@ def test_a_network_without_attention_or_mlps_has_no_such_numbers(images, run):
     assert found.curves["blocks"] == [0.0]
     with pytest.raises(UserError, match="has none of the points in blocks"):
         run(images, replace(config, blocks=(0.5,)), task="partial", name="resnet-nano")
+
+
+def launch(images, out, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.launched_finetune", images, out],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_one_does(images, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = [launch(images, tmp_path / "one")]
+    processes += [
+        launch(images, tmp_path / "two", WORLD_SIZE="2", RANK=rank, LOCAL_RANK=rank, **group)
+        for rank in "01"
+    ]
+    found = []
+    for process in processes:
+        words, text = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+        found.append(json.loads(words))
+    (metrics, losses), *both = found
+    for theirs, their_losses in both:
+        assert theirs == metrics
+        assert their_losses == pytest.approx(losses, rel=1e-4)
