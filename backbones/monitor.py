@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,15 @@ class SilentMonitor:
     def should_stop(self) -> bool:
         """Return False."""
         return False
+
+
+def say_card(monitor: Monitor, card: Mapping[str, Any]) -> None:
+    """Show a start-up card: what was decided for the user, a line for each value.
+
+    Args:
+        monitor: To show it on.
+        card: By topic; a list's values get a line each.
+    """
+    for name, value in card.items():
+        for line in value if isinstance(value, list) else [value]:
+            monitor.say(f"{name}: {line}")

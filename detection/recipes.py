@@ -235,7 +235,7 @@ def mini() -> DetectionConfig:
             reference_batch_size=4,
             weight_decay=0.05,
             decay_rule="weights",
-            # Costs fresh weights nothing; without it pretrained ones are washed out in a few steps.
+            # From 1.0 (APbox, 1.5 epochs, one seed): SimMIM Swin 10.7 to 17.4, fresh 12.7 to 13.5.
             layer_decay=(0.6,),
             clip_norm=1.0,
         ),

@@ -14,7 +14,7 @@ from backbones.devices import choose_threads, peak_memory_gib, wrap
 from backbones.distributed import rank, world_size
 from backbones.files import canonical_json
 from backbones.loading import build_backbone
-from backbones.monitor import Monitor, SilentMonitor
+from backbones.monitor import Monitor, SilentMonitor, say_card
 from backbones.spec import BackboneSpec, BuildOptions
 from detection import cost, devices
 from detection.config import DetectionConfig, at_depth
@@ -126,9 +126,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         "device": f"{world_size()} x {device.type}, {threads} threads",
         "groups": [group.line(plan.lr) for group in groups],
     }
-    for name, value in card.items():
-        for line in value if isinstance(value, list) else [value]:
-            monitor.say(f"{name}: {line}")
+    say_card(monitor, card)
     training = Training(
         detector=detector,
         optimizer=make_optimizer(groups, config.optim, plan.lr),

@@ -17,7 +17,7 @@ from backbones.errors import StoppedError
 from backbones.features import Backbone
 from backbones.journal import WARMING_STEPS
 from backbones.monitor import Monitor
-from backbones.training_state import StateFolder, TrainingState, collect, random_seed, restore
+from backbones.training_state import StateFolder, TrainingState, collect, restore, seed_generators
 from pretrain.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from pretrain.method import Batch, Moment, Objective
 from pretrain.norms import synchronise
@@ -198,7 +198,7 @@ class _Loop:
             batch = self._next(stream)
             indices += batch["index"].tolist()
             ready = self._training.pixels.ready(batch)
-            torch.manual_seed(random_seed("step", self._training.seed, step, share.number(micro)))
+            seed_generators("step", self._training.seed, step, share.number(micro))
             with self._synced_with_last(micro):
                 with self._autocast():
                     found = self._module(ready)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones import devices
 from backbones.checkpoint import Checkpoint
 from backbones.distributed import leave_process_group, rank, world_size
-from backbones.monitor import Monitor, SilentMonitor
+from backbones.monitor import Monitor, SilentMonitor, say_card
 from backbones.spec import BackboneSpec
 from backbones.training_state import StateFolder, random_seed
 from backbones.weights import save_weights
@@ -158,9 +158,7 @@ class _Run:
         job, config = self._job, self._job.config
         groups = parameter_groups(self._objective, config.optim)
         card = self._card(groups)
-        for name, value in card.items():
-            for line in value if isinstance(value, list) else [value]:
-                self._monitor.say(f"{name}: {line}")
+        say_card(self._monitor, card)
         training = Training(
             objective=self._objective,
             optimizer=make_optimizer(groups, config.optim),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
-from benchmarks.commands.executors import check, make_executor, preview
+from benchmarks.commands.executors import Choice, check, make_executor, preview
 from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
@@ -28,16 +28,12 @@ from benchmarks.sweep.terminal import Screen
 SOME_FAILED, CANNOT_SERVE = 3, 4
 
 
-class HowToRun(Protocol):
+class HowToRun(Choice, Protocol):
     """What every command that runs something lets a person choose."""
 
     @property
     def out(self) -> Path:
         """Folder of runs."""
-
-    @property
-    def rerun(self) -> Rerun:
-        """What to do again."""
 
     @property
     def dry_run(self) -> bool:
@@ -46,22 +42,6 @@ class HowToRun(Protocol):
     @property
     def json(self) -> bool:
         """One JSON document on stdout."""
-
-    @property
-    def executor(self) -> str:
-        """Name of the way to run."""
-
-    @property
-    def jobs(self) -> int | None:
-        """Runs at a time on this machine; None leaves the choice."""
-
-    @property
-    def cluster(self) -> str:
-        """Name of the cluster's profile; empty for none."""
-
-    @property
-    def max_parallel(self) -> int | None:
-        """Runs of an array at a time; None leaves that to the cluster."""
 
 
 Report = Callable[[HowToRun, Store, Sequence[Cell], Sequence[Ended]], int]

@@ -60,8 +60,7 @@ def main(options: Options) -> int:
         PreflightError: There is no such folder.
     """
     store = open_store(options.out)
-    scan = store.scan()
-    found = survey(store, scan)
+    found, scan = survey(store)
     if options.json:
         output.document([asdict(status) for status in found])
         return 0
@@ -83,19 +82,23 @@ def open_store(out: Path) -> Store:
     return Store(out)
 
 
-def survey(store: Store, scan: Scan) -> list[RunStatus]:
+def survey(store: Store) -> tuple[list[RunStatus], Scan]:
     """Return where all runs stand: from our own files first, from Slurm's queue second.
 
     Args:
         store: The folder of runs.
-        scan: What it holds.
+
+    Returns:
+        A line for each run, and what the folder held when they were drawn up.
     """
+    # The queue may answer late; a run that ends meanwhile must not be looked up in an old scan.
     jobs = _jobs(store)
+    scan = store.scan()
     failed = {run for run, record in scan.records.items() if record.status == "failed"}
     found = [_finished(record) for record in scan.records.values()]
     for run_id, request in scan.unfinished.items():
         found.append(_unfinished(store, request, jobs.get(run_id), request.needs in failed))
-    return found
+    return found, scan
 
 
 def report(found: list[RunStatus]) -> list[str]:

@@ -33,7 +33,7 @@ def main(options: Options) -> int:
     console = Console(highlight=False, soft_wrap=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            found = survey(store, store.scan())
+            found, _ = survey(store)
             if console.is_terminal and not options.json:
                 live.update(Text("\n".join(report(found))), refresh=True)
             if not any(status.state in _OPEN for status in found):

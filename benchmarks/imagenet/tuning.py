@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones import devices
 from backbones.distributed import rank, world_size
 from backbones.loading import Coverage, build_backbone
-from backbones.monitor import Monitor
+from backbones.monitor import Monitor, say_card
 from backbones.spec import BuildOptions
 from backbones.training_state import StateFolder, random_seed
 from backbones.vit import VisionTransformer
@@ -118,9 +118,7 @@ class Tuning:
         config, out_dir = self._config, self._inputs.out_dir
         groups = parameter_groups(self._objective, config.optim)
         card = self._card(groups)
-        for name, value in card.items():
-            for line in value if isinstance(value, list) else [value]:
-                self._monitor.say(f"{name}: {line}")
+        say_card(self._monitor, card)
         training = Training(
             objective=self._objective,
             optimizer=make_optimizer(groups, config.optim),

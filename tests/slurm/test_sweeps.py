@@ -158,7 +158,8 @@ def test_a_twin_neither_corrupts_nor_doubles(sweep):
 
 
 def test_the_controller_is_restarted_while_runs_go(sweep):
-    sweep.submit(*ONE, STAND_IN_SLEEP="2")
+    # Longer than the controller and squeue may take to give up, which is 16 seconds.
+    sweep.submit(*ONE, STAND_IN_SLEEP="4")
     sweep.wait_for(working(sweep))
     sweep.cluster.stop("slurmctld")
     status = sweep.statuses()["coco", "vit-nano", 0]
