@@ -7,8 +7,10 @@ and further ranks have no part in it, and a worker that was killed is noticed to
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from backbones.errors import UserError
 from backbones.files import write_json_atomically
@@ -20,6 +22,8 @@ from benchmarks.sweep.store import BusyError, RunFolder
 from benchmarks.sweep.submission import run_of_job
 from benchmarks.sweep.worker import BLOCKED, DONE, FAILED, NO_RECORD
 
+T = TypeVar("T")
+
 MAX_WITHOUT_PROGRESS = 3
 _STATE = "requeues.json"
 # Slurm's own code for a step that the out-of-memory killer ended, as a status and behind 128.
@@ -27,6 +31,9 @@ _OUT_OF_MEMORY = (125, 253)
 # slurmctld looks at time limits every 30 s, and a save takes its time.
 _LIMIT_MARGIN_SECONDS = 60.0
 _TRIES = 3
+# A controller that is updated is back by then; until it is, no job is ended at its limit.
+_CONTROLLER_PATIENCE_SECONDS = 1800.0
+_PAUSE_SECONDS = 5.0
 _END_PATIENCE_SECONDS = 60.0
 _SETTLED = (DONE, FAILED, NO_RECORD)
 
@@ -70,16 +77,33 @@ def main(arguments: list[str]) -> int:
 def _requeue(code: int) -> int:
     for number in range(_TRIES):
         try:
-            slurm.requeue(job_name())
+            _patiently(lambda: slurm.requeue(job_name()))
+            break
         except UserError as error:
             sys.stderr.write(f"{error}\n")
             time.sleep(number + 1.0)
-        else:
-            # Slurm ends what is left of this attempt. A script that ended by itself at this moment
-            # could be taken for the end of the job, which is pending again.
-            time.sleep(_END_PATIENCE_SECONDS)
-            break
+    # Slurm ends what is left of this attempt. A script that ended by itself at this moment could be
+    # taken for the end of the job, which is pending again; a question that was answered too late
+    # may have put it there, and the next one is refused.
+    time.sleep(_END_PATIENCE_SECONDS)
     return code
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Return what Slurm answers, and wait for it: a job may end just when nobody is there to ask.
+
+    Raises:
+        PreflightError: Slurm refuses, or no controller came back.
+    """
+    end = time.monotonic() + _CONTROLLER_PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except slurm.UnreachableError as error:
+            if time.monotonic() > end:
+                raise
+            sys.stderr.write(f"{error}; it is asked again\n")
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _comes_back(folder: RunFolder, code: int) -> bool:
@@ -87,7 +111,7 @@ def _comes_back(folder: RunFolder, code: int) -> bool:
     if code == BLOCKED and _needed_run_failed(folder):
         return False
     try:
-        facts = slurm.job_facts(job_name())
+        facts = _patiently(lambda: slurm.job_facts(job_name()))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return False

@@ -10,6 +10,12 @@ from backbones.errors import PreflightError
 # Slurm's own commands give up on a controller after about as long.
 _PATIENCE_SECONDS = 8
 _QUEUE_FIELDS = "%F|%K|%T|%r|%j|%M"
+# What they say then: https://github.com/SchedMD/slurm, src/common/slurm_errno.c.
+_SILENCE = ("Unable to contact slurm controller", "Socket timed out", "Zero Bytes were transmitted")
+
+
+class UnreachableError(PreflightError):
+    """No controller answers; a later question may find it back."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ def ask(command: Sequence[str]) -> str:
     """Return what a command of Slurm answers.
 
     Raises:
-        PreflightError: It is absent, fails, or does not answer in time.
+        UnreachableError: No controller answers in time.
+        PreflightError: It is absent, or fails.
     """
     try:
         done = subprocess.run(
@@ -117,8 +124,9 @@ def ask(command: Sequence[str]) -> str:
     except FileNotFoundError as error:
         raise PreflightError(f"There is no {command[0]} here.") from error
     except subprocess.TimeoutExpired as error:
-        raise PreflightError(f"{command[0]} did not answer in {_PATIENCE_SECONDS} s") from error
+        raise UnreachableError(f"{command[0]} did not answer in {_PATIENCE_SECONDS} s") from error
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()
-        raise PreflightError(f"{command[0]}: {lines[-1]}")
+        silent = any(words in line for words in _SILENCE for line in lines)
+        raise (UnreachableError if silent else PreflightError)(f"{command[0]}: {lines[-1]}")
     return done.stdout

@@ -1,9 +1,10 @@
 """A task that counts steps instead of training; the environment says how it goes.
 
-STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_FAIL:
-``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill or nan. STAND_IN_VERSION: of
-the task. STAND_IN_LR: a constant of the recipe. STAND_IN_WORKERS: forked processes beside it,
-as those of a data loader.
+STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_HOLD: so many
+starts of a run wait in their third step until they are told to stop. STAND_IN_FAIL:
+``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill, fill-late or nan.
+STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe. STAND_IN_WORKERS: forked
+processes beside it, as those of a data loader.
 """
 
 import json
@@ -11,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -85,10 +86,13 @@ class StandInTask:
 
     def _count(self, inputs, monitor, work):
         monitor.say(f"training {inputs.backbone.name} from step {_saved(work)}")
-        num_steps = inputs.config.schedule.num_steps
-        for step in range(_saved(work), num_steps):
+        num_steps, first = inputs.config.schedule.num_steps, _saved(work)
+        held = _begin(work) <= int(os.environ.get("STAND_IN_HOLD", "0"))
+        for step in range(first, num_steps):
             _maybe_fail(inputs.backbone.name, step, work)
             _wait_for_permission(step)
+            while held and step == first + 2 and not monitor.should_stop():
+                time.sleep(0.02)
             time.sleep(float(os.environ.get("STAND_IN_SLEEP", "0")))
             with (work / "steps.txt").open("a") as file:
                 file.write(f"{step}\n")
@@ -98,6 +102,9 @@ class StandInTask:
                 raise StoppedError
         detections = work / "detections.json"
         detections.write_text("[]")
+        if os.environ.get("STAND_IN_FAIL") == f"{inputs.backbone.name}=fill-late":
+            with suppress(PreflightError):
+                _fill_the_disk(work / "fill.bin")
         score = 10.0 + len(inputs.backbone.name) + inputs.seed
         bad = os.environ.get("STAND_IN_FAIL", "") == f"{inputs.backbone.name}=nan"
         return TaskResult(
@@ -132,6 +139,14 @@ def _follow(work, num_steps, monitor):
         if monitor.should_stop():
             raise StoppedError
         time.sleep(0.02)
+
+
+def _begin(work: Path) -> int:
+    """Return which start of the run this is."""
+    starts = work / "starts.txt"
+    with starts.open("a") as file:
+        file.write("start\n")
+    return len(starts.read_text().split())
 
 
 def _saved(work: Path) -> int:
