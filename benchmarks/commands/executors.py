@@ -121,6 +121,18 @@ def check(choice: Choice) -> None:
         )
 
 
+def has_gpus(choice: Choice) -> bool:
+    """Tell whether runs get GPUs: the cluster's, or this machine's.
+
+    Raises:
+        UserError: The profile is wrong.
+    """
+    if choice.executor == "slurm":
+        cluster = read_cluster(choice.cluster)
+        return any(shape.gpus for shape in (cluster.shape, *dict(cluster.tasks).values()))
+    return bool(_gpus())
+
+
 def _slots(jobs: int | None) -> list[Slot]:
     """Return the parts that this machine is divided into.
 

@@ -34,7 +34,7 @@ def plan_table(cells: Sequence[Cell]) -> list[str]:
             "state": cell.state,
             "steps": f"{cell.request.num_steps:,}",
             "images": f"{cell.request.num_images:,}",
-            "time": duration(cell.seconds) if cell.seconds else "unknown",
+            "time": _time(cell),
             "run": cell.request.spec.run_id,
             "note": cell.note,
         }
@@ -43,14 +43,23 @@ def plan_table(cells: Sequence[Cell]) -> list[str]:
     return text_table(_COLUMNS, rows)
 
 
-def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell]) -> list[str]:
+def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell], gpu: bool) -> list[str]:
     """Return what a person must know before it starts: data, counts, cost.
 
     Args:
         cells: The plan.
         todo: Those of its cells that would run.
+        gpu: Whether the runs get GPUs.
     """
-    return [*_data_lines(cells), _counts(cells, todo), *_cost(todo), *_hints(cells, todo)]
+    return [*_data_lines(cells), _counts(cells, todo), *_cost(todo, gpu), *_hints(cells, todo)]
+
+
+def _time(cell: Cell) -> str:
+    """Return the time of a run on one device; one that is guessed is marked."""
+    if cell.estimate is None:
+        return "unknown"
+    mark = "" if cell.estimate.basis == "measured" else "~"
+    return mark + duration(cell.estimate.device_seconds)
 
 
 def _data_lines(cells: Sequence[Cell]) -> list[str]:
@@ -72,19 +81,26 @@ def _counts(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
     return f"{states}; {f'{len(todo)} to run' if todo else 'nothing to run'}"
 
 
-def _cost(todo: Sequence[Cell]) -> list[str]:
+def _cost(todo: Sequence[Cell], gpu: bool) -> list[str]:
     if not todo:
         return []
     images = sum(cell.request.num_images for cell in todo)
     steps = sum(cell.request.num_steps for cell in todo)
-    known = [cell.seconds for cell in todo if cell.seconds is not None]
-    if len(known) == len(todo):
-        time = f"about {duration(sum(known))} of training at rates measured here before"
-    elif known:
-        time = f"{duration(sum(known))} for {len(known)} of them, the others unknown until measured"
-    else:
-        time = "time unknown until measured"
-    return [f"cost: {steps:,} steps, {images:,} training images; {time}"]
+    known = [cell.estimate for cell in todo if cell.estimate is not None]
+    total = sum(estimate.device_seconds for estimate in known)
+    time = f"{total / 3600:,.1f} GPU-hours" if gpu else f"{duration(total)} of one process"
+    bases = Counter(estimate.basis for estimate in known)
+    parts = [
+        f"{number} {words}"
+        for number, words in (
+            (bases["measured"], "at rates measured here before"),
+            (bases["FLOPs"], "guessed (~) from the FLOPs of the backbone alone"),
+            (len(todo) - len(known), "unknown until measured"),
+        )
+        if number
+    ]
+    said = f"about {time}: {', '.join(parts)}" if known else "time unknown until measured"
+    return [f"cost: {steps:,} steps, {images:,} images; {said}"]
 
 
 def _hints(cells: Sequence[Cell], todo: Sequence[Cell]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
-from benchmarks.commands.executors import Choice, check, make_executor, preview
+from benchmarks.commands.executors import Choice, check, has_gpus, make_executor, preview
 from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
@@ -93,9 +93,10 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
     """
     check(options)
     say = output.note if options.json else output.line
-    cells = make_plan(requests, store, store.scan())
+    gpu = has_gpus(options)
+    cells = make_plan(requests, store, store.scan(), gpu)
     todo = chosen(cells, options.rerun)
-    for text in [*plan_table(cells), *plan_lines(cells, todo)]:
+    for text in [*plan_table(cells), *plan_lines(cells, todo, gpu)]:
         say(text)
     if options.dry_run:
         for text in preview(options, store, todo):
@@ -209,7 +210,8 @@ def facts(cell: Cell) -> dict[str, Any]:
         "note": cell.note,
         "num_steps": request.num_steps,
         "num_images": request.num_images,
-        "estimated_seconds": cell.seconds,
+        "estimated_seconds": cell.estimate.device_seconds if cell.estimate else None,
+        "estimated_from": cell.estimate.basis if cell.estimate else None,
         "metrics": {name: value["value"] for name, value in metrics.items()},
     }
 

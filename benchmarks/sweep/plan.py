@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.sweep.estimate import Estimate, Estimator
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import RunFolder, Scan, Store
@@ -30,27 +31,30 @@ class Cell:
         state: "stale" is a run whose question has only been answered under older rules.
         note: More about the state, one sentence or empty.
         record: The outcome under the present rules, if there is one.
-        seconds: Estimated training time; None while no record gives a rate.
+        estimate: What it would cost; None where nothing is known.
     """
 
     request: RunRequest
     state: State
     note: str = ""
     record: RunRecord | None = None
-    seconds: float | None = None
+    estimate: Estimate | None = None
 
 
-def make_plan(requests: Sequence[RunRequest], store: Store, scan: Scan) -> list[Cell]:
+def make_plan(
+    requests: Sequence[RunRequest], store: Store, scan: Scan, gpu: bool = False
+) -> list[Cell]:
     """Return the state of each requested run.
 
     Args:
         requests: The runs.
         store: Where their records are.
         scan: What the store holds.
+        gpu: Whether the runs get GPUs, for guesses of what they cost.
     """
-    rates = _rates(list(scan.records.values()))
+    cost = Estimator(list(scan.records.values()), gpu)
     answered = {record.cell: record for record in scan.records.values() if record.status == "done"}
-    return [_cell(request, store, scan, answered, rates) for request in requests]
+    return [_cell(request, store, scan, answered, cost(request)) for request in requests]
 
 
 def chosen(cells: Sequence[Cell], rerun: Rerun) -> list[Cell]:
@@ -76,19 +80,17 @@ def _cell(
     store: Store,
     scan: Scan,
     answered: dict[str, RunRecord],
-    rates: dict[tuple[str, str], float],
+    cost: Estimate | None,
 ) -> Cell:
-    rate = rates.get((request.spec.backbone, request.recipe))
-    seconds = request.num_images / rate if rate else None
     record = scan.records.get(request.spec.run_id)
     if record is not None:
         note = record.failure.message if record.failure else ""
-        return Cell(request, record.status, note, record, seconds)
+        return Cell(request, record.status, note, record, cost)
     state, note = run_state(store.folder(request.spec.run_id))
     older = answered.get(request.cell)
     if state == "missing" and older is not None:
-        return Cell(request, "stale", _difference(request, older), None, seconds)
-    return Cell(request, state, note, None, seconds)
+        return Cell(request, "stale", _difference(request, older), None, cost)
+    return Cell(request, state, note, None, cost)
 
 
 def _difference(request: RunRequest, older: RunRecord) -> str:
@@ -100,13 +102,3 @@ def _difference(request: RunRequest, older: RunRecord) -> str:
     else:
         change = f"another recipe {request.recipe}"
     return f"done under {change} (run {older.run_id})"
-
-
-def _rates(records: list[RunRecord]) -> dict[tuple[str, str], float]:
-    """Return the measured images/s in training, by backbone and recipe."""
-    rates: dict[tuple[str, str], float] = {}
-    for record in records:
-        rate = record.cost.get("images_per_second_train")
-        if rate:
-            rates[record.spec.backbone, record.labels.recipe] = rate
-    return rates

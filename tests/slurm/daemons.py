@@ -147,11 +147,11 @@ class SlurmCluster:
     def wait_until_idle(self):
         wait_for(lambda: self("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() == "2")
 
-    def stop(self, name, number=signal.SIGTERM):
+    def stop(self, name, number=signal.SIGTERM, patience=20):
         process = self._processes.pop(name)
         process.send_signal(number)
         try:
-            process.wait(20)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             # slurmctld has saved its state by then, and waits for who knows what.
             process.kill()
@@ -177,7 +177,7 @@ class SlurmCluster:
             wait_for(self.is_idle, 60, "jobs to end")
         self._hurry.join(10)
         for name in reversed(list(self._processes)):
-            self.stop(name)
+            self.stop(name, patience=3)
         # What manages a job's steps outlives its slurmd.
         self._kill_jobs()
 

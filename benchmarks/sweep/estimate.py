@@ -1,0 +1,130 @@
+"""What runs will cost: from measured rates where there are any, else from FLOPs. Imports no torch.
+
+A guess from FLOPs is an order of magnitude, meant to tell hours from weeks before a first run has
+been measured: it counts the backbone alone, one view an image.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from backbones.catalog import TIMM, get_spec
+from backbones.spec import BackboneSpec
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.task import PRETRAIN
+
+Basis = Literal["measured", "FLOPs"]
+
+# Multiply-adds of a transformer block are 12 D^2 a token (Kaplan et al. 2020, table 1), those of a
+# ResNet's bottleneck 17/16 C^2 a position (He et al. 2016, table 1: 1x1, 3x3, 1x1 with C/4 inside).
+_BLOCK, _BOTTLENECK = 12.0, 17 / 16
+_BOTTLENECKS_PER_STAGE = 4
+# A backward pass costs two forward passes (Kaplan et al. 2020, section 2.1).
+_TRAINED, _FROZEN = 3.0, 1.0
+_TRAINING_TASKS = (PRETRAIN, "coco", "finetune", "partial")
+# Assumed while nothing has been measured: multiply-adds a second of one GPU, about a tenth of an
+# A100's peak for bfloat16 (NVIDIA A100 datasheet: 312 TFLOP/s), and of one CPU process.
+ASSUMED_GPU, ASSUMED_CPU = 15e12, 3e10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs.
+
+    Attributes:
+        device_seconds: Of one GPU, or of one process where there are none.
+        basis: Where that comes from.
+    """
+
+    device_seconds: float
+    basis: Basis
+
+
+class Estimator:
+    """Knows the rates of the runs that were measured.
+
+    Args:
+        records: Of those runs.
+        gpu: Whether the runs to come get GPUs.
+    """
+
+    def __init__(self, records: Sequence[RunRecord], gpu: bool) -> None:
+        self._rates: dict[tuple[str, str], float] = {}
+        work = []
+        for record in records:
+            # Tasks on frozen features have the rate of their extraction alone.
+            cost = record.cost
+            rate = cost.get("images_per_second_train") or cost.get("images_per_second_test")
+            if not rate:
+                continue
+            alone = rate / _processes(record.environment)
+            self._rates[record.spec.backbone, record.labels.recipe] = alone
+            spec = record.spec
+            each = _multiply_adds(spec.task, spec.backbone, None, _img_size(spec.recipe))
+            if each is not None:
+                work.append(alone * each)
+        self.sustained = median(work) if work else ASSUMED_GPU if gpu else ASSUMED_CPU
+        self.calibrated = bool(work)
+
+    def __call__(self, request: RunRequest) -> Estimate | None:
+        """Return what a run costs, None where nothing is known of it."""
+        spec = request.spec
+        rate = self._rates.get((spec.backbone, request.recipe))
+        if rate:
+            return Estimate(request.num_images / rate, "measured")
+        each = _multiply_adds(spec.task, spec.backbone, request.plugins, _img_size(spec.recipe))
+        if each is None:
+            return None
+        return Estimate(request.num_images * each / self.sustained, "FLOPs")
+
+
+def multiply_adds(spec: BackboneSpec, img_size: int) -> float:
+    """Return about how many multiply-adds a backbone needs for one image, forward.
+
+    In a hierarchy a stage halves the side and doubles the channels, so that a block costs the same
+    everywhere; one whose layers are as many as its stages is taken for a ResNet.
+
+    Args:
+        spec: The backbone.
+        img_size: Side of the image, in pixels.
+    """
+    positions = (img_size / spec.strides[0]) ** 2
+    width = spec.channels[0]
+    if spec.layout == "plain":
+        each = _BLOCK * width**2 * positions + 2 * positions**2 * width
+        return spec.num_layers * each
+    if spec.num_layers == len(spec.strides):
+        blocks = _BOTTLENECKS_PER_STAGE * spec.num_layers
+        return blocks * _BOTTLENECK * width**2 * positions
+    return spec.num_layers * _BLOCK * width**2 * positions
+
+
+def _img_size(recipe: Mapping[str, Any]) -> int | None:
+    size = recipe.get("data", {}).get("img_size")
+    return size if isinstance(size, int) else None
+
+
+@cache
+def _multiply_adds(
+    task: str, backbone: str, plugins: Path | None, img_size: int | None
+) -> float | None:
+    """Return the multiply-adds that a task spends on one image, None where they are unknown."""
+    if img_size is None or (backbone.startswith(TIMM) and "torch" not in sys.modules):
+        return None
+    try:
+        spec = get_spec(backbone, plugins)
+    except Exception:  # a record's backbone may be of a plug-in that is not given now
+        return None
+    passes = _TRAINED if task in _TRAINING_TASKS else _FROZEN
+    return passes * multiply_adds(spec, img_size)
+
+
+def _processes(environment: Mapping[str, Any]) -> int:
+    """Return how many processes shared the work of a recorded run."""
+    given = environment.get("processes") or environment.get("slurm", {}).get("processes") or 1
+    return max(1, int(given))
