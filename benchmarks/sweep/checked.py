@@ -1,22 +1,20 @@
-"""Which files were found valid before and have not been touched since. Imports no torch."""
+"""Which records were found valid before. Imports no torch."""
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from backbones.errors import PreflightError
 from backbones.files import sha256_file, write_json_atomically
+from benchmarks.sweep.record_text import SCHEMA_FILE
 
-_SCHEMA = Path(__file__).with_name("record.schema.json")
 
+class CheckedTexts:
+    """A memory of valid record files, by the SHA-256 of their bytes.
 
-class CheckedFiles:
-    """A memory of valid records, by folder, modification time and size.
-
-    Checking a record against its schema takes several milliseconds, reading it a fraction of one.
-    Whoever edits a record changes its time, and it is checked again.
+    Checking a record takes longer than reading it, hashing it hardly any time. Whoever changes a
+    byte of it makes it another one, that is checked again.
 
     Args:
         path: File that remembers; may be absent, and nothing depends on it.
@@ -24,27 +22,20 @@ class CheckedFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._schema = sha256_file(_SCHEMA)
+        self._schema = sha256_file(SCHEMA_FILE)
         self._before = self._read()
-        self._now: dict[str, str] = {}
+        self._now: set[str] = set()
 
-    @contextmanager
-    def look(self, path: Path) -> Iterator[bool]:
-        """Tell whether a file is known to be valid; leaving without an exception makes it so.
+    def knows(self, text: bytes) -> bool:
+        """Tell whether these very bytes were found valid before, and keep them in mind if so."""
+        digest = _digest(text)
+        if digest in self._before:
+            self._now.add(digest)
+        return digest in self._before
 
-        Args:
-            path: ``record.json`` in the folder of its run.
-        """
-        name = path.parent.name
-        try:
-            facts = path.stat()
-        except OSError:
-            yield False
-            return
-        # Taken before the file is read: one that is replaced meanwhile is looked at again.
-        key = f"{facts.st_mtime_ns}:{facts.st_size}"
-        yield self._before.get(name) == key
-        self._now[name] = key
+    def add(self, text: bytes) -> None:
+        """Take bytes for valid from now on."""
+        self._now.add(_digest(text))
 
     def save(self) -> None:
         """Remember what was seen, if that is news."""
@@ -52,12 +43,16 @@ class CheckedFiles:
             return
         # A folder that can only be read is looked at in full every time.
         with contextlib.suppress(PreflightError):
-            write_json_atomically(self._path, {"schema": self._schema, "files": self._now})
+            content = {"schema": self._schema, "valid": sorted(self._now)}
+            write_json_atomically(self._path, content)
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> set[str]:
         try:
             content = json.loads(self._path.read_text())
-            known = content["files"] if content["schema"] == self._schema else {}
-            return {str(name): str(key) for name, key in known.items()}
+            return set(map(str, content["valid"])) if content["schema"] == self._schema else set()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
+            return set()
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()

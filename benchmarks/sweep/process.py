@@ -1,55 +1,72 @@
-"""One run as a worker process of this machine: started, listened to, stopped. Imports no torch.
+"""One run as worker processes of this machine: started, listened to, stopped. Imports no torch.
 
 Each run gets a process of its own, because allocator and thread settings have to be there before
 a process starts, and because a crash then costs one run. The worker has a session of its own, so
-that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once.
+that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once. A run of
+several processes has one that leads, the worker, and others that follow it.
 """
 
 import contextlib
 import os
 import queue
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import IO
 
 from backbones.errors import PreflightError
 from benchmarks.sweep import worker
 from benchmarks.sweep.executor import Ended
+from benchmarks.sweep.follower import TICKET
 from benchmarks.sweep.heartbeat import Heartbeat
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import SIGNALS
 from benchmarks.sweep.monitor import FOLLOW_PARENT
 from benchmarks.sweep.plan import Cell
-from benchmarks.sweep.record import BadRecordError
+from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.store import RunFolder
 
 # Behind its worker's end, how long to wait for lines it had already written.
 _LAST_WORDS_SECONDS = 2.0
+# So long the others may take to end by themselves, once one process of a run has ended.
+_SIBLING_SECONDS = 10.0
 
 
 class WorkerProcess:
-    """A worker at work on one run.
+    """A worker at work on one run, and the processes that follow it.
 
     Args:
         cell: The run.
         folder: Of the run, with its request written.
         fresh: Drop what earlier attempts left.
         environment: Of the process.
+        processes: How many do the run together.
     """
 
     def __init__(
-        self, cell: Cell, folder: RunFolder, fresh: bool, environment: Mapping[str, str]
+        self,
+        cell: Cell,
+        folder: RunFolder,
+        fresh: bool,
+        environment: Mapping[str, str],
+        processes: int = 1,
     ) -> None:
         self.cell = cell
         self._folder = folder
         self._lines: queue.Queue[str] = queue.Queue()
         self._last = ""
         self._told = False
+        self._lost = ""
+        self._first_end: float | None = None
+        ranks = [{**environment, **group} for group in _groups(processes)]
         with folder.log.open("a") as log:
-            self._process = _start(folder, log, fresh, environment)
+            self._process = _start(worker_command(folder, fresh), log, ranks[0])
+        self._followers = [_follow(folder, rank, ranks[rank]) for rank in range(1, processes)]
         assert self._process.stdout is not None
         self._listener = threading.Thread(
             target=_collect, args=(self._process.stdout, self._lines), daemon=True
@@ -61,13 +78,15 @@ class WorkerProcess:
         if self._told:
             return False
         self._told = True
-        self._process.terminate()
+        for process in (self._process, *self._followers):
+            process.terminate()
         return True
 
     def kill(self) -> None:
         """End the worker and everything it started, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for process in (self._process, *self._followers):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def words(self) -> list[str]:
         """Return what the worker said since the last call."""
@@ -89,11 +108,31 @@ class WorkerProcess:
             self._process.wait(seconds)
 
     def poll(self) -> int | None:
-        """Return the exit code, None while the worker lives."""
+        """Return the worker's exit code, None while any process of the run lives."""
         code = self._process.poll()
+        self._end_siblings(code)
+        if any(follower.poll() is None for follower in self._followers):
+            return None
         if code is not None:
             self._listener.join(_LAST_WORDS_SECONDS)
         return code
+
+    def _end_siblings(self, code: int | None) -> None:
+        """End the rest of the processes after one: they would wait for it, some of them for ever.
+
+        A follower that did its part ends no other.
+        """
+        broken = [(rank, follower.returncode) for rank, follower in enumerate(self._followers, 1)
+                  if follower.poll()]  # fmt: skip
+        if code is None and broken and broken[0][1] != STOPPED:
+            rank, end = broken[0]
+            self._lost = f"its process {rank} {_how(end)}; see log-{rank}.txt beside its log"
+        if code is None and not broken:
+            return
+        now = time.monotonic()
+        self._first_end = self._first_end or now
+        if now - self._first_end > _SIBLING_SECONDS:
+            self.kill()
 
     def ended(self, code: int) -> Ended:
         """Return what became of the run, all words having been read.
@@ -112,7 +151,8 @@ class WorkerProcess:
             return Ended(cell, "lost", last, exit_code=PreflightError.exit_code)
         if code in (worker.DONE, worker.FAILED):
             return self._recorded(code)
-        return Ended(cell, "lost", _vanished(code, self._folder))
+        what = self._lost or f"its process {_how(code)}"
+        return Ended(cell, "lost", f"{what}; {_goes_on(self._folder)}")
 
     def _recorded(self, code: int) -> Ended:
         try:
@@ -120,7 +160,7 @@ class WorkerProcess:
         except BadRecordError as error:
             return Ended(self.cell, "lost", f"its record is damaged: {error}")
         if record is None:
-            return Ended(self.cell, "lost", _vanished(code, self._folder))
+            return Ended(self.cell, "lost", f"its process {_how(code)}; {_goes_on(self._folder)}")
         failure = record.failure
         if failure is None:
             return Ended(self.cell, "done", record=record)
@@ -134,18 +174,46 @@ def worker_command(folder: RunFolder, fresh: bool) -> list[str]:
     return command + ([worker.FRESH] if fresh else [])
 
 
+def _groups(processes: int) -> list[dict[str, str]]:
+    """Return what each process of a run is told of the others, nothing where it is alone."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        TICKET: secrets.token_hex(8),
+    }
+    return [{**shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+def _follow(
+    folder: RunFolder, rank: int, environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-P", "-m", "benchmarks.sweep.follower", str(folder.path)]
+    with (folder.path / f"log-{rank}.txt").open("a") as log:
+        return _start(command, log, environment, words=log)
+
+
 def _start(
-    folder: RunFolder, log: IO[str], fresh: bool, environment: Mapping[str, str]
-) -> subprocess.Popen[str]:
+    command: list[str],
+    log: IO[str],
+    environment: Mapping[str, str],
+    words: IO[str] | int = subprocess.PIPE,
+) -> "subprocess.Popen[str]":
     # Held back until the worker has installed its handlers: a signal in its first second would
     # otherwise end it with a trace.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return subprocess.Popen(
-            worker_command(folder, fresh),
+            command,
             env={**environment, FOLLOW_PARENT: "1"},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=words,
             stderr=log,
             text=True,
             errors="replace",
@@ -160,11 +228,13 @@ def _collect(stream: IO[str], lines: "queue.Queue[str]") -> None:
         lines.put(text.rstrip("\n"))
 
 
-def _vanished(code: int, folder: RunFolder) -> str:
+def _how(code: int) -> str:
     if code == -signal.SIGKILL:
-        how = "was killed, perhaps because memory ran out"
-    elif code < 0:
-        how = f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    else:
-        how = f"ended with code {code}"
-    return f"its process {how}; the same command goes on from its last saved state ({folder.log})"
+        return "was killed, perhaps because memory ran out"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with code {code}"
+
+
+def _goes_on(folder: RunFolder) -> str:
+    return f"the same command goes on from its last saved state ({folder.log})"

@@ -1,27 +1,17 @@
 """The outcome of a run: one JSON file with a schema and its own checksum. Imports no torch."""
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-from jsonschema.validators import extend
-
-from backbones.files import canonical_json
+from benchmarks.sweep.record_text import SCHEMA, check, signed
+from benchmarks.sweep.record_text import BadRecordError as BadRecordError
 from benchmarks.sweep.spec import RunSpec, cell_of
 
-SCHEMA = "backbench.record/1"
 MAX_CURVE_POINTS = 200
-
-
-class BadRecordError(Exception):
-    """A file that is no valid record; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -163,38 +153,33 @@ def to_json(record: RunRecord) -> dict[str, Any]:
         BadRecordError: The record breaks the schema: an error of ours, not the user's.
     """
     plain = {"schema": SCHEMA, "run_id": record.run_id, **asdict(record)}
-    content: dict[str, Any] = json.loads(json.dumps(plain))
-    content["sha256"] = _digest(content)
-    _validate(content)
-    return content
+    return signed(json.loads(json.dumps(plain, default=dict)))
 
 
-def from_json(content: Any) -> RunRecord:
+def from_json(content: Any, text: bytes = b"") -> RunRecord:
     """Return the record that ``to_json`` made.
+
+    Args:
+        content: Parsed.
+        text: The file it was parsed from; without it the checksum takes longer.
 
     Raises:
         BadRecordError: It breaks the schema, is of a newer one, was edited, or holds a number that
             is none.
     """
-    if isinstance(content, dict) and content.get("schema") not in (SCHEMA, None):
-        raise BadRecordError(f"its schema is {content['schema']!r}, this program reads {SCHEMA!r}")
-    _validate(content)
-    try:
-        digest = _digest(content)
-    except ValueError as error:
-        raise BadRecordError(f"it holds a number that is none: {error}") from error
-    if digest != content["sha256"]:
-        raise BadRecordError("its checksum does not fit, so it was edited or damaged")
-    record = from_checked_json(content)
-    if record.run_id != content["run_id"]:
+    check(content, text)
+    if RunSpec(**content["spec"]).run_id != content["run_id"]:
         raise BadRecordError("its run_id does not belong to its spec")
-    return record
+    return from_checked_json(content)
 
 
 def from_checked_json(content: Mapping[str, Any]) -> RunRecord:
     """Return the record in content that ``from_json`` has accepted before; nothing is checked."""
-    values = {f.name: content[f.name] for f in fields(RunRecord)}
-    values["spec"] = RunSpec(**content["spec"])
+    values = {name: content[name] for name in _names()}
+    spec = RunSpec(**content["spec"])
+    # Found to belong to it when the content was accepted; hashing again would take longer.
+    vars(spec)["run_id"] = content["run_id"]
+    values["spec"] = spec
     values["labels"] = Labels(**content["labels"])
     values["backbone"] = BackboneFacts(**content["backbone"])
     values["attempts"] = tuple(Attempt(**attempt) for attempt in content["attempts"])
@@ -203,6 +188,11 @@ def from_checked_json(content: Mapping[str, Any]) -> RunRecord:
     values["warnings"] = tuple(content["warnings"])
     values["files"] = tuple(content["files"])
     return RunRecord(**values)
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(item.name for item in fields(RunRecord))
 
 
 def finite(value: float | None) -> float | None:
@@ -217,42 +207,3 @@ def thinned(series: Sequence[float]) -> list[float | None]:
         return [finite(value) for value in series]
     steps = MAX_CURVE_POINTS - 1
     return [finite(series[round(i * last / steps)]) for i in range(MAX_CURVE_POINTS)]
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    unsigned = {key: value for key, value in content.items() if key != "sha256"}
-    return hashlib.sha256(canonical_json(unsigned).encode()).hexdigest()
-
-
-def _validate(content: Any) -> None:
-    error = best_match(_validator().iter_errors(content))
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "the file"
-        raise BadRecordError(f"{where}: {error.message[:200]}")
-
-
-@cache
-def _validator() -> Any:
-    path = Path(__file__).with_name("record.schema.json")
-    return _QuickValidator(json.loads(path.read_text()))
-
-
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "number": (int, float),
-    "integer": (int,),
-    "string": (str,),
-    "null": (type(None),),
-}
-
-
-def _quick_items(validator: Any, items: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    """Check a list of plain values at once; the library's own way takes most of a scan's time."""
-    if isinstance(instance, list) and set(items) == {"type"}:
-        names = [items["type"]] if isinstance(items["type"], str) else items["type"]
-        allowed = {kind for name in names for kind in _PYTHON_TYPES.get(name, ())}
-        if all(type(value) in allowed for value in instance):
-            return
-    yield from Draft202012Validator.VALIDATORS["items"](validator, items, instance, schema)
-
-
-_QuickValidator = extend(Draft202012Validator, {"items": _quick_items})

@@ -1,6 +1,7 @@
 """A folder of runs: one folder a run, one record in each, one process at a time. No torch."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -8,21 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from backbones.errors import PreflightError
-from backbones.files import cannot_write, write_json_atomically
-from benchmarks.sweep.checked import CheckedFiles
+from backbones.files import cannot_write, write_atomically, write_json_atomically
+from benchmarks.sweep.checked import CheckedTexts
 from benchmarks.sweep.heartbeat import Heartbeat, read_heartbeat
-from benchmarks.sweep.record import (
-    Attempt,
-    BadRecordError,
-    RunRecord,
-    from_checked_json,
-    from_json,
-    to_json,
-)
+from benchmarks.sweep.record import Attempt, RunRecord, from_checked_json, from_json, to_json
+from benchmarks.sweep.record_text import BadRecordError, parse, parse_checked, to_text
 from benchmarks.sweep.spec import RunRequest, parse_request, write_request
 
 # Less free space than this will not hold the state of the smallest run.
@@ -86,22 +82,27 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise BadRecordError(f"{self.request}: {error}") from error
 
-    def read_record(self, checked: bool = False) -> RunRecord | None:
+    def read_record(self, checked: CheckedTexts | None = None) -> RunRecord | None:
         """Return the outcome, None when there is none yet.
 
         Args:
-            checked: The very same file was found valid before, so that this is not looked at again.
+            checked: What need not be checked again; what is found valid is added.
 
         Raises:
             BadRecordError: The file is damaged, edited, or of a newer schema.
         """
         try:
-            content = json.loads(self.record.read_bytes())
+            text = self.record.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise BadRecordError(f"it is not readable as JSON ({error})") from error
-        record = from_checked_json(content) if checked else from_json(content)
+        except OSError as error:
+            raise BadRecordError(f"it cannot be read ({error.strerror})") from error
+        if checked is not None and checked.knows(text):
+            record = from_checked_json(parse_checked(text))
+        else:
+            record = from_json(parse(text), text)
+            if checked is not None:
+                checked.add(text)
         if self.path.name != record.run_id:
             raise BadRecordError(f"it belongs to run {record.run_id}, not into this folder")
         return record
@@ -116,7 +117,12 @@ class RunFolder:
 
     def write_record(self, record: RunRecord) -> None:
         """Write the outcome, whole or not at all."""
-        write_json_atomically(self.record, to_json(record))
+        text = to_text(to_json(record))
+
+        def write(file: BinaryIO) -> None:
+            file.write(text)
+
+        write_atomically(self.record, write)
 
     def read_attempts(self) -> tuple[Attempt, ...]:
         """Return the journal; a torn last line is left out."""
@@ -230,22 +236,22 @@ class Store:
         records: dict[str, RunRecord] = {}
         unfinished: dict[str, RunRequest] = {}
         rejected: list[tuple[Path, str]] = []
-        checked = CheckedFiles(self.cache / "records.json")
-        for folder in self._folders():
-            try:
-                with checked.look(folder.record) as known:
-                    record = folder.read_record(known)
-            except BadRecordError as error:
-                rejected.append((folder.record, str(error)))
-                record = None
-            if record is not None:
-                records[record.run_id] = record
-                continue
-            try:
-                if folder.request.exists():
-                    unfinished[folder.path.name] = folder.read_request()
-            except BadRecordError as error:
-                rejected.append((folder.request, str(error)))
+        checked = CheckedTexts(self.cache / "records.json")
+        with _no_collections():
+            for folder in self._folders():
+                try:
+                    record = folder.read_record(checked)
+                except BadRecordError as error:
+                    rejected.append((folder.record, str(error)))
+                    record = None
+                if record is not None:
+                    records[record.run_id] = record
+                    continue
+                try:
+                    if folder.request.exists():
+                        unfinished[folder.path.name] = folder.read_request()
+                except BadRecordError as error:
+                    rejected.append((folder.request, str(error)))
         checked.save()
         return Scan(records, unfinished, tuple(rejected))
 
@@ -257,3 +263,15 @@ class Store:
         except OSError as error:
             raise PreflightError(f"--out {self.root} cannot be read: {error.strerror}.") from error
         return [RunFolder(self.root / name) for name in names if not name.startswith(".")]
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause the garbage collector, which would walk over all that was read, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

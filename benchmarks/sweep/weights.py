@@ -14,7 +14,7 @@ from backbones.source import open_checkpoint
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, as_plain
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import BadRecordError
+from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.store import RunFolder
 from benchmarks.task import PRETRAIN

@@ -14,14 +14,15 @@ from typing import TextIO
 from backbones.errors import StoppedError, UserError
 from benchmarks.sweep.attempts import close_attempt, finish, open_attempt
 from benchmarks.sweep.execute import execute, failed_record
+from benchmarks.sweep.follower import hand_out_ticket, lost_a_process
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import Interrupt
 from benchmarks.sweep.monitor import WorkerMonitor
-from benchmarks.sweep.record import BadRecordError
+from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import BusyError, RunFolder
 
-DONE, FAILED, NO_RECORD, BLOCKED, BUSY = 0, 3, 4, 69, 75
+DONE, FAILED, NO_RECORD, BLOCKED, BUSY, LOST = 0, 3, 4, 69, 75, 76
 FRESH = "fresh"
 
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
 
     Returns:
         0 done, 3 failed, 4 nothing could be written, 69 a run it needs is not done, 75 another
-        process does it, 130 stopped.
+        process does it, 76 one of its further processes was lost, 130 stopped.
     """
     interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
     interrupt.install()
@@ -68,6 +69,7 @@ def work(
                 words.write(f"{reason}\n")
                 return BLOCKED
             begin()
+            hand_out_ticket(folder)
             return _attempt(folder, interrupt, words)
     except BusyError as error:
         words.write(f"{error}\n")
@@ -113,6 +115,10 @@ def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:
         # SystemExit included: a library that exits must not pass for a finished run.
         except BaseException as error:
             traceback.print_exc()
+            if lost_a_process(error):
+                # No failure of the run's own: it goes on when it is started again.
+                close_attempt(folder, attempt, "lost", "another of its processes went away")
+                return LOST
             outcome = failed_record(request, error, monitor.phase)
     if monitor.superseded:
         close_attempt(folder, attempt, "stopped", monitor.why_stopped())

@@ -296,7 +296,7 @@ def test_a_damaged_record_is_named_and_done_again(run_py):
     run_py("--entries", "vit-nano")
     (path,) = run_py.runs.glob("*/record.json")
     text = path.read_text()
-    path.write_text(text.replace('"value": 18.0', '"value": 99.0'))
+    path.write_text(text.replace('"value":18.0', '"value":99.0'))
     board = run_py("leaderboard")
     assert "99.0" not in board.stdout
     assert "checksum" in board.stderr

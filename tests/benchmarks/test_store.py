@@ -1,29 +1,23 @@
+import copy
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 
 import pytest
+from jsonschema import Draft202012Validator
 
-import benchmarks.sweep.record as record_module
+import benchmarks.sweep.record_text as record_text
 from backbones.errors import PreflightError
-from benchmarks.sweep.record import (
-    MAX_CURVE_POINTS,
-    Attempt,
-    BadRecordError,
-    from_json,
-    thinned,
-    to_json,
-)
+from benchmarks.sweep.record import MAX_CURVE_POINTS, Attempt, from_json, thinned, to_json
+from benchmarks.sweep.record_text import BadRecordError, to_text
 from benchmarks.sweep.store import BusyError, RunFolder, Store
 
 
 def signed(record, **changes):
     """Return a record's JSON, changed and signed anew, so that only the schema can object."""
-    from benchmarks.sweep.record import _digest
-
     content = {**to_json(record), **changes}
-    content["sha256"] = _digest(content)
-    return content
+    return {**content, "sha256": record_text._digest(content)}
 
 
 def test_a_record_survives_its_file(tmp_path, make_record):
@@ -93,10 +87,38 @@ def test_a_record_in_a_foreign_folder_is_left_out(tmp_path, make_record):
     assert "belongs to run" in scan.rejected[0][1]
 
 
+def test_the_compiled_validator_refuses_what_the_reference_refuses(make_record):
+    reference = Draft202012Validator(json.loads(record_text.SCHEMA_FILE.read_text()))
+    good = to_json(make_record())
+    wrong = [None, True, 1, 1.5, "x", [], {}, [1], {"x": 1}, {"x": None}]
+    places = [(key,) for key in good]
+    places += [(key, inner) for key in good if isinstance(good[key], dict) for inner in good[key]]
+    verdicts = set()
+    for path in [(), *places]:
+        for value in wrong:
+            content = copy.deepcopy(good)
+            holder = content
+            for key in path[:-1]:
+                holder = holder[key]
+            if path:
+                holder[path[-1]] = value
+            else:
+                content["extra"] = value
+            expected = reference.is_valid(content)
+            verdicts.add(expected)
+            try:
+                record_text._check_schema(content)
+            except BadRecordError:
+                assert not expected, (path, value)
+            else:
+                assert expected, (path, value)
+    assert verdicts == {True, False}
+
+
 def test_a_record_is_checked_once_and_again_when_touched(tmp_path, make_record, monkeypatch):
     checks = []
-    check = record_module._validate
-    monkeypatch.setattr(record_module, "_validate", lambda c: checks.append(1) or check(c))
+    check = record_text._check_schema
+    monkeypatch.setattr(record_text, "_check_schema", lambda c: checks.append(1) or check(c))
     spec = make_record().spec
     store = Store(tmp_path)
     for seed in range(20):
@@ -108,9 +130,12 @@ def test_a_record_is_checked_once_and_again_when_touched(tmp_path, make_record, 
     second = Store(tmp_path).scan()
     assert len(checks) == 20, "known records were checked again"
     assert second == first
+    assert second.records[record.run_id].curves["loss"] == [3.0, None]
     touched = store.folder(record.run_id).record
-    text = touched.read_text()
-    touched.write_text(text.replace('"value": 10.0', '"value": 99.9'))
+    text, facts = touched.read_text(), touched.stat()
+    touched.write_text(text.replace('"value":10.0', '"value":99.9'))
+    # As if nobody had been there: same size, same time.
+    os.utime(touched, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert [path for path, _ in store.scan().rejected] == [touched]
     assert len(checks) == 21
     assert [path for path, _ in store.scan().rejected] == [touched], "bad ones are never known"
@@ -120,7 +145,33 @@ def test_a_record_is_checked_once_and_again_when_touched(tmp_path, make_record, 
     assert len(checks) == 23
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "files": 3}'])
+def test_a_record_that_was_laid_out_anew_is_still_the_same(tmp_path, make_record):
+    record, store = make_record(), Store(tmp_path)
+    store.folder(record.run_id).write_record(record)
+    path = store.folder(record.run_id).record
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    assert to_json(store.scan().records[record.run_id]) == to_json(record)
+    path.write_text(path.read_text().replace("10.0", "10.5"))
+    assert "checksum" in store.scan().rejected[0][1]
+
+
+def test_a_checksum_covers_every_byte(tmp_path, make_record):
+    record = make_record()
+    text = to_text(to_json(record))
+    content = json.loads(text)
+    for spoiled in (
+        text.replace(b'"seed":0', b'"seed":1'),
+        text.replace(b'"sha256":"', b'"sha256":"0', 1),
+        text.replace(b'"status":"done"', b'"status":"failed"'),
+        text.replace(b'"warnings":[]', b'"warnings":["x"]'),
+        text.replace(content["sha256"].encode(), b"0" * 64),
+    ):
+        assert spoiled != text
+        with pytest.raises(BadRecordError):
+            from_json(json.loads(spoiled), spoiled)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "valid": 3}'])
 def test_a_damaged_memory_of_checked_records_costs_time_alone(tmp_path, make_record, text):
     record, store = make_record(), Store(tmp_path)
     store.folder(record.run_id).write_record(record)
