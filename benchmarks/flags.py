@@ -191,6 +191,12 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-parallel", type=_count, metavar="N", help="with slurm: runs of an array at a time"
     )
+    command.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="with local: processes that do one run together, a GPU each; default: 1",
+    )
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:

@@ -156,6 +156,8 @@ class Task(Protocol):
         headline: The metric that ranks.
         columns: Metrics that a table shows, most important first.
         evaluators: Names of the evaluation engines, default first; empty where there is no choice.
+        distributed: Whether all processes of a run form a group and do ``run`` together. Else the
+            first runs alone, and the others help as far as ``take_part`` can.
     """
 
     name: str
@@ -164,6 +166,7 @@ class Task(Protocol):
     headline: str
     columns: tuple[str, ...]
     evaluators: tuple[str, ...]
+    distributed: bool
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the data lies.
@@ -217,4 +220,12 @@ class Task(Protocol):
         Raises:
             StoppedError: The monitor asked to stop; the state is saved.
             UserError: The weights or the data are not what they should be.
+        """
+
+    def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Do the share of a further process of a run, whose first process measures.
+
+        Raises:
+            StoppedError: As ``run``.
+            UserError: As ``run``.
         """

@@ -33,6 +33,10 @@ class Choice(Protocol):
         """Runs at a time on this machine; None leaves the choice."""
 
     @property
+    def processes(self) -> int | None:
+        """Processes of one run on this machine; None means one."""
+
+    @property
     def cluster(self) -> str:
         """Name of the cluster's profile; empty for none."""
 
@@ -54,7 +58,7 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
     """
     fresh = choice.rerun == "all"
     if choice.executor == "local":
-        return Pool(store, screen, fresh, _slots(choice.jobs))
+        return Pool(store, screen, fresh, _slots(choice.jobs, choice.processes or 1))
     if choice.executor == "print":
         return Printer(store)
     if choice.executor == "slurm":
@@ -109,11 +113,15 @@ def check(choice: Choice) -> None:
     Raises:
         UserError: They do not.
     """
-    if choice.jobs is not None and choice.executor != "local":
-        raise UserError(f"--jobs goes with --executor local, not with {choice.executor}.")
-    for flag, given in (("--cluster", choice.cluster), ("--max-parallel", choice.max_parallel)):
-        if given and choice.executor != "slurm":
-            raise UserError(f"{flag} goes with --executor slurm, not with {choice.executor}.")
+    flags = (
+        ("--jobs", choice.jobs, "local"),
+        ("--processes", choice.processes, "local"),
+        ("--cluster", choice.cluster, "slurm"),
+        ("--max-parallel", choice.max_parallel, "slurm"),
+    )
+    for flag, given, executor in flags:
+        if given and choice.executor != executor:
+            raise UserError(f"{flag} goes with --executor {executor}, not with {choice.executor}.")
     if choice.executor == "slurm" and not choice.cluster:
         raise UserError(
             "--executor slurm needs --cluster NAME, a profile; `run.py cluster init NAME` drafts "
@@ -133,19 +141,25 @@ def has_gpus(choice: Choice) -> bool:
     return bool(_gpus())
 
 
-def _slots(jobs: int | None) -> list[Slot]:
+def _slots(jobs: int | None, processes: int = 1) -> list[Slot]:
     """Return the parts that this machine is divided into.
 
-    A run gets a GPU of its own; without GPUs, the cores are shared out.
+    A process gets a GPU of its own; without GPUs, the cores are shared out.
     """
     gpus = _gpus()
-    if gpus and jobs is not None and jobs > len(gpus):
-        raise PreflightError(
-            f"--jobs {jobs}: there are {len(gpus)} GPUs here, and every run needs one of its own."
+    number = jobs or len(gpus) // processes or 1
+    if gpus and number * processes > len(gpus):
+        asked = " ".join(
+            f"{flag} {value}"
+            for flag, value in (("--jobs", jobs), ("--processes", processes))
+            if value and value > 1
         )
-    number = jobs or len(gpus) or 1
-    cores = max(1, usable_cores() // number)
-    return [Slot(cores, gpus[index] if gpus else None) for index in range(number)]
+        raise PreflightError(
+            f"{asked}: there are {len(gpus)} GPUs here, and every process needs one of its own."
+        )
+    cores = max(1, usable_cores() // (number * processes))
+    shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
+    return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
 
 
 def _gpus() -> list[str]:

@@ -28,6 +28,7 @@ class Options:
     plugins: Path | None
     executor: str
     jobs: int | None
+    processes: int | None
     cluster: str
     max_parallel: int | None
     rerun: Rerun

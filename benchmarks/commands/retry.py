@@ -21,6 +21,7 @@ class Options:
     out: Path
     executor: str
     jobs: int | None
+    processes: int | None
     cluster: str
     max_parallel: int | None
     dry_run: bool

@@ -62,6 +62,7 @@ class Options:
     evaluator: str
     executor: str
     jobs: int | None
+    processes: int | None
     cluster: str
     max_parallel: int | None
     rerun: Rerun

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from backbones.checkpoint import Checkpoint
 from backbones.errors import PreflightError
+from backbones.monitor import Monitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
 from benchmarks.imagenet.folders import read_facts
-from benchmarks.task import Facts, TaskInputs, Workload, inputs_on_mini
+from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, inputs_on_mini
 
 # Of each split, for a try-out: as many as the headline of k-NN needs neighbours.
 _TRIED = 20
@@ -35,12 +36,15 @@ class LabelledTask:
     Attributes:
         choices: Recipes by name.
         defaults: Names of the recipes for the mini data and for all others.
+        on_features: Whether the task reads features of whole splits, which processes can share.
     """
 
     name: str
     evaluators: tuple[str, ...] = ()
     choices: ClassVar[Mapping[str, Callable[[], Any]]]
     defaults: tuple[str, str]
+    distributed: bool = False
+    on_features: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the images lie."""
@@ -94,3 +98,17 @@ class LabelledTask:
         """Return the inputs of a run on a few images of the mini data."""
         config = self.choices[self.defaults[0]]()
         return inputs_on_mini("imagenet", backbone, checkpoint, config, folder, _TRIED)
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Measure; see the contract."""
+        raise NotImplementedError
+
+    def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Train with the others, or extract features beside the first process."""
+        if self.distributed:
+            self.run(inputs, monitor)
+        elif self.on_features:
+            # torch comes in here, so that planning does without it.
+            from benchmarks.imagenet.subject import Subject
+
+            Subject(inputs, inputs.config.data, inputs.config.extraction, monitor)

@@ -82,7 +82,7 @@ def open_attempt(folder: RunFolder) -> Attempt:
 def close_attempt(
     folder: RunFolder,
     attempt: Attempt,
-    outcome: Literal["done", "failed", "stopped"],
+    outcome: Literal["done", "failed", "stopped", "lost"],
     reason: str,
 ) -> None:
     """Write down how an attempt ended.

@@ -58,6 +58,7 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": usable_cores(),
         "gpus": _gpu_names(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "allocator": os.environ.get("GLIBC_TUNABLES", ""),
         **_slurm_job(),

@@ -1,5 +1,6 @@
 """Run a request's task and turn what comes out, good or bad, into a record."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,7 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
         UserError: The weights, the data or the code are not what the plan knew.
     """
     task, inputs = _prepare(request, folder)
+    _stay_alone(task)
     result = task.run(inputs, monitor)
     return Outcome(_done_record(request, task, inputs.checkpoint, result), result.files)
 
@@ -73,7 +75,14 @@ def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
         UserError: As ``execute``.
     """
     task, inputs = _prepare(request, folder)
-    task.run(inputs, monitor)
+    _stay_alone(task)
+    task.take_part(inputs, monitor)
+
+
+def _stay_alone(task: Task) -> None:
+    """Keep a process out of the group that its launcher described, where the task forms none."""
+    if not task.distributed:
+        os.environ.pop("WORLD_SIZE", None)
 
 
 def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:

@@ -8,23 +8,19 @@ folders: whatever starts the run again reads the same files, and goes on.
 import os
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from backbones.monitor import Progress
     from benchmarks.sweep.store import RunFolder
 
 # Save was asked for by the time limit or a preemption: the job shall come back.
 REQUEUE = 85
 # Beside a run, what the job that does it is called.
 JOB = "job.json"
-_TICKET = "ticket"
-_TICKET_PATIENCE_SECONDS = 600.0
 # The range that is free of well-known services; the port of a job stays when it is requeued.
 _FIRST_PORT, _PORTS = 20000, 40000
 
@@ -38,13 +34,16 @@ def main(arguments: list[str]) -> int:
     # Slurm ends the job itself when its patience is over; a second signal changes nothing.
     interrupt = Interrupt(on_second=lambda: None, also=(signal.SIGUSR2,))
     interrupt.install()
+    from benchmarks.sweep.follower import TICKET, follow
     from benchmarks.sweep.submission import run_of_job
 
     folder = run_of_job(Path(arguments[0]), int(arguments[1]))
     rank = int(os.environ.get("SLURM_PROCID", "0"))
     describe_group()
+    start = os.environ.get("SLURM_RESTART_COUNT", "0")
+    os.environ[TICKET] = f"{os.environ['SLURM_JOB_ID']}.{start}"
     _redirect_log(folder.log if rank == 0 else folder.path / f"log-{rank}.txt")
-    code = _lead(folder, arguments, interrupt) if rank == 0 else _follow(folder, interrupt)
+    code = _lead(folder, arguments, interrupt) if rank == 0 else follow(folder, interrupt)
     if code == STOPPED and interrupt.signal == signal.SIGUSR2:
         return REQUEUE
     return code
@@ -66,55 +65,8 @@ def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> in
     def begin() -> None:
         facts = {"job": job_name(), "submission": arguments[0], "array": int(arguments[1])}
         write_json_atomically(folder.path / JOB, facts)
-        write_json_atomically(folder.path / _TICKET, _ticket())
 
     return work(folder, interrupt, words, begin=begin)
-
-
-def _follow(folder: "RunFolder", interrupt: Interrupt) -> int:
-    """Do the run as one of its further processes, once the first has said that it is ours."""
-    import json
-
-    from backbones.errors import StoppedError
-    from benchmarks.sweep.execute import take_part
-    from benchmarks.sweep.worker import DONE, NO_RECORD
-
-    ticket, end = folder.path / _TICKET, time.monotonic() + _TICKET_PATIENCE_SECONDS
-    while not ticket.exists() or json.loads(ticket.read_text()) != _ticket():
-        if folder.is_done():
-            return DONE
-        if interrupt.requested:
-            return STOPPED
-        if time.monotonic() > end:
-            return NO_RECORD
-        time.sleep(0.5)
-    try:
-        take_part(folder.read_request(), folder, _Follower(interrupt))
-    except StoppedError:
-        return STOPPED
-    return DONE
-
-
-class _Follower:
-    """The monitor of a process whose first one reports for all."""
-
-    def __init__(self, interrupt: Interrupt) -> None:
-        self._interrupt = interrupt
-
-    def progress(self, progress: "Progress") -> None:
-        """Leave it to the first process."""
-
-    def say(self, text: str) -> None:
-        """Leave it to the first process."""
-
-    def should_stop(self) -> bool:
-        """Tell whether this process was asked to stop; the ranks agree among themselves."""
-        return self._interrupt.requested
-
-
-def _ticket() -> list[Any]:
-    """Return what names this start of this job."""
-    return [os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")]
 
 
 def describe_group() -> None:

@@ -21,20 +21,22 @@ class Slot:
     """The part of this machine that one run gets.
 
     Attributes:
-        cores: How many; None leaves all, or what the environment says.
-        gpu: Index or id of its device as in CUDA_VISIBLE_DEVICES; None leaves what there is.
+        cores: How many each process gets; None leaves all, or what the environment says.
+        gpus: Indices or ids of its devices as in CUDA_VISIBLE_DEVICES; None leaves what there is.
+        processes: How many do the run together; with GPUs, one each.
     """
 
     cores: int | None = None
-    gpu: str | None = None
+    gpus: str | None = None
+    processes: int = 1
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker in this slot."""
         base = dict(os.environ)
         if self.cores is not None:
             base[CORES] = str(self.cores)
-        if self.gpu is not None:
-            base["CUDA_VISIBLE_DEVICES"] = self.gpu
+        if self.gpus is not None:
+            base["CUDA_VISIBLE_DEVICES"] = self.gpus
         return worker_environment(base)
 
 
@@ -100,7 +102,7 @@ class Pool:
                 continue
             slot = self._free.pop(0)
             folder = self._store.prepare(cell.request)
-            process = WorkerProcess(cell, folder, self._fresh, slot.environment())
+            process = WorkerProcess(cell, folder, self._fresh, slot.environment(), slot.processes)
             self._running.append(_Running(process, slot, line))
 
     def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:

@@ -34,7 +34,7 @@ from benchmarks.sweep.store import RunFolder
 # Behind its worker's end, how long to wait for lines it had already written.
 _LAST_WORDS_SECONDS = 2.0
 # So long the others may take to end by themselves, once one process of a run has ended.
-_SIBLING_SECONDS = 10.0
+_SIBLING_SECONDS = 5.0
 
 
 class WorkerProcess:

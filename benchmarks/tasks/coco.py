@@ -35,6 +35,7 @@ class CocoTask:
     version = 1
     headline = "APbox"
     evaluators = ("hotcoco", "pycocotools")
+    distributed = True
     columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
     metrics: Mapping[str, Metric] = {
         f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
@@ -115,6 +116,10 @@ class CocoTask:
             details=outcome.details,
             files=(outcome.detections_file,),
         )
+
+    def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Train and evaluate with the others."""
+        self.run(inputs, monitor)
 
 
 def _coco_data(data: DataRoot) -> CocoData:

@@ -29,6 +29,7 @@ class FinetuneTask(LabelledTask):
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = FINETUNE_RECIPES
     defaults = ("finetune-mini", "finetune-vit-b16")
+    distributed = True
 
     def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
         """Return the recipe for the mini data, or that of the backbone's family and depth."""

@@ -24,6 +24,7 @@ class KnnTask(LabelledTask):
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
     defaults = ("knn-mini", "knn")
+    on_features = True
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Classify twenty images by twenty others."""

@@ -25,6 +25,7 @@ class LinearTask(LabelledTask):
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LINEAR_RECIPES
     defaults = ("linear-mini", "linear")
+    on_features = True
 
     def passes(self, config: LinearConfig) -> Passes:
         """Return how often a recipe shows the backbone each image."""

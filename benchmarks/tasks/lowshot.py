@@ -24,6 +24,7 @@ class LowshotTask(LabelledTask):
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LOWSHOT_RECIPES
     defaults = ("lowshot-mini", "lowshot")
+    on_features = True
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Fit regressions to a few of twenty images and test them on twenty."""

@@ -30,6 +30,7 @@ class PartialTask(LabelledTask):
     metrics: Mapping[str, Metric] = {name: Metric() for name in columns}
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = PARTIAL_RECIPES
     defaults = ("partial-mini", "partial")
+    distributed = True
 
     def workload(self, config: PartialConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to where the backbone has all of its points."""

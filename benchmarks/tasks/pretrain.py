@@ -33,6 +33,7 @@ class PretrainTask:
     version = 1
     headline = "loss"
     evaluators: tuple[str, ...] = ()
+    distributed = True
     columns = ("loss",)
     metrics: Mapping[str, Metric] = {
         "loss": Metric(unit="1", higher_is_better=False, decimals=3),
@@ -124,6 +125,10 @@ class PretrainTask:
             files=(weights, record_path(weights), outcome.objective_file, *outcome.pictures),
             warnings=skipped,
         )
+
+    def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Train and evaluate with the others."""
+        self.run(inputs, monitor)
 
 
 TASK = PretrainTask()

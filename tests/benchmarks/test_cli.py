@@ -15,12 +15,14 @@ RUN = ROOT / "benchmarks" / "run.py"
 FLAGS = {
     "run": {
         "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
-        "--evaluator", "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun",
+        "--evaluator", "--executor", "--jobs", "--processes", "--cluster", "--max-parallel",
+        "--rerun",
         "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--executor", "--jobs", "--cluster", "--max-parallel", "--rerun", "--limit-images",
+        "--executor", "--jobs", "--processes", "--cluster", "--max-parallel", "--rerun",
+        "--limit-images",
         "--dry-run", "--json",
     },
     "export": {"source", "--format", "--to", "--plugins", "--json"},
@@ -33,7 +35,7 @@ FLAGS = {
     "logs": {"run", "--lines", "--out", "--json"},
     "cancel": {"runs", "--all", "--out", "--json"},
     "retry": {
-        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--cluster",
+        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--processes", "--cluster",
         "--max-parallel", "--json",
     },
     "adopt": {"--out", "--json"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backbones.errors import PreflightError
 from benchmarks.commands.executors import _slots
 from benchmarks.sweep.environment import CORES, worker_environment
 
@@ -104,11 +105,67 @@ def test_a_worker_that_dies_leaves_the_others_going(run_py):
     assert sorted(outcomes(run_py))[-1] == ("lost", "done")
 
 
+TOGETHER = ("--entries", "vit-nano", "--executor", "local", "--processes", "2")
+
+
+def second(run_py):
+    """Return the process that follows, once it does."""
+    wait_for(lambda: [path for path in run_py.runs.glob("*/work/rank-1.pid") if path.read_text()])
+    (path,) = run_py.runs.glob("*/work/rank-1.pid")
+    return int(path.read_text())
+
+
+def test_two_processes_do_one_run(run_py):
+    done = run_py(*TOGETHER)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(run_py).values()
+    assert record["environment"]["processes"] == 2
+    assert "1 done; nothing to run" in run_py("--entries", "vit-nano").stdout, "another identity"
+
+
+def test_processes_of_a_run_stop_together(run_py):
+    process = run_py.start(*TOGETHER, STAND_IN_HOLD="1")
+    pid = second(run_py)
+    wait_for(lambda: any(beat["step"] >= 2 for beat in beats(run_py)))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert not Path(f"/proc/{pid}").exists()
+    assert run_py(*TOGETHER).returncode == 0
+    assert outcomes(run_py) == [("stopped", "done")]
+
+
+def test_a_process_that_dies_takes_the_others_of_its_run_along(run_py):
+    process = run_py.start(*TOGETHER, STAND_IN_HOLD="1")
+    pid = second(run_py)
+    wait_for(lambda: any(beat["step"] >= 2 for beat in beats(run_py)))
+    (leader,) = [beat["pid"] for beat in beats(run_py)]
+    os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "its process 1 was killed" in err
+    assert "log-1.txt" in err
+    assert not Path(f"/proc/{leader}").exists()
+    assert run_py(*TOGETHER).returncode == 0
+    assert outcomes(run_py) == [("lost", "done")]
+
+
+def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
+    process = run_py.start("--entries", "vit-nano", STAND_IN_HOLD="1")
+    wait_for(lambda: any(beat["step"] >= 2 for beat in beats(run_py)))
+    busy = run_py(*TOGETHER)
+    assert busy.returncode == 4
+    assert "is doing this run" in busy.stderr
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+
 def test_cores_are_shared_out(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("benchmarks.commands.executors.usable_cores", lambda: 12)
-    assert [(slot.cores, slot.gpu) for slot in _slots(2)] == [(6, None), (6, None)]
+    assert [(slot.cores, slot.gpus) for slot in _slots(2)] == [(6, None), (6, None)]
+    assert [(slot.cores, slot.processes) for slot in _slots(2, 3)] == [(2, 3), (2, 3)]
     assert len(_slots(None)) == 1
     assert _slots(99)[0].cores == 1
     monkeypatch.setattr("benchmarks.sweep.environment._machine_cores", lambda: 12)
@@ -147,9 +204,12 @@ def test_gpus_are_found_without_being_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert subprocess.run(["nvidia-smi"], check=False).returncode == 0
-    assert [slot.gpu for slot in _slots(None)] == ["0", "1"]
+    assert [slot.gpus for slot in _slots(None)] == ["0", "1"]
+    assert [slot.gpus for slot in _slots(None, 2)] == ["0,1"]
+    with pytest.raises(PreflightError, match="--processes 3: there are 2 GPUs"):
+        _slots(None, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [slot.gpu for slot in _slots(None)] == [None]
+    assert [slot.gpus for slot in _slots(None)] == [None]
 
 
 def test_jobs_without_local_is_a_mistake(run_py):
