@@ -35,8 +35,8 @@ FLAGS = {
     "logs": {"run", "--lines", "--out", "--json"},
     "cancel": {"runs", "--all", "--out", "--json"},
     "retry": {
-        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--processes", "--cluster",
-        "--max-parallel", "--json",
+        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--processes",
+        "--cluster", "--max-parallel", "--json",
     },
     "adopt": {"--out", "--json"},
     "cluster": {"action", "name", "--out", "--json"},
