@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.leaderboard.rows import COSTS, Row, Table, TableKey, Value
+from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
+from benchmarks.leaderboard.runs import TableKey
 
 # Of each task, as many columns as no terminal is too narrow for.
 _COLUMNS = 2

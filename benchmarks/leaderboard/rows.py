@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import mean, stdev
 
-from backbones.checkpoint import FRESH
-from benchmarks.sweep.plan import run_state
+from benchmarks.leaderboard.published.figures import PublishedRow, rows_of
+from benchmarks.leaderboard.runs import Run, TableKey, read_runs
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec, hash16
 from benchmarks.sweep.store import Scan, Store
-from benchmarks.task import PRETRAIN
 
 # Of a record's cost, what a row shows, by its key there.
 COSTS = (
@@ -21,29 +19,6 @@ COSTS = (
     "peak_memory_gib",
     "seconds",
 )
-
-
-@dataclass(frozen=True)
-class TableKey:
-    """What rows must share to stand in one table and to be ranked.
-
-    Attributes:
-        task: Name of the task.
-        task_version: Of the measurement; 0 for several tasks side by side.
-        data: Name of the data.
-        data_fingerprint: Of their content.
-        mini: They are the embedded mini data.
-        protocol: Id of the rules.
-        limit_images: Images of each split in use; None means all.
-    """
-
-    task: str
-    task_version: int
-    data: str
-    data_fingerprint: str
-    mini: bool
-    protocol: str
-    limit_images: int | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +78,7 @@ class Table:
         metrics: Metrics of any row.
         units: Unit by metric.
         rows: Best first, then those without a result.
+        published: What others printed under the same rules; ranked with nothing.
     """
 
     key: TableKey
@@ -111,28 +87,12 @@ class Table:
     metrics: tuple[str, ...]
     units: Mapping[str, str]
     rows: tuple[Row, ...]
+    published: tuple[PublishedRow, ...] = ()
 
     @property
     def joined(self) -> bool:
         """Tell whether this shows several tasks side by side, see ``leaderboard.joined``."""
         return self.key.task_version == 0
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run with or without a result, as rows need it."""
-
-    key: TableKey
-    identity: str
-    entry: str
-    backbone: str
-    pretrain: str
-    weights: str
-    recipe: str
-    seed: int
-    run_id: str
-    record: RunRecord | None
-    note: str
 
 
 def make_tables(scan: Scan, store: Store) -> list[Table]:
@@ -142,97 +102,21 @@ def make_tables(scan: Scan, store: Store) -> list[Table]:
         scan: What the folder holds.
         store: The folder, for the state of runs without a record.
     """
-    runs = [_of_record(record) for record in scan.records.values()]
-    runs += [_of_request(request, store) for request in scan.unfinished.values()]
-    by_table: dict[TableKey, list[_Run]] = defaultdict(list)
-    for run in runs:
-        if run.key.task != PRETRAIN:
-            by_table[run.key].append(run)
+    by_table: dict[TableKey, list[Run]] = defaultdict(list)
+    for run in read_runs(scan, store):
+        by_table[run.key].append(run)
     order = sorted(by_table, key=lambda key: (key.mini, str(asdict(key))))
     return [_table(key, by_table[key]) for key in order]
 
 
-def _of_record(record: RunRecord) -> _Run:
-    labels, spec = record.labels, record.spec
-    key = TableKey(
-        task=spec.task,
-        task_version=spec.task_version,
-        data=labels.data,
-        data_fingerprint=spec.data_fingerprint,
-        mini=labels.mini,
-        protocol=labels.protocol,
-        limit_images=spec.limit_images,
-    )
-    note = f"failed: {record.failure.message}" if record.failure else "; ".join(record.warnings)
-    return _Run(
-        key=key,
-        identity=_identity(asdict(spec)),
-        entry=labels.entry,
-        backbone=spec.backbone,
-        pretrain=_pretrain(record),
-        weights=_weights(spec),
-        recipe=labels.recipe,
-        seed=spec.seed,
-        run_id=record.run_id,
-        record=record if record.status == "done" else None,
-        note=note,
-    )
-
-
-def _of_request(request: RunRequest, store: Store) -> _Run:
-    spec = request.spec
-    state, note = run_state(store.folder(spec.run_id))
-    words = {"missing": "not run", "running": "running", "interrupted": "interrupted"}
-    key = TableKey(
-        task=spec.task,
-        task_version=spec.task_version,
-        data=request.data.name,
-        data_fingerprint=spec.data_fingerprint,
-        mini=request.data.mini,
-        protocol=request.protocol,
-        limit_images=spec.limit_images,
-    )
-    return _Run(
-        key=key,
-        identity=_identity(asdict(spec)),
-        entry=request.entry,
-        backbone=spec.backbone,
-        pretrain=FRESH if spec.weights_sha256 == FRESH else spec.weights_format,
-        weights=_weights(spec),
-        recipe=request.recipe,
-        seed=spec.seed,
-        run_id=spec.run_id,
-        record=None,
-        note=": ".join(filter(None, [words[state], note])),
-    )
-
-
-def _identity(spec: dict[str, object]) -> str:
-    """Return what two runs share that differ in the seed alone."""
-    return hash16({key: value for key, value in spec.items() if key != "seed"})
-
-
-def _weights(spec: RunSpec) -> str:
-    return " ".join(filter(None, [spec.weights_sha256, spec.weights_format, spec.weights_branch]))
-
-
-def _pretrain(record: RunRecord) -> str:
-    backbone = record.backbone
-    if record.spec.weights_sha256 == FRESH:
-        return FRESH
-    epochs = f"{backbone.epochs:g} ep" if backbone.epochs else ""
-    parts = [backbone.method or backbone.format, backbone.branch, backbone.data, epochs]
-    return " ".join(filter(None, parts))
-
-
-def _table(key: TableKey, runs: Sequence[_Run]) -> Table:
+def _table(key: TableKey, runs: Sequence[Run]) -> Table:
     done = [run.record for run in runs if run.record is not None]
     first = done[0] if done else None
     headline = first.headline if first else ""
     higher = bool(first.metrics[headline]["higher_is_better"]) if first else True
     metrics = tuple(dict.fromkeys(name for record in done for name in record.metrics))
     units = {name: entry["unit"] for record in done for name, entry in record.metrics.items()}
-    groups: dict[str, list[_Run]] = defaultdict(list)
+    groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.identity].append(run)
     rows = [_row(group, metrics) for group in groups.values()]
@@ -243,10 +127,17 @@ def _table(key: TableKey, runs: Sequence[_Run]) -> Table:
         metrics=metrics,
         units=units,
         rows=tuple(_ranked(rows, headline, higher)),
+        published=_published(key, first),
     )
 
 
-def _row(runs: Sequence[_Run], metrics: Sequence[str]) -> Row:
+def _published(key: TableKey, example: RunRecord | None) -> tuple[PublishedRow, ...]:
+    if key.mini or key.limit_images is not None:
+        return ()
+    return rows_of(key.task, key.protocol, key.data, example.per_class if example else ())
+
+
+def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
     runs = sorted(runs, key=lambda run: run.seed)
     records = [run.record for run in runs if run.record is not None]
     notes = [(run.seed, run.note) for run in runs if run.note]

@@ -1,0 +1,107 @@
+"""The traced figures of papers and projects. Imports no torch.
+
+``figures.csv`` has a line a figure: whose it is, under which rules it was measured, and where it is
+printed. Figures that nobody could trace to their source are not in it; neither are those that were
+read off a plot, nor speeds, whose hardware is hardly ever said.
+"""
+
+import csv
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FIGURES = Path(__file__).with_name("figures.csv")
+
+# Published numbers are of these two; other data of the same layout are told apart by their classes.
+_COCO_CLASSES, _SOME_OF_COCO = 80, frozenset({"person", "hair drier", "toothbrush"})
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """Figures of one source, under one protocol.
+
+    Attributes:
+        row: Id, for ``run.py verify``.
+        family: The method as our records call it, such as "mae".
+        method: As its authors write it.
+        backbone: Likewise.
+        arch: Name of our backbone; empty where there is none.
+        pretrain: Data and epochs of the pretraining, as far as they are known.
+        epochs: Of the pretraining; None where the source does not say.
+        task: Name of our task.
+        protocol: Id of the rules: one of our own, or a name that ``protocols`` explains.
+        values: Metric by name, as our records call it.
+        setting: The rules in the source's words.
+        source: Paper and table, or project and file.
+    """
+
+    row: str
+    family: str
+    method: str
+    backbone: str
+    arch: str
+    pretrain: str
+    epochs: float | None
+    task: str
+    protocol: str
+    values: Mapping[str, float]
+    setting: str
+    source: str
+
+
+@cache
+def published_rows() -> tuple[PublishedRow, ...]:
+    """Return every published row, in the order of the file."""
+    with FIGURES.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    groups: dict[str, list[dict[str, str]]] = {}
+    for line in lines:
+        groups.setdefault(line["row"], []).append(line)
+    return tuple(_row(group) for group in groups.values())
+
+
+def rows_of(
+    task: str, protocol: str, data: str, classes: Collection[str]
+) -> tuple[PublishedRow, ...]:
+    """Return the published rows that belong under a measured table of real data.
+
+    Args:
+        task: Of the table.
+        protocol: Likewise.
+        data: Name of its data, for results that say nothing of classes.
+        classes: Names of the data's classes; may be empty.
+    """
+    rows = tuple(r for r in published_rows() if (r.task, r.protocol) == (task, protocol))
+    return rows if rows and _is_the_published_data(task, data, classes) else ()
+
+
+def _is_the_published_data(task: str, data: str, classes: Collection[str]) -> bool:
+    """Tell COCO and ImageNet from other data of their layout."""
+    if task == "coco":
+        known = set(classes) >= _SOME_OF_COCO and len(classes) == _COCO_CLASSES
+        return known if classes else "coco" in data.lower()
+    named = any(name in data.lower() for name in ("imagenet", "ilsvrc", "in1k"))
+    return len(classes) == _IMAGENET_CLASSES if classes else named
+
+
+def _row(lines: list[dict[str, str]]) -> PublishedRow:
+    first = lines[0]
+    epochs = float(first["pretrain_epochs"]) if first["pretrain_epochs"] else None
+    size = f"{first['img_size']} px" if first["img_size"] else ""
+    parts = [first["pretrain_data"], f"{epochs:g} ep" if epochs else ""]
+    return PublishedRow(
+        row=first["row"],
+        family=first["family"],
+        method=first["method"],
+        backbone=first["backbone"],
+        arch=first["arch"],
+        pretrain=" ".join(filter(None, parts)),
+        epochs=epochs,
+        task=first["task"],
+        protocol=first["protocol"],
+        values={line["metric"]: float(line["value"]) for line in lines},
+        setting="; ".join(filter(None, [first["setting"], size])),
+        source=first["source"],
+    )

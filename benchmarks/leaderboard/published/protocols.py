@@ -1,0 +1,117 @@
+"""Rules of published figures that are not our protocols, and what is nearest to them. No torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Rules that no recipe of ours follows.
+
+    Attributes:
+        about: What they are, with their source.
+        nearest: Our protocols that come nearest, one of each length; empty for none.
+        differences: What it does otherwise; empty without one.
+    """
+
+    about: str
+    nearest: tuple[str, ...] = ()
+    differences: str = ""
+
+
+_LI = (
+    "neck is a simple feature pyramid from the last map (there FPN over four taps), LayerNorm "
+    "(there SyncBN)"
+)
+_MMDET = "mmdetection in place of detectron2"
+_POSITIONS = "global attention in every block, positions interpolated image by image"
+
+# By the protocol's name without its length.
+FOREIGN: dict[str, Foreign] = {
+    "li-2021": Foreign(
+        "Li et al. 2021, Benchmarking Detection Transfer: Mask R-CNN, FPN, LSJ 1024",
+        ("benchmarking-vit-sfp/v1+25ep", "benchmarking-vit-sfp/v1+100ep"),
+        _LI,
+    ),
+    "li-2021-replica": Foreign(
+        "hustvl/MIMDet's replication of Li et al. 2021, also used by ConvMAE",
+        ("benchmarking-vit-sfp/v1+25ep", "benchmarking-vit-sfp/v1+100ep"),
+        _LI,
+    ),
+    "mimdet": Foreign("hustvl/MIMDet: convolutional stem, partial tokens, multi-scale, 3x"),
+    "vitdet-mmdet": Foreign("ViTDet in mmdetection", ("vitdet/v1+100ep",), _MMDET),
+    "vitdet-cascade": Foreign("detectron2 projects/ViTDet: ViT-H with Cascade Mask R-CNN"),
+    "vitdet-mvit": Foreign("detectron2 projects/ViTDet, MViTv2 with Cascade Mask R-CNN"),
+    "vit-adapter": Foreign("czczup/ViT-Adapter: an adapter beside the ViT, mmdetection"),
+    "cae-mmdet": Foreign(
+        "Atten4Vis/CAE: Mask R-CNN with SyncBN heads in mmdetection, 1x multi-scale; " + _POSITIONS
+    ),
+    "ibot-cascade": Foreign(
+        "bytedance/ibot: Cascade Mask R-CNN in mmdetection, 1x multi-scale; " + _POSITIONS
+    ),
+    "swin-mmdet-cascade": Foreign(
+        "Swin-Transformer-Object-Detection: Cascade Mask R-CNN, SyncBN heads, GIoU loss",
+        ("swin-mmdet/v1+3x+cascade",),
+        "heads without SyncBN, smooth L1 in place of GIoU",
+    ),
+    "swin-mmdet-single-scale": Foreign("mmdetection: Swin-T, Mask R-CNN, 1x, one scale"),
+    "detectron2-lsj": Foreign("detectron2 MODEL_ZOO, new baselines: from scratch, LSJ, SyncBN"),
+    "mmselfsup-r50-fpn": Foreign(
+        "open-mmlab/mmselfsup: Mask R-CNN R50-FPN 1x in mmdetection",
+        ("detectron2-fpn/v1+1x",),
+        _MMDET,
+    ),
+    "mask-rcnn-unstated": Foreign("Mask R-CNN whose further settings the source does not state"),
+    "knn-mean": Foreign("k-NN on the mean of the patch tokens, microsoft/unilm issue #419"),
+    "linear-dino-other": Foreign(
+        "facebookresearch/dino eval_linear.py on ResNet-50 and XCiT", ("linear-dino/v1",),
+        "the last four class tokens, which these networks do not have",
+    ),
+    "linear-esvit-resnet": Foreign(
+        "microsoft/esvit eval_linear.py on ResNet-50", ("linear-esvit/v1",),
+        "features of the last four blocks, which a ResNet does not have",
+    ),
+    "linear-mocov3-resnet": Foreign(
+        "facebookresearch/moco-v3 main_lincls.py on ResNet-50", ("linear-mocov3/v1",),
+        "the class token, which a ResNet does not have",
+    ),
+    "linear-moby": Foreign("SwinTransformer/Transformer-SSL: linear evaluation of MoBY"),
+    "linear-ibot": Foreign("bytedance/ibot: linear evaluation over rates and features"),
+    "linear-cae": Foreign("Atten4Vis/CAE: linear evaluation"),
+    "linear-swav": Foreign("facebookresearch/swav eval_linear.py on ResNet-50"),
+    "linear-mmselfsup": Foreign(
+        "open-mmlab/mmselfsup: linear evaluation of its own weights", ("linear-mae/v1",),
+        "class token, BatchNorm and LARS as facebookresearch/mae has them",
+    ),
+    "linear-unstated": Foreign("a linear probe whose settings the source does not state"),
+    "finetune-simmim": Foreign(
+        "microsoft/SimMIM and Swin-Transformer MODELHUB: other lengths and SwinV2 networks",
+        ("finetune-swin-b/v1",),
+        "the settings of Swin-B after 800 epochs",
+    ),
+    "finetune-mmselfsup": Foreign("open-mmlab/mmselfsup: fine-tuning of its own weights"),
+    "finetune-beit": Foreign("microsoft/unilm beit: end-to-end fine-tuning, layer decay, EMA"),
+    "finetune-ibot": Foreign("bytedance/ibot: BEiT's fine-tuning with other rates"),
+    "finetune-cae": Foreign("Atten4Vis/CAE: BEiT's fine-tuning"),
+    "finetune-deit": Foreign("facebookresearch/moco-v3: DeiT's recipe, 150 epochs for ViT-B"),
+    "finetune-unstated": Foreign("fine-tuning whose settings the source does not state"),
+    "supervised-training": Foreign("trained from labels, tested as it is; nothing is fine-tuned"),
+}  # fmt: skip
+
+
+def foreign(protocol: str) -> Foreign | None:
+    """Return what a published protocol is, None for one of our own."""
+    return FOREIGN.get(protocol.partition("+")[0])
+
+
+def nearest(protocol: str) -> str:
+    """Return our protocol nearest to a published one: itself, or what stands in for it.
+
+    Args:
+        protocol: As in ``figures.csv``.
+    """
+    found = foreign(protocol)
+    if found is None:
+        return protocol
+    length = protocol.partition("+")[2]
+    same = [ours for ours in found.nearest if f"+{length}" in ours]
+    return next(iter(same or found.nearest), "")

@@ -1,0 +1,139 @@
+"""A run as the tables need it, with or without a result. Imports no torch."""
+
+from dataclasses import dataclass, fields
+
+from backbones.checkpoint import FRESH
+from benchmarks.sweep.plan import run_state
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.spec import RunRequest, RunSpec, hash16
+from benchmarks.sweep.store import Scan, Store
+from benchmarks.task import PRETRAIN
+
+
+@dataclass(frozen=True)
+class TableKey:
+    """What rows must share to stand in one table and to be ranked.
+
+    Attributes:
+        task: Name of the task.
+        task_version: Of the measurement; 0 for several tasks side by side.
+        data: Name of the data.
+        data_fingerprint: Of their content.
+        mini: They are the embedded mini data.
+        protocol: Id of the rules.
+        limit_images: Images of each split in use; None means all.
+    """
+
+    task: str
+    task_version: int
+    data: str
+    data_fingerprint: str
+    mini: bool
+    protocol: str
+    limit_images: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with or without a result, as rows need it."""
+
+    key: TableKey
+    identity: str
+    entry: str
+    backbone: str
+    pretrain: str
+    weights: str
+    recipe: str
+    seed: int
+    run_id: str
+    record: RunRecord | None
+    note: str
+
+
+def read_runs(scan: Scan, store: Store) -> list[Run]:
+    """Return every run that tables show; pretraining is in none.
+
+    Args:
+        scan: What the folder holds.
+        store: The folder, for the state of runs without a record.
+    """
+    runs = [_of_record(record) for record in scan.records.values() if _is_shown(record.spec)]
+    waiting = [request for request in scan.unfinished.values() if _is_shown(request.spec)]
+    return runs + [_of_request(request, store) for request in waiting]
+
+
+def _is_shown(spec: RunSpec) -> bool:
+    return spec.task != PRETRAIN
+
+
+def _of_record(record: RunRecord) -> Run:
+    labels, spec = record.labels, record.spec
+    key = TableKey(
+        task=spec.task,
+        task_version=spec.task_version,
+        data=labels.data,
+        data_fingerprint=spec.data_fingerprint,
+        mini=labels.mini,
+        protocol=labels.protocol,
+        limit_images=spec.limit_images,
+    )
+    note = f"failed: {record.failure.message}" if record.failure else "; ".join(record.warnings)
+    return Run(
+        key=key,
+        identity=_identity(spec),
+        entry=labels.entry,
+        backbone=spec.backbone,
+        pretrain=_pretrain(record),
+        weights=_weights(spec),
+        recipe=labels.recipe,
+        seed=spec.seed,
+        run_id=record.run_id,
+        record=record if record.status == "done" else None,
+        note=note,
+    )
+
+
+def _of_request(request: RunRequest, store: Store) -> Run:
+    spec = request.spec
+    state, note = run_state(store.folder(spec.run_id))
+    words = {"missing": "not run", "running": "running", "interrupted": "interrupted"}
+    key = TableKey(
+        task=spec.task,
+        task_version=spec.task_version,
+        data=request.data.name,
+        data_fingerprint=spec.data_fingerprint,
+        mini=request.data.mini,
+        protocol=request.protocol,
+        limit_images=spec.limit_images,
+    )
+    return Run(
+        key=key,
+        identity=_identity(spec),
+        entry=request.entry,
+        backbone=spec.backbone,
+        pretrain=FRESH if spec.weights_sha256 == FRESH else spec.weights_format,
+        weights=_weights(spec),
+        recipe=request.recipe,
+        seed=spec.seed,
+        run_id=spec.run_id,
+        record=None,
+        note=": ".join(filter(None, [words[state], note])),
+    )
+
+
+def _identity(spec: RunSpec) -> str:
+    """Return what two runs share that differ in the seed alone."""
+    return hash16({f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "seed"})
+
+
+def _weights(spec: RunSpec) -> str:
+    return " ".join(filter(None, [spec.weights_sha256, spec.weights_format, spec.weights_branch]))
+
+
+def _pretrain(record: RunRecord) -> str:
+    backbone = record.backbone
+    if record.spec.weights_sha256 == FRESH:
+        return FRESH
+    epochs = f"{backbone.epochs:g} ep" if backbone.epochs else ""
+    parts = [backbone.method or backbone.format, backbone.branch, backbone.data, epochs]
+    return " ".join(filter(None, parts))
