@@ -145,7 +145,7 @@ def _hotcoco(truth: Truth, detections: Detections, kind: Kind) -> Curves:
         found = known.load_res(rows, segmentation=rles)
         # Rows carry boxes, whose area would stand for the mask's; pycocotools only does that to
         # results files that hold boxes beside masks.
-        found.update_anns(ids=np.arange(1, len(rles) + 1), area=_areas(rles))
+        found.update_anns(ids=np.arange(1, len(rles) + 1), area=areas_of(rles))
     else:
         found = known.load_res(rows)
     engine = hotcoco.COCOeval(known, found, kind)
@@ -154,7 +154,7 @@ def _hotcoco(truth: Truth, detections: Detections, kind: Kind) -> Curves:
     return _curves(engine)
 
 
-def _areas(rles: list[dict[str, Any]]) -> Floats:
+def areas_of(rles: list[dict[str, Any]]) -> Floats:
     """Return all masks' areas in pixels."""
     # pycocotools 2.0.11 counts the masks of one call in eight bits.
     chunks = [rles[start : start + 255] for start in range(0, len(rles), 255)]
@@ -207,7 +207,7 @@ def _annotations(truth: Truth, kind: Kind) -> list[dict[str, Any]]:
     ]
 
 
-def _xywh(detections: Detections) -> npt.NDArray[np.float32]:
+def xywh_of(detections: Detections) -> npt.NDArray[np.float32]:
     """Return boxes as x, y, width, height; subtracted in float32, as detectron2 does."""
     boxes = detections.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
@@ -217,14 +217,14 @@ def _xywh(detections: Detections) -> npt.NDArray[np.float32]:
 def _rows(detections: Detections) -> Floats:
     """Return one row of numbers a detection: image, x, y, width, height, score, class."""
     images = detections.image_ids[detections.rows_images]
-    columns = (images, *_xywh(detections).T, detections.scores, detections.classes)
+    columns = (images, *xywh_of(detections).T, detections.scores, detections.classes)
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _results(detections: Detections, kind: Kind) -> list[dict[str, Any]]:
     """Return one dict a detection; masks go without box, whose area would be taken instead."""
     images = detections.image_ids[detections.rows_images].tolist()
-    places = _xywh(detections).tolist() if kind == "bbox" else detections.rles()
+    places = xywh_of(detections).tolist() if kind == "bbox" else detections.rles()
     name = "bbox" if kind == "bbox" else "segmentation"
     columns = zip(
         images, detections.classes.tolist(), detections.scores.tolist(), places, strict=True

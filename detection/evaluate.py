@@ -22,6 +22,8 @@ from detection.config import EvaluationConfig
 from detection.dataset import CocoData, Split, load_truth
 from detection.detections import ImageDetections, collect, write_detections
 from detection.loader import Sample, evaluation_batches
+from detection.matches import MATCHES_FILE, write_matches
+from detection.matching import match
 
 DETECTIONS_FILE = "detections.npz"
 
@@ -50,6 +52,7 @@ class Evaluation:
         per_class: As ``detection.cocoeval.Scores``.
         evaluator: Engine and version.
         detections_file: All detections (``detection.detections.read_detections``).
+        matches_file: How they fared (``detection.matches.read_matches``).
         images_per_second: Of all processes, loading included, the first batch left out.
         num_images: Evaluated.
     """
@@ -58,6 +61,7 @@ class Evaluation:
     per_class: dict[str, dict[str, float | None]]
     evaluator: str
     detections_file: Path
+    matches_file: Path
     images_per_second: float
     num_images: int
 
@@ -76,7 +80,7 @@ def evaluate(
         model: A detectron2 detector: list of dicts in, list of dicts with ``instances`` out.
         data: The data set.
         config: Resolved.
-        out_dir: Gets ``detections.npz``.
+        out_dir: Gets ``detections.npz`` and ``matches.npz``.
         monitor: Hears of progress, may stop.
         options: See there.
 
@@ -98,6 +102,7 @@ def evaluate(
             detections = collect([image for images, _ in parts for image in images])
             outcome = score(truth, detections, options.evaluator)
             write_detections(path, detections)
+            write_matches(out_dir / MATCHES_FILE, match(truth, detections))
         except UserError as error:
             outcome = error
     # A mistake on the first process has to end all of them, not leave them waiting.
@@ -109,6 +114,7 @@ def evaluate(
         per_class=scores.per_class,
         evaluator=scores.evaluator,
         detections_file=path,
+        matches_file=out_dir / MATCHES_FILE,
         images_per_second=sum(rate for _, rate in parts),
         num_images=len(truth.images),
     )

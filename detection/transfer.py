@@ -69,6 +69,7 @@ class Outcome:
         curves: Columns of the training curve.
         coverage: The report on the weights, one line.
         detections_file: Detections of each image.
+        matches_file: Which of them are right.
         details: The start-up card: what was decided for the user, in plain values.
     """
 
@@ -78,6 +79,7 @@ class Outcome:
     curves: dict[str, list[float]]
     coverage: str
     detections_file: Path
+    matches_file: Path
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -190,6 +192,7 @@ def _score(
         curves=trained.curve,
         coverage=card["weights"],
         detections_file=evaluation.detections_file,
+        matches_file=evaluation.matches_file,
         details={**card, "evaluator": evaluation.evaluator},
     )
 

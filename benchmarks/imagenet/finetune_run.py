@@ -1,11 +1,14 @@
 """The work of the task finetune: one training, its scores."""
 
+import numpy as np
+import numpy.typing as npt
+
 from backbones import devices
 from backbones.distributed import leave_process_group, rank
 from backbones.monitor import Monitor, SilentMonitor
 from benchmarks.imagenet.folders import LabelledImages, class_name, open_labelled
 from benchmarks.imagenet.predict import Tested
-from benchmarks.imagenet.real_labels import read_real_labels, real_top1
+from benchmarks.imagenet.real_labels import judge_real, read_real_labels, real_top1
 from benchmarks.imagenet.scores import about_top5, write_predictions
 from benchmarks.imagenet.tuning import Tuned, Tuning
 from benchmarks.task import TaskInputs, TaskResult
@@ -27,11 +30,12 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         quiet = monitor if rank() == 0 else Quiet(monitor)
         images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
         tuned = Tuning(inputs, inputs.config, images, device, quiet).run()
+        tested = tuned.tested
+        real = _judge_real(images, tested)
         path = inputs.out_dir / PREDICTIONS_FILE
         if rank() == 0:
-            tested = tuned.tested
             verdicts = {"finetune": tested.verdict}
-            write_predictions(path, tested.indices, tested.labels, verdicts, "finetune")
+            write_predictions(path, tested.indices, tested.labels, verdicts, "finetune", real)
     finally:
         leave_process_group()
     scores = tuned.scores
@@ -40,7 +44,7 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             "finetune_top1": scores.top1,
             "finetune_top5": scores.top5,
             "finetune_mean_class": scores.mean_class,
-            "finetune_real": _real(images, tuned.tested),
+            "finetune_real": real_top1(real),
         },
         per_class={
             class_name(inputs.data, number, images.classes): {"top1": value}
@@ -51,7 +55,7 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         coverage=tuned.coverage.sentence(),
         details={
             **tuned.card,
-            "num_test": len(tuned.tested.indices),
+            "num_test": len(tested.indices),
             "num_classes": len(images.classes),
         },
         files=(path,),
@@ -79,8 +83,7 @@ def warnings_of(tuned: Tuned, num_classes: int) -> list[str]:
     return found
 
 
-def _real(images: LabelledImages, tested: Tested) -> float | None:
-    """Return the top1 on reassessed labels, None where the data have none."""
+def _judge_real(images: LabelledImages, tested: Tested) -> npt.NDArray[np.int8] | None:
+    """Return the verdict on reassessed labels, None where the data have none."""
     names = [images.val.name_of(int(index)) for index in tested.indices]
-    answers = read_real_labels(images.root, names)
-    return None if answers is None else real_top1(tested.verdict.predicted, answers)
+    return judge_real(tested.verdict.predicted, read_real_labels(images.root, names))

@@ -8,6 +8,7 @@ from backbones.errors import PreflightError
 from backbones.monitor import Monitor, Progress
 from benchmarks.imagenet.knn import Bank, classify
 from benchmarks.imagenet.knn_recipes import KnnConfig
+from benchmarks.imagenet.real_labels import real_top1
 from benchmarks.imagenet.scores import Verdict, score, write_predictions
 from benchmarks.imagenet.subject import Split, Subject
 from benchmarks.task import TaskInputs, TaskResult
@@ -40,14 +41,15 @@ def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     }
     headline = _variant(vote.features, vote.k)
     best = scores[headline]
+    real = subject.judge_real(verdicts[headline])
     path = inputs.out_dir / PREDICTIONS_FILE
-    write_predictions(path, subject.val.indices, subject.val.labels, verdicts, headline)
+    write_predictions(path, subject.val.indices, subject.val.labels, verdicts, headline, real)
     return TaskResult(
         metrics={
             "knn_top1": best.top1,
             "knn_top5": best.top5,
             "knn_mean_class": best.mean_class,
-            "knn_real": subject.real_top1(verdicts[headline]),
+            "knn_real": real_top1(real),
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),

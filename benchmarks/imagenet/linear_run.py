@@ -18,6 +18,7 @@ from benchmarks.imagenet.heads import HeadKey
 from benchmarks.imagenet.linear_recipes import LinearConfig
 from benchmarks.imagenet.parts import others, take_per_class
 from benchmarks.imagenet.probe import Labelled, Probe, Trained, make_groups
+from benchmarks.imagenet.real_labels import real_top1
 from benchmarks.imagenet.scores import score, write_predictions
 from benchmarks.imagenet.subject import Split, Subject
 from benchmarks.imagenet.views import RandomView
@@ -57,15 +58,14 @@ def run_linear(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     verdict = probe.verdict(winner, test)
     best = score(verdict, subject.val.labels, subject.num_classes)
     path = inputs.out_dir / PREDICTIONS_FILE
-    write_predictions(
-        path, subject.val.indices, subject.val.labels, {winner.name(): verdict}, winner.name()
-    )
+    name, real = winner.name(), subject.judge_real(verdict)
+    write_predictions(path, subject.val.indices, subject.val.labels, {name: verdict}, name, real)
     return TaskResult(
         metrics={
             "linear_top1": best.top1,
             "linear_top5": best.top5,
             "linear_mean_class": best.mean_class,
-            "linear_real": subject.real_top1(verdict),
+            "linear_real": real_top1(real),
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),

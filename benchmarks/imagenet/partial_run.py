@@ -131,9 +131,12 @@ def _write(inputs: TaskInputs, tuned: Mapping[float, Tuned]) -> tuple[Path, ...]
     curve, predictions = inputs.out_dir / CURVE_FILE, inputs.out_dir / PREDICTIONS_FILE
     places = [_place(number, inputs.backbone.num_layers) for number in tuned]
     draw_curve(curve, inputs.backbone.name, places, [t.scores.top1 for t in tuned.values()])
-    verdicts = {f"blocks-{name_of(n)}": found.tested.verdict for n, found in tuned.items()}
+    names = {number: metric.removesuffix("_top1") for metric, number in POINTS.items()}
+    verdicts = {
+        names.get(n, f"blocks-{name_of(n)}"): found.tested.verdict for n, found in tuned.items()
+    }
     tested = next(iter(tuned.values())).tested
-    headline = "blocks-1" if "blocks-1" in verdicts else next(iter(verdicts))
+    headline = "partial1" if "partial1" in verdicts else next(iter(verdicts))
     write_predictions(predictions, tested.indices, tested.labels, verdicts, headline)
     return curve, predictions
 

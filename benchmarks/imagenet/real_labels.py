@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from backbones.errors import PreflightError
@@ -49,16 +51,29 @@ def read_real_labels(root: Path, names: Sequence[str]) -> list[frozenset[int]] |
     return found
 
 
-def real_top1(predicted: Tensor, answers: Sequence[frozenset[int]]) -> float | None:
-    """Return the percentage of images whose predicted class is among the right ones.
+def judge_real(
+    predicted: Tensor, answers: Sequence[frozenset[int]] | None
+) -> npt.NDArray[np.int8] | None:
+    """Return whether the predicted class of each image is among the right ones.
 
     Args:
         predicted: (N,) classes.
-        answers: The right classes of each; images without any do not count.
+        answers: The right classes of each; None where the data have no such labels.
 
     Returns:
-        None where no image counts.
+        (N,) 1 right, 0 wrong, -1 without any right class, which does not count; None as given.
     """
+    if answers is None:
+        return None
     pairs = zip(predicted.tolist(), answers, strict=True)
-    right = [guess in answer for guess, answer in pairs if answer]
-    return 100.0 * sum(right) / len(right) if right else None
+    return np.array([guess in answer if answer else -1 for guess, answer in pairs], dtype=np.int8)
+
+
+def real_top1(judged: npt.NDArray[np.int8] | None) -> float | None:
+    """Return the percentage of right images among those that count, None where none does.
+
+    Args:
+        judged: By ``judge_real``.
+    """
+    counted = judged[judged >= 0] if judged is not None else np.empty(0)
+    return 100.0 * float(counted.mean()) if len(counted) else None

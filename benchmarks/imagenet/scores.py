@@ -98,12 +98,13 @@ def write_predictions(
     truth: Tensor,
     verdicts: Mapping[str, Verdict],
     headline: str,
+    real: npt.NDArray[np.int8] | None = None,
 ) -> None:
     """Write a compressed ``.npz``, atomically; equal predictions give equal bytes.
 
     It holds, image by image, ``indices`` (numbers in the sorted split), ``labels``, the headline's
-    ``predicted`` and ``rank`` (place of the true class, 0 for the first, at most 255), and
-    ``rank/VARIANT`` of everything else that was tried.
+    ``predicted`` and ``rank`` (place of the true class, 0 for the first, at most 255),
+    ``rank/VARIANT`` of everything that was tried, and ``real`` where the data have such labels.
 
     Args:
         path: The file.
@@ -111,6 +112,7 @@ def write_predictions(
         truth: (N,) classes.
         verdicts: By variant.
         headline: The variant that the metrics report.
+        real: (N,) its verdict on reassessed labels, see ``real_labels.judge_real``.
 
     Raises:
         PreflightError: The file cannot be written.
@@ -124,6 +126,8 @@ def write_predictions(
         "rank": _small(verdicts[headline].rank),
         **{f"rank/{name}": _small(verdict.rank) for name, verdict in verdicts.items()},
     }
+    if real is not None:
+        columns["real"] = real
 
     def write(file: BinaryIO) -> None:
         np.savez_compressed(file, **columns)

@@ -15,7 +15,7 @@ from backbones.monitor import Monitor
 from benchmarks.imagenet.config import DataConfig, ExtractionConfig
 from benchmarks.imagenet.extract import Extractor, freeze
 from benchmarks.imagenet.folders import class_name, labels_of, open_labelled
-from benchmarks.imagenet.real_labels import read_real_labels, real_top1
+from benchmarks.imagenet.real_labels import judge_real, read_real_labels
 from benchmarks.imagenet.scores import Scores, Verdict, about_top5
 from benchmarks.imagenet.table import FeatureTable
 from benchmarks.imagenet.views import CentralView, View
@@ -144,11 +144,9 @@ class Subject:
                 found.append(f"left out {len(texts)} unreadable {what} images: {named}{more}")
         return found
 
-    def real_top1(self, verdict: Verdict) -> float | None:
-        """Return a verdict's top1 on reassessed labels, None where the data have none."""
-        if self._answers is None:
-            return None
-        return real_top1(verdict.predicted, self._answers)
+    def judge_real(self, verdict: Verdict) -> npt.NDArray[np.int8] | None:
+        """Return a verdict on reassessed labels, None where the data have none."""
+        return judge_real(verdict.predicted, self._answers)
 
     def per_class(self, scores: Scores) -> dict[str, dict[str, float | None]]:
         """Return the top1 of each class by name."""

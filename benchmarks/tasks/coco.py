@@ -114,7 +114,7 @@ class CocoTask:
             curves=outcome.curves,
             coverage=outcome.coverage,
             details=outcome.details,
-            files=(outcome.detections_file,),
+            files=(outcome.detections_file, outcome.matches_file),
         )
 
     def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:

@@ -143,7 +143,7 @@ def test_a_partial_fine_tuning_draws_its_curve_and_goes_on_where_it_stopped(imag
     with Image.open(whole.files[0]) as curve:
         assert curve.size == (750, 480)
     kept = np.load(whole.files[1])
-    assert {f"rank/blocks-{n}" for n in ("0", "0.5", "1", "all")} <= set(kept.files)
+    assert {f"rank/partial{n}" for n in ("0", "_half", "1", "_all")} <= set(kept.files)
     with pytest.raises(StoppedError):
         run(images, config, Ears(stop_after=10), folder="again", task="partial")
     assert run(images, config, folder="again", task="partial").metrics == whole.metrics
