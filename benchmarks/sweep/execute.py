@@ -11,6 +11,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.monitor import Monitor
 from backbones.registry import lookup
+from benchmarks.leaderboard.statistics.runs import keep_resamples
 from benchmarks.overrides import restore
 from benchmarks.suites import get_task
 from benchmarks.sweep.environment import describe
@@ -59,7 +60,8 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
     task, inputs = _prepare(request, folder)
     _stay_alone(task)
     result = task.run(inputs, monitor)
-    return Outcome(_done_record(request, task, inputs.checkpoint, result), result.files)
+    files = (*result.files, *keep_resamples(folder.work, result.files, task.name, task.metrics))
+    return Outcome(_done_record(request, task, inputs.checkpoint, result), files)
 
 
 def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
