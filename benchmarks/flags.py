@@ -192,10 +192,10 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
         "--max-parallel", type=_count, metavar="N", help="with slurm: runs of an array at a time"
     )
     command.add_argument(
-        "--processes",
-        type=_count,
-        metavar="N",
-        help="with local: processes that do one run together, a GPU each; default: 1",
+        "--track",
+        choices=("wandb", "mlflow"),
+        default="",
+        help="tell a tracker how runs go, beside TensorBoard's files",
     )
 
 

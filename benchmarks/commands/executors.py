@@ -17,6 +17,7 @@ from benchmarks.sweep.sbatch import plain_text, sbatch_text
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.submission import CODE, FOLDER, plan_submission
 from benchmarks.sweep.terminal import Screen
+from benchmarks.sweep.tracking import choose_tracker
 
 _PATIENCE_SECONDS = 30
 
@@ -43,6 +44,10 @@ class Choice(Protocol):
     @property
     def max_parallel(self) -> int | None:
         """Runs of an array at a time; None leaves that to the cluster."""
+
+    @property
+    def track(self) -> str:
+        """Name of the tracker that runs tell how they go; empty for none."""
 
     @property
     def rerun(self) -> Rerun:
@@ -112,7 +117,9 @@ def check(choice: Choice) -> None:
 
     Raises:
         UserError: They do not.
+        PreflightError: The tracker is not installed.
     """
+    choose_tracker(choice.track)
     flags = (
         ("--jobs", choice.jobs, "local"),
         ("--processes", choice.processes, "local"),

@@ -31,6 +31,7 @@ class Options:
     processes: int | None
     cluster: str
     max_parallel: int | None
+    track: str
     rerun: Rerun
     limit_images: int | None
     dry_run: bool

@@ -24,6 +24,7 @@ class Options:
     processes: int | None
     cluster: str
     max_parallel: int | None
+    track: str
     dry_run: bool
     json: bool
     rerun: Literal["failed"] = "failed"

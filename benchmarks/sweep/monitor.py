@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
 
@@ -38,6 +39,7 @@ class WorkerMonitor:
         self._parent = os.getppid() if os.environ.get(FOLLOW_PARENT) else None
         self._beat = Heartbeat(os.getpid(), socket.gethostname(), attempt, now, now)
         self._superseded_by = 0
+        self._listener: Callable[[Progress], None] = lambda progress: None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._pulse, daemon=True)
 
@@ -58,8 +60,13 @@ class WorkerMonitor:
         """What the run is doing."""
         return self._beat.phase
 
+    def listen(self, listener: Callable[[Progress], None]) -> None:
+        """Have somebody else told of progress too, who must be quick."""
+        self._listener = listener
+
     def progress(self, progress: Progress) -> None:
         """Take notice; the heartbeat thread writes it down."""
+        self._listener(progress)
         if progress.phase != self._beat.phase:
             self._beat = replace(self._beat, phase_time=time.time(), phase_step=progress.step)
         self._beat = replace(

@@ -21,14 +21,14 @@ def main(arguments: list[str]) -> int:
     """Report, wait for the signal to save, and ask to be requeued."""
     interrupt = Interrupt(on_second=lambda: None, also=(signal.SIGUSR2,))
     interrupt.install()
-    from benchmarks.sweep.job import REQUEUE, describe_group, job_name
+    from benchmarks.sweep.job import REQUEUE, describe_group
 
     folder = Path(arguments[0])
     if len(arguments) > 2:
-        from benchmarks.sweep.slurm import requeue
+        from benchmarks.sweep.requeue import put_back
 
         if int(arguments[2]) == REQUEUE:
-            requeue(job_name())
+            put_back()
         return 0
     rank = os.environ.get("SLURM_PROCID", "0")
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":

@@ -71,10 +71,12 @@ def main(arguments: list[str]) -> int:
     except BusyError:
         # Its twin goes on, and this job is not needed.
         return code
-    return _requeue(code)
+    put_back()
+    return code
 
 
-def _requeue(code: int) -> int:
+def put_back() -> None:
+    """Put the job that this process belongs to back into the queue, and wait for Slurm to end it."""
     for number in range(_TRIES):
         try:
             _patiently(lambda: slurm.requeue(job_name()))
@@ -86,7 +88,6 @@ def _requeue(code: int) -> int:
     # taken for the end of the job, which is pending again; a question that was answered too late
     # may have put it there, and the next one is refused.
     time.sleep(_END_PATIENCE_SECONDS)
-    return code
 
 
 def _patiently(ask: Callable[[], T]) -> T:

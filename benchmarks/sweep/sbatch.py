@@ -3,6 +3,7 @@
 What is shown is what is submitted: ``launch`` hands this very text to submitit.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from benchmarks.sweep.environment import CORES, threads_of, with_tunables
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.submission import Submission
+from benchmarks.sweep.tracking import TRACK
 
 # The signal that says: save and be requeued. NCCL takes USR1 for itself.
 _SIGNAL = "USR2"
@@ -114,6 +116,8 @@ def _environment(cores: int | None, code: str | None) -> list[str]:
     if cores is not None:
         threads = threads_of(cores)
         lines.append(f"export {CORES}={cores} OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}")
+    if os.environ.get(TRACK):
+        lines.append(f"export {TRACK}={shlex.quote(os.environ[TRACK])}")
     if code is not None:
         lines.append(f"export PYTHONPATH={shlex.quote(code)}${{PYTHONPATH:+:$PYTHONPATH}}")
     return lines

@@ -22,7 +22,7 @@ _QUEUE_SECONDS = 900.0
 _START_SECONDS = 120.0
 _SIGNAL_SECONDS = 30.0
 # A requeued job waits two minutes for its next start, which no option of Slurm changes.
-_REQUEUE_SECONDS = 180.0
+_REQUEUE_SECONDS = 300.0
 _CANNOT_SERVE = 4
 
 
@@ -105,7 +105,7 @@ def _verdicts(trial: _Trial) -> Iterator[tuple[str, str]]:
     heard = [report["signal"] for report in trial.reports("signal", _SIGNAL_SECONDS)]
     yield "signal", "" if heard == ["SIGUSR2"] * count else f"the processes heard {heard}"
     again = len(trial.reports("again", _REQUEUE_SECONDS)) == count
-    yield "requeue", "" if again else "the job did not start again within three minutes"
+    yield "requeue", "" if again else "the job did not start again within five minutes"
 
 
 def _state(job: str) -> str:

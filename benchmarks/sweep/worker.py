@@ -13,14 +13,16 @@ from typing import TextIO
 
 from backbones.errors import StoppedError, UserError
 from benchmarks.sweep.attempts import close_attempt, finish, open_attempt
-from benchmarks.sweep.execute import execute, failed_record
+from benchmarks.sweep.execute import Outcome, execute, failed_record
 from benchmarks.sweep.follower import hand_out_ticket, lost_a_process
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
 from benchmarks.sweep.interrupt import Interrupt
 from benchmarks.sweep.monitor import WorkerMonitor
+from benchmarks.sweep.record import Attempt
 from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import BusyError, RunFolder
+from benchmarks.sweep.tracking import tracked
 
 DONE, FAILED, NO_RECORD, BLOCKED, BUSY, LOST = 0, 3, 4, 69, 75, 76
 FRESH = "fresh"
@@ -106,7 +108,22 @@ def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:
     """Start the run once more, whatever came before, and leave a record or saved state."""
     attempt = open_attempt(folder)
     request = folder.read_request()
-    with WorkerMonitor(folder, attempt.number, interrupt, words) as monitor:
+    monitor = WorkerMonitor(folder, attempt.number, interrupt, words)
+    with tracked(request, folder, monitor.say) as tracking:
+        monitor.listen(tracking.progress)
+        outcome = _watched(folder, request, attempt, monitor)
+        if isinstance(outcome, int):
+            return outcome
+        status = finish(folder, attempt, outcome)
+        tracking.result(outcome.record.metrics)
+    return DONE if status == "done" else FAILED
+
+
+def _watched(
+    folder: RunFolder, request: RunRequest, attempt: Attempt, monitor: WorkerMonitor
+) -> Outcome | int:
+    """Do the run; return what is to be recorded, or the exit code of one that is not over."""
+    with monitor:
         try:
             outcome = execute(request, folder, monitor)
         except StoppedError:
@@ -123,7 +140,7 @@ def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:
     if monitor.superseded:
         close_attempt(folder, attempt, "stopped", monitor.why_stopped())
         return BUSY
-    return DONE if finish(folder, attempt, outcome) == "done" else FAILED
+    return outcome
 
 
 if __name__ == "__main__":

@@ -16,14 +16,12 @@ FLAGS = {
     "run": {
         "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
         "--evaluator", "--executor", "--jobs", "--processes", "--cluster", "--max-parallel",
-        "--rerun",
-        "--limit-images", "--dry-run", "--json",
+        "--track", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--executor", "--jobs", "--processes", "--cluster", "--max-parallel", "--rerun",
-        "--limit-images",
-        "--dry-run", "--json",
+        "--executor", "--jobs", "--processes", "--cluster", "--max-parallel", "--track",
+        "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "export": {"source", "--format", "--to", "--plugins", "--json"},
     "list": {"--plugins", "--json"},
@@ -36,7 +34,7 @@ FLAGS = {
     "cancel": {"runs", "--all", "--out", "--json"},
     "retry": {
         "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--processes",
-        "--cluster", "--max-parallel", "--json",
+        "--cluster", "--max-parallel", "--track", "--json",
     },
     "adopt": {"--out", "--json"},
     "cluster": {"action", "name", "--out", "--json"},
