@@ -194,6 +194,12 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--track",
         choices=("wandb", "mlflow"),
+    command.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="with local: processes that do one run together, a GPU each; default: 1",
+    )
         default="",
         help="tell a tracker how runs go, beside TensorBoard's files",
     )

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 
 def put_back() -> None:
-    """Put the job that this process belongs to back into the queue, and wait for Slurm to end it."""
+    """Put the job of this process back into the queue, and wait for Slurm to end it."""
     for number in range(_TRIES):
         try:
             _patiently(lambda: slurm.requeue(job_name()))
