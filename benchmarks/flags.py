@@ -186,6 +186,12 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
         "--jobs", type=_count, metavar="N", help="with local: runs at a time; default: one a GPU"
     )
     command.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="with local: processes that do one run together, a GPU each; default: 1",
+    )
+    command.add_argument(
         "--cluster", default="", metavar="NAME", help="with slurm: clusters/NAME.toml"
     )
     command.add_argument(
@@ -194,12 +200,6 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--track",
         choices=("wandb", "mlflow"),
-    command.add_argument(
-        "--processes",
-        type=_count,
-        metavar="N",
-        help="with local: processes that do one run together, a GPU each; default: 1",
-    )
         default="",
         help="tell a tracker how runs go, beside TensorBoard's files",
     )
