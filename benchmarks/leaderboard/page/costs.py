@@ -1,0 +1,57 @@
+"""What a row cost in hours of devices. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from benchmarks.leaderboard.rows import Row
+from benchmarks.sweep.record import Attempt, RunRecord
+from benchmarks.task import PRETRAIN
+
+# Key, header, decimals, and whether more is better. The first are those of ``rows.COSTS``.
+HEADERS: tuple[tuple[str, str, int, bool], ...] = (
+    ("parameters_millions", "params M", 1, False),
+    ("gflops", "GFLOPs", 1, False),
+    ("images_per_second_train", "train img/s", 1, True),
+    ("images_per_second_test", "test img/s", 1, True),
+    ("peak_memory_gib", "memory GiB", 2, False),
+    ("seconds", "seconds", 0, False),
+    ("device_hours", "device-hours", 2, False),
+    ("pretrain_device_hours", "pretraining device-hours", 2, False),
+)
+
+
+def paid_hours(records: Sequence[RunRecord]) -> float | None:
+    """Return the hours a row's runs took, mean over seeds, times their devices.
+
+    Attempts that failed or were cut off count, since somebody paid for them. A run without a GPU
+    took one device.
+    """
+    known = [hours for record in records if (hours := _hours(record)) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def pretraining_hours(row: Row, records: Mapping[str, RunRecord]) -> float | None:
+    """Return the hours of the run that made a row's weights.
+
+    0 for fresh weights, None where no run of this folder made them.
+    """
+    if row.weights.startswith("random"):
+        return 0.0
+    sha256 = row.weights.split(" ")[0]
+    maker = records.get(sha256.removeprefix(f"{PRETRAIN}:"))
+    return _hours(maker) if maker else None
+
+
+def _hours(record: RunRecord) -> float | None:
+    seconds = sum(_seconds(attempt) for attempt in record.attempts) or record.cost.get("seconds")
+    if not seconds:
+        return None
+    return seconds / 3600 * max(1, len(record.environment.get("gpus", ())))
+
+
+def _seconds(attempt: Attempt) -> float:
+    try:
+        started, ended = map(datetime.fromisoformat, (attempt.started, attempt.ended))
+        return max(0.0, (ended - started).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

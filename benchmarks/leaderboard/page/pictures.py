@@ -1,0 +1,89 @@
+"""Pictures that runs drew, small enough for a page. Imports no torch."""
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.store import RunFolder
+
+# Bytes of all runs' pictures in one page.
+_BUDGET = 350_000
+_OF_A_RUN = 3
+_LONGEST_SIDE = 560
+_QUALITY = 55
+# Larger files are no pictures of ours.
+_MAX_FILE_BYTES = 20 * 2**20
+_MAX_PIXELS = 30_000_000
+_STEP = re.compile(r"-?\d+$")
+
+
+class Album:
+    """Takes pictures in until they fill their share of the page."""
+
+    def __init__(self) -> None:
+        self._left = _BUDGET
+
+    def of_run(self, folder: RunFolder, record: RunRecord) -> list[dict[str, str]]:
+        """Return the last picture of each kind that a run drew: title, data, reason.
+
+        Args:
+            folder: Of the run.
+            record: Names the files and their checksums.
+        """
+        last: dict[str, Mapping[str, Any]] = {}
+        for file in record.files:
+            path = Path(file["path"])
+            if path.suffix == ".png":
+                last[_STEP.sub("", path.stem)] = file
+        return [self._picture(folder, title, file) for title, file in [*last.items()][:_OF_A_RUN]]
+
+    def _picture(self, folder: RunFolder, title: str, file: Mapping[str, Any]) -> dict[str, str]:
+        if self._left <= 0:
+            return {"title": title, "reason": f"no room in this page; it is in {file['path']}"}
+        try:
+            data = thumbnail(_read(folder.path, file))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            return {"title": title, "reason": f"not shown: {error}"}
+        self._left -= len(data)
+        return {"title": title, "data": data}
+
+
+def thumbnail(content: bytes, longest_side: int = _LONGEST_SIDE) -> str:
+    """Return a picture as a ``data:`` address of a small WebP.
+
+    Args:
+        content: Of a picture file.
+        longest_side: In pixels, of the result.
+
+    Raises:
+        OSError: It is no picture.
+        ValueError: It is too large to be one of ours.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        if opened.width * opened.height > _MAX_PIXELS:
+            raise ValueError(f"it has {opened.width} x {opened.height} pixels")
+        image = opened.convert("RGB")
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _read(folder: Path, file: Mapping[str, Any]) -> bytes:
+    """Return a file that a record names, provided it lies in the run's folder and is unchanged."""
+    path = (folder / str(file["path"])).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError("its path leads out of the run's folder")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise ValueError("the file is too large")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+        raise ValueError("the file is not the one the run wrote")
+    return content

@@ -1,0 +1,37 @@
+"""From a folder of records to a page. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.leaderboard.joined import with_joined
+from benchmarks.leaderboard.page.build import write_page
+from benchmarks.leaderboard.page.document import MAX_ROWS, Board, make_document
+from benchmarks.leaderboard.rows import Table
+from benchmarks.leaderboard.statistics.correlation import predictions
+from benchmarks.leaderboard.statistics.table import table_statistics
+from benchmarks.sweep.store import Scan, Store
+
+# Rows behind the last one that is shown may tie with it; far behind, none does.
+_JUDGED = 2 * MAX_ROWS
+
+
+def publish(path: Path, tables: Sequence[Table], scan: Scan, store: Store) -> None:
+    """Write the page of a folder of records.
+
+    Args:
+        path: Where to.
+        tables: Those of the folder, without joined ones.
+        scan: What the folder holds.
+        store: The folder.
+
+    Raises:
+        PreflightError: The file cannot be written.
+    """
+    judged = [replace(table, rows=table.rows[:_JUDGED]) for table in tables]
+    statistics = [table_statistics(table, store, scan.records) for table in judged]
+    found = predictions(judged, dict(enumerate(statistics)))
+    shown = with_joined(tables)
+    # The joined tables stand in front of the others.
+    places = {len(shown) - len(tables) + i: known for i, known in enumerate(statistics)}
+    write_page(path, *make_document(Board(shown, places, found, scan, store)))

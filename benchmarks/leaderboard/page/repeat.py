@@ -1,0 +1,129 @@
+"""The command line that does a run again. Imports no torch."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backbones.errors import UserError
+from backbones.files import canonical_json
+from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.suites import SUITES, get_task
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.spec import RunRequest, RunSpec
+from benchmarks.task import PRETRAIN
+
+_PROGRAM = ("python", "benchmarks/run.py")
+# A word for what no record knows.
+_DIR = "DIR"
+
+
+class Repeater:
+    """Writes commands; what many runs share is looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[list[str], str]] = {}
+
+    def of_record(self, record: RunRecord, request: RunRequest | None) -> dict[str, str]:
+        """Return the command that does a record's run again, and what it cannot promise.
+
+        Args:
+            record: Of the run.
+            request: What its worker was asked, if that is still there: it knows where data and
+                weights lay.
+        """
+        if request is not None:
+            return self.of_request(request)
+        labels = record.labels
+        data = [] if labels.mini else ["--data", f"{_kind(record.spec.task)}={_DIR}"]
+        note = "Put in where the data lie." if data else ""
+        arguments = [
+            *self._what(record.spec, labels.suite, labels.entry),
+            *("--recipe", labels.recipe),
+        ]
+        return self._command(record.spec, labels.recipe, [*arguments, *data], note)
+
+    def of_request(self, request: RunRequest) -> dict[str, str]:
+        """Return the command that does a requested run (again)."""
+        spec = request.spec
+        arguments = [
+            *self._what(spec, request.suite, request.source or request.entry),
+            *("--recipe", request.recipe),
+        ]
+        if request.data.path is not None:
+            arguments += ["--data", f"{request.data.kind}={request.data.path}"]
+        if request.plugins is not None:
+            arguments += ["--plugins", str(request.plugins)]
+        if request.evaluator:
+            arguments += ["--evaluator", request.evaluator]
+        return self._command(spec, request.recipe, arguments, "")
+
+    def _what(self, spec: RunSpec, suite: str, source: str) -> list[str]:
+        if spec.task == PRETRAIN:
+            return ["pretrain", "--arch", spec.backbone]
+        known = SUITES.get(suite)
+        smallest = min(
+            (s for s in SUITES.values() if spec.task in s.tasks),
+            key=lambda s: len(s.tasks),
+            default=known,
+        )
+        return ["--suite", smallest.name if smallest else suite, "--entries", source]
+
+    def _command(
+        self, spec: RunSpec, recipe: str, arguments: list[str], note: str
+    ) -> dict[str, str]:
+        overrides, changed = self._overrides(spec, recipe)
+        words = [*_PROGRAM, *arguments, "--seeds", f"{spec.seed},"]
+        for override in overrides:
+            words += ["--set", override]
+        if spec.limit_images is not None:
+            words += ["--limit-images", str(spec.limit_images)]
+        if spec.task == PRETRAIN:
+            # The recipe is what the command is about, not an option of it.
+            at = words.index("--recipe")
+            words[at : at + 2] = []
+            words.insert(words.index("pretrain") + 1, recipe)
+        return {"command": shlex.join(words), "note": " ".join(filter(None, [note, changed]))}
+
+    def _overrides(self, spec: RunSpec, recipe: str) -> tuple[list[str], str]:
+        """Return the ``--set`` texts that make a recipe what a run had, and a warning."""
+        key = canonical_json([spec.task, recipe, spec.recipe])
+        if key not in self._known:
+            self._known[key] = _overrides(spec, recipe)
+        return self._known[key]
+
+
+def _overrides(spec: RunSpec, recipe: str) -> tuple[list[str], str]:
+    gone = f"This version of the code has another recipe {recipe}; use the one named below."
+    try:
+        task = get_task(spec.task)
+        make = task.recipes()[recipe]
+        if as_plain(task.check(make())) == spec.recipe:
+            return [], ""
+        plain = dict(_leaves(as_plain(task.check(make()))))
+        wanted = dict(_leaves(spec.recipe))
+        texts = [
+            f"{name}={_text(value)}"
+            for name, value in wanted.items()
+            if name != "protocol" and plain.get(name) != value
+        ]
+        same = as_plain(task.check(apply_overrides(make(), texts))) == spec.recipe
+    except (KeyError, UserError):
+        return [], gone
+    return texts, "" if same else gone
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _kind(task: str) -> str:
+    return {"coco": "coco", PRETRAIN: "images"}.get(task, "imagenet")

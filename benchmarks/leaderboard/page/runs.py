@@ -1,0 +1,132 @@
+"""The provenance of every run behind a page: what it was, ran on, cost, and how to repeat it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from backbones.files import canonical_json
+from benchmarks.leaderboard.page.pictures import Album
+from benchmarks.leaderboard.page.repeat import Repeater
+from benchmarks.sweep.record import MAX_CURVE_POINTS, RunRecord
+from benchmarks.sweep.record_text import BadRecordError
+from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.store import Scan, Store
+
+# Numbers of all curves of a page; more runs get fewer points each.
+_CURVE_BUDGET = 180_000
+_FEWEST_POINTS = 20
+_DIGITS = 3
+
+
+class _Shared:
+    """Values that many runs have in common, each kept once."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, value: Any) -> int:
+        """Return where a value stands in ``values``."""
+        key = canonical_json(value)
+        if key not in self._places:
+            self._places[key] = len(self.values)
+            self.values.append(value)
+        return self._places[key]
+
+
+def run_details(run_ids: Sequence[str], scan: Scan, store: Store) -> dict[str, Any]:
+    """Return the details of runs by id, and what they share.
+
+    Args:
+        run_ids: Of the runs; those that the folder does not hold are left out.
+        scan: What the folder holds.
+        store: The folder, for requests and pictures.
+    """
+    recipes, environments = _Shared(), _Shared()
+    repeater, album = Repeater(), Album()
+    records = [scan.records[run_id] for run_id in run_ids if run_id in scan.records]
+    points = _points(records)
+    runs = {}
+    for record in records:
+        request = _request(store, record.run_id)
+        environment = dict(record.environment)
+        runs[record.run_id] = {
+            **_facts(record),
+            "repeat": repeater.of_record(record, request),
+            "slurm": environment.pop("slurm", None),
+            "recipe": recipes.place(dict(record.spec.recipe)),
+            "environment": environments.place(environment),
+            "curves": {name: _thin(curve, points) for name, curve in record.curves.items()},
+            "pictures": album.of_run(store.folder(record.run_id), record),
+        }
+    for run_id in run_ids:
+        if run_id in scan.unfinished:
+            runs[run_id] = _waiting(scan.unfinished[run_id], store, repeater)
+    return {"runs": runs, "recipes": recipes.values, "environments": environments.values}
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    spec = {key: value for key, value in asdict(record.spec).items() if key != "recipe"}
+    return {
+        "status": record.status,
+        "attempt": record.attempt,
+        "created": record.created,
+        "finished": record.finished,
+        "spec": spec,
+        "labels": asdict(record.labels),
+        "backbone": asdict(record.backbone),
+        "metrics": {name: _metric(facts) for name, facts in record.metrics.items()},
+        "cost": {name: _significant(value) for name, value in record.cost.items()},
+        "attempts": [list(asdict(attempt).values()) for attempt in record.attempts],
+        "failure": asdict(record.failure) if record.failure else None,
+        "warnings": list(record.warnings),
+        "details": dict(record.details),
+        "files": [[file["path"], file["sha256"], file["bytes"]] for file in record.files],
+    }
+
+
+def _waiting(request: RunRequest, store: Store, repeater: "Repeater") -> dict[str, Any]:
+    """Return what is known of a run without a record."""
+    spec = {key: value for key, value in asdict(request.spec).items() if key != "recipe"}
+    attempts = store.folder(request.spec.run_id).read_attempts()
+    return {
+        "status": "unfinished",
+        "spec": spec,
+        "attempts": [list(asdict(attempt).values()) for attempt in attempts],
+        "repeat": repeater.of_request(request),
+    }
+
+
+def _metric(facts: Mapping[str, Any]) -> float | str | None:
+    value = facts["value"]
+    return facts["reason"] if value is None else round(float(value), 3)
+
+
+def _request(store: Store, run_id: str) -> RunRequest | None:
+    try:
+        return store.folder(run_id).read_request()
+    except BadRecordError:
+        return None
+
+
+def _points(records: Sequence[RunRecord]) -> int:
+    """Return how many points each curve gets."""
+    count = sum(len(record.curves) for record in records)
+    return min(MAX_CURVE_POINTS // 2, max(_FEWEST_POINTS, _CURVE_BUDGET // max(1, count)))
+
+
+def _thin(series: Sequence[float | None], points: int) -> list[float | None]:
+    last = len(series) - 1
+    if last < points:
+        return [_significant(value) for value in series]
+    return [_significant(series[round(i * last / (points - 1))]) for i in range(points)]
+
+
+def _significant(value: float | None) -> float | None:
+    """Return a number with three digits that count, or more where it is a whole one."""
+    if value is None or not math.isfinite(value):
+        return None
+    if value == round(value) or not value:
+        return int(value) if abs(value) < 1e15 else value
+    return round(value, _DIGITS - 1 - math.floor(math.log10(abs(value))))

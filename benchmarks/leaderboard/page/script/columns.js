@@ -1,0 +1,140 @@
+// The columns of a table: what they are called, how a cell looks, what they sort by.
+import { button, el, name, svg } from "./dom.js";
+import { MISSING, fixed, interval, short } from "./format.js";
+import { COSTS, costOf, metricFacts, valueOf } from "./data.js";
+import { choose, state, togglePin } from "./state.js";
+
+const ABOUT = {
+  rank: "By the first metric. Two numbers are the best and the worst rank that the interval allows; a bracket joins rows that cannot be told apart.",
+  seeds: "Runs that differ in the seed alone; numbers are their mean.",
+  method: "What made the weights.",
+  device_hours: "Hours of the runs behind a row times their devices, mean over seeds, every attempt counted. A run without a GPU took one device.",
+  pretrain_device_hours: "Hours of the run that made the weights times its devices. Unknown for weights that came from elsewhere; none for fresh ones.",
+};
+
+/** Return the columns of a table, in order. */
+export function columnsOf(table) {
+  return [
+    { key: "pin", title: "Pin", kind: "plain", fixed: true, width: 0, cell: pinCell },
+    { key: "rank", title: "#", kind: "measured", fixed: true, width: 0, hidden: table.joined, cell: (row) => rankCell(table, row), order: (row) => row.rank },
+    { key: "entry", title: "Entry", kind: "string", fixed: true, width: 0, cell: (row) => entryCell(table, row), order: (row) => row.entry },
+    { key: "method", title: "Method", kind: "string", width: 900, cell: (row) => textCell(row.method), order: (row) => row.method },
+    { key: "backbone", title: "Backbone", kind: "string", width: 1300, cell: (row) => textCell(row.backbone), order: (row) => row.backbone },
+    ...metricColumns(table),
+    { key: "seeds", title: "Seeds", kind: "measured", width: 1100, cell: (row) => el("td", { class: "number" }, String(row.seeds.length)), order: (row) => row.seeds.length },
+    ...COSTS.filter((cost) => table.rows.some((row) => costOf(row, cost.key) !== null)).map((cost) => costColumn(cost)),
+    { key: "recipe", title: "Recipe", kind: "string", width: Infinity, cell: (row) => textCell(row.recipe), order: (row) => row.recipe },
+    { key: "note", title: "Note", kind: "string", width: 700, empty: table.rows.every((row) => !row.note), cell: (row) => el("td", { class: "note" }, name(row.note, { title: row.note })), order: (row) => row.note },
+  ].filter((column) => !column.hidden).map((column) => ({ about: ABOUT[column.key] ?? "", ...column }));
+}
+
+function metricColumns(table) {
+  const order = [...table.columns, ...table.metrics.map(([metric]) => metric).filter((metric) => !table.columns.includes(metric))];
+  const filled = order.filter((metric) => table.columns.includes(metric) || table.rows.some((row) => valueOf(table, row, metric).mean !== null));
+  return filled.flatMap((metric, place) => {
+    const facts = metricFacts(table, metric);
+    const shown = place < 2 ? 0 : place < 4 && !table.joined ? 800 : place < table.columns.length ? 1500 : Infinity;
+    const about = `${facts.unit}, ${facts.higher ? "more" : "less"} is better`;
+    const own = {
+      key: metric, title: metric, kind: "measured", metric, about, width: table.joined ? [0, 0, 700, 700, 1000, 1000][place] ?? 1300 : shown,
+      cell: (row) => metricCell(table, row, metric), order: (row) => valueOf(table, row, metric).mean,
+    };
+    const picture = metric === table.headline && table.rows.some((row) => valueOf(table, row, metric).low !== null);
+    return picture ? [own, stripColumn(table, metric)] : [own];
+  });
+}
+
+function stripColumn(table, metric) {
+  const ends = table.rows.map((row) => valueOf(table, row, metric)).filter((value) => value.mean !== null)
+    .flatMap((value) => [value.low ?? value.mean, value.high ?? value.mean]);
+  const scale = [Math.min(...ends), Math.max(...ends)];
+  return {
+    key: `${metric} interval`, title: `${metric} interval`, kind: "measured", width: 1000,
+    about: "The same number and its 95 % interval, all rows on one scale",
+    cell: (row) => stripCell(valueOf(table, row, metric), scale, metric),
+    order: (row) => valueOf(table, row, metric).mean,
+  };
+}
+
+function stripCell(value, [from, to], metric) {
+  if (value.mean === null) return el("td", {}, "");
+  const at = (number) => 4 + 112 * (number - from) / Math.max(to - from, 1e-9);
+  const drawing = svg("svg", { viewBox: "0 0 120 16", class: "strip", role: "img",
+    "aria-label": `${metric} ${fixed(value.mean)} ${interval(value.low, value.high)}` });
+  if (value.low !== null) drawing.append(svg("line", { x1: at(value.low), x2: at(value.high), y1: 8, y2: 8, class: "strip-range" }));
+  drawing.append(svg("circle", { cx: at(value.mean), cy: 8, r: 3.2, class: "strip-dot" }));
+  return el("td", { class: "strip-cell" }, drawing);
+}
+
+function costColumn(cost) {
+  const width = { parameters_millions: 1100, images_per_second_test: 1200, device_hours: 1400 }[cost.key] ?? Infinity;
+  return {
+    key: cost.key, title: cost.header, kind: "measured", width, less: !cost.more, about: ABOUT[cost.key] ?? "",
+    cell: (row) => el("td", { class: "number" }, fixed(costOf(row, cost.key), cost.decimals)),
+    order: (row) => costOf(row, cost.key),
+  };
+}
+
+function pinCell(row) {
+  const box = el("input", { type: "checkbox", "aria-label": `Pin ${row.entry}`, class: "pin", on: {
+    change: () => { if (!togglePin(row.id)) box.checked = false; },
+  } });
+  box.checked = state.pin.includes(row.id);
+  return el("td", { class: "pin-cell" }, box);
+}
+
+function rankCell(table, row) {
+  const lanes = lanesOf(table)[row.place] ?? [];
+  const range = row.sure?.rank;
+  const wide = range && range[0] !== range[1];
+  const text = row.published ? "" : wide ? `${range[0]}–${range[1]}` : row.rank === null ? MISSING : String(row.rank);
+  return el("td", { class: "number rank", title: wide ? `measured ${row.rank}; any rank from ${range[0]} to ${range[1]} is possible` : null },
+    el("span", { class: "lanes", "aria-hidden": "true" }, lanes.map((part) => el("i", { class: `lane ${part}` }))), text);
+}
+
+const laneMemory = new Map();
+
+/** Return for each row the pieces of brackets beside it, one a lane. */
+function lanesOf(table) {
+  if (laneMemory.has(table)) return laneMemory.get(table);
+  const pieces = table.rows.map(() => []);
+  const ends = [];
+  for (const [first, last] of table.statistics?.brackets ?? []) {
+    let lane = ends.findIndex((end) => end < first);
+    if (lane < 0) lane = ends.length;
+    if (lane > 5) continue;
+    ends[lane] = last;
+    for (let place = first; place <= last; place += 1) {
+      pieces[place][lane] = place === first ? "start" : place === last ? "end" : "middle";
+    }
+  }
+  const found = pieces.map((row) => Array.from(row, (part) => part ?? "none"));
+  laneMemory.set(table, found);
+  return found;
+}
+
+function entryCell(table, row) {
+  const open = button(name(row.entry), () => choose({ row: row.id }), { class: "entry", title: row.entry, "aria-haspopup": "dialog" });
+  const marks = [
+    table.mini || table.limit !== null ? el("span", { class: "mark mini" }, table.mini ? "mini" : `${table.limit} images`) : null,
+    row.published ? el("span", { class: "mark published" }, "published") : null,
+  ];
+  return el("th", { scope: "row", class: "entry-cell" }, marks, open);
+}
+
+function textCell(text) {
+  return el("td", { class: "words" }, name(text, { title: text }));
+}
+
+function metricCell(table, row, metric) {
+  const value = valueOf(table, row, metric);
+  if (value.mean === null) {
+    const reason = value.reason || row.note || "no result";
+    return el("td", { class: "number missing", title: reason }, MISSING, el("span", { class: "why" }, short(reason)));
+  }
+  const decimals = metricFacts(table, metric).unit === "percent" ? 1 : 2;
+  const doubt = value.low !== null ? interval(value.low, value.high, decimals) : value.spread !== null ? `±${fixed(value.spread, decimals)}` : "";
+  return el("td", { class: "number", title: value.low !== null ? "95 % interval over test images and seeds" : doubt ? "standard deviation over seeds" : "one seed, no interval" },
+    el("span", { class: metric === table.headline ? "value head" : "value" }, fixed(value.mean, decimals)),
+    doubt ? el("small", { class: "doubt" }, doubt) : null);
+}

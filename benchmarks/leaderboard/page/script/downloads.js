@@ -1,0 +1,90 @@
+// The rows and columns in view as files of other programs.
+import { button, menu } from "./dom.js";
+import { MISSING, fixed } from "./format.js";
+import { board } from "./board.js";
+import { COSTS, costOf, valueOf } from "./data.js";
+
+/** Return the menu of formats. */
+export function downloads() {
+  return menu("Download", { "data-key": "download" }, Object.entries(FORMATS).map(([label, [ending, write]]) =>
+    button(label, () => save(`backbench.${ending}`, write(view())), { class: "plain" })));
+}
+
+function view() {
+  const { api, columns, table } = board();
+  const rows = api.rows({ search: "applied", order: "applied" }).indexes().toArray().map((place) => table.rows[place]);
+  const shown = columns.filter((column, place) => column.key !== "pin" && !column.key.endsWith(" interval") && api.column(place).visible());
+  return { table, rows, columns: shown };
+}
+
+function cell(table, row, column) {
+  if (column.metric) return valueOf(table, row, column.metric).mean;
+  const cost = COSTS.find((one) => one.key === column.key);
+  return cost ? costOf(row, cost.key) : column.order(row);
+}
+
+function csv({ table, rows, columns }) {
+  const head = columns.flatMap((column) => column.metric ? [column.title, `${column.title}_low`, `${column.title}_high`, `${column.title}_spread`] : [column.title]);
+  const lines = rows.map((row) => columns.flatMap((column) => {
+    if (!column.metric) return [cell(table, row, column)];
+    const value = valueOf(table, row, column.metric);
+    return [value.mean, value.low, value.high, value.spread];
+  }));
+  return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\n");
+}
+
+/** A text that a spreadsheet would take for a formula gets an apostrophe. */
+function quoted(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function text(table, row, column) {
+  if (!column.metric) {
+    const found = cell(table, row, column);
+    return typeof found === "number" ? fixed(found, column.key === "rank" || column.key === "seeds" ? 0 : 1) : String(found ?? MISSING);
+  }
+  const value = valueOf(table, row, column.metric);
+  return value.mean === null ? MISSING : fixed(value.mean) + (value.spread === null ? "" : ` ±${fixed(value.spread)}`);
+}
+
+function markdown({ table, rows, columns }) {
+  const escaped = (words) => words.replace(/[\\|`*_<>\[\]]/g, "\\$&").replace(/\s+/g, " ");
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  return [line(columns.map((column) => escaped(column.title))), line(columns.map((column) => column.kind === "measured" ? "---:" : "---")),
+    ...rows.map((row) => line(columns.map((column) => escaped(text(table, row, column)))))].join("\n");
+}
+
+const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "—": "--", "±": "$\\pm$", "−": "$-$" };
+
+function latex({ table, rows, columns }) {
+  const escaped = (words) => words.replace(/[\\~^—±−]|[&%$#_{}]/g, (letter) => LATEX[letter] ?? `\\${letter}`);
+  const shape = columns.map((column) => (column.kind === "measured" ? "r" : "l")).join("");
+  const body = rows.map((row) => `${columns.map((column) => latexCell(table, row, column, escaped)).join(" & ")} \\\\`);
+  return [`\\begin{tabular}{${shape}}`, "\\toprule", `${columns.map((column) => escaped(column.title)).join(" & ")} \\\\`, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n");
+}
+
+function latexCell(table, row, column, escaped) {
+  const value = column.metric ? valueOf(table, row, column.metric) : null;
+  if (!value || value.mean === null || value.low === null) return escaped(text(table, row, column));
+  return `${fixed(value.mean)}$_{[${fixed(value.low)}, ${fixed(value.high)}]}$`.replaceAll("−", "-");
+}
+
+function json({ table, rows, columns }) {
+  const about = { task: table.task, version: table.version, protocol: table.protocol, data: table.data, data_fingerprint: table.fingerprint, mini: table.mini, limit_images: table.limit };
+  const plain = rows.map((row) => Object.fromEntries(columns.map((column) => [column.key, column.metric ? valueOf(table, row, column.metric) : cell(table, row, column)])));
+  return JSON.stringify({ table: about, rows: plain }, null, 2);
+}
+
+const FORMATS = { CSV: ["csv", csv], Markdown: ["md", markdown], LaTeX: ["tex", latex], JSON: ["json", json] };
+
+function save(file, content) {
+  const address = URL.createObjectURL(new Blob([`${content}\n`], { type: "text/plain" }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = file;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}

@@ -1,0 +1,53 @@
+"""The command in a row's page does the very same run."""
+
+import shlex
+
+import pytest
+
+from benchmarks import cli
+from benchmarks.entries import Entry, parse_entries
+from benchmarks.leaderboard.page.repeat import Repeater
+from benchmarks.suites import get_suite
+from benchmarks.sweep.assemble import Order, assemble
+
+
+def asked_by(command, cache):
+    words = shlex.split(command)
+    assert words[:2] == ["python", "benchmarks/run.py"]
+    parsed = cli.parser().parse_args(["run", *words[2:]])
+    order = Order(
+        suite=get_suite(parsed.suite),
+        entries=parse_entries(parsed.entries),
+        recipe=parsed.recipe,
+        overrides=parsed.overrides,
+        seeds=parsed.seeds,
+        limit_images=parsed.limit_images,
+    )
+    return {request.spec.run_id for request in assemble(order, cache)}
+
+
+@pytest.mark.parametrize(
+    ("suite", "overrides"),
+    [
+        ("coco", []),
+        ("coco", ["optim.base_lr=0.003", "optim.betas=[0.8, 0.99]"]),
+        ("imagenet", []),
+    ],
+    ids=["plain", "overrides", "imagenet"],
+)
+def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrides):
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+    order = Order(
+        get_suite(suite), [Entry("vit-nano")], overrides=overrides, seeds=(3,), limit_images=16
+    )
+    for request in assemble(order, tmp_path):
+        found = Repeater().of_request(request)
+        assert found["note"] == ""
+        assert request.spec.run_id in asked_by(found["command"], tmp_path)
+
+
+def test_a_recipe_that_changed_since_is_told(tmp_path):
+    (request,) = assemble(Order(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
+    request.spec.recipe["gone"] = {"field": 1}
+    assert "another recipe" in Repeater().of_request(request)["note"]
