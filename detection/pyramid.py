@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detection.layout import channels_outermost, swapped
+
 # Coarsest pyramid level that a neck computes; the one above is a subsample of it.
 COARSEST_BUILT_LEVEL = 5
 
@@ -30,9 +32,9 @@ class MapNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalise each position; (B, C, H, W) to the same shape."""
-        channels_last = maps.permute(0, 2, 3, 1)
-        normed = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2)
+        rows = swapped(maps.flatten(2))
+        normed = F.layer_norm(rows, self.weight.shape, self.weight, self.bias, self.eps)
+        return swapped(normed).view(maps.shape)
 
 
 class SimplePyramid(nn.Module):
@@ -75,7 +77,7 @@ class SimplePyramid(nn.Module):
             height: H of the padded images, a multiple of the coarsest stride.
             width: W, likewise.
         """
-        features = self._resample(features, height, width)
+        features = channels_outermost(self._resample(features, height, width))
         maps = {f"p{level}": self.get_submodule(f"simfp_{level}")(features) for level in self.built}
         for level in self.levels[len(self.built) :]:
             maps[f"p{level}"] = F.max_pool2d(maps[f"p{level - 1}"], kernel_size=1, stride=2)

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.utils.events import EventStorage
 
 from backbones.catalog import get_spec
 from backbones.errors import UserError
 from backbones.spec import BackboneSpec, BuildOptions
+from detection import cost
 from detection.adapter import adapt
 from detection.config import DetectionConfig
 from detection.model import Detector, _graph, build_detector
@@ -163,3 +165,21 @@ def test_bf16_autocast_runs_on_the_cpu(
         losses = detector(toy_batch())
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("kind", ["mask-rcnn", "cascade-mask-rcnn"])
+def test_the_arithmetic_counted_is_the_same_whatever_is_found(
+    kind: str, plain_spec: BackboneSpec, toy_config: DetectionConfig
+) -> None:
+    config = replace(toy_config, model=replace(toy_config.model, detector=kind))
+    net, other = make(plain_spec, config), make(plain_spec, config)
+    for module in other.modules():
+        if isinstance(module, FastRCNNOutputLayers):
+            torch.nn.init.constant_(module.cls_score.bias, -10.0)
+            torch.nn.init.constant_(module.cls_score.bias[:1], 10.0)
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        found = [len(one.eval()([{"image": image}])[0]["instances"]) for one in (net, other)]
+    assert found[0] != found[1]
+    assert cost.gflops(net, 64) == cost.gflops(other, 64)
+    assert cost.gflops(net, 64) > cost.gflops(make(plain_spec, config, masks=False), 64)
