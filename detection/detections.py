@@ -13,6 +13,7 @@ import numpy.typing as npt
 from backbones.errors import UserError
 from backbones.files import write_atomically
 
+DETECTIONS_FILE = "detections.npz"
 _FORMAT = "backbench-detections-1"
 
 

@@ -20,12 +20,15 @@ from backbones.monitor import Monitor, Progress
 from detection.cocoeval import Scores, get_engine, score
 from detection.config import EvaluationConfig
 from detection.dataset import CocoData, Split, load_truth
-from detection.detections import ImageDetections, collect, write_detections
+from detection.detections import (
+    DETECTIONS_FILE,
+    ImageDetections,
+    collect,
+    write_detections,
+)
 from detection.loader import Sample, evaluation_batches
 from detection.matches import MATCHES_FILE, write_matches
 from detection.matching import match
-
-DETECTIONS_FILE = "detections.npz"
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,7 @@ class Matches:
         return places_within(self.classes, self.images)
 
 
-def places_within(
-    classes: npt.NDArray[np.int32], images: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int64]:
+def places_within(classes: npt.NDArray[Any], images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return each row's place in its run of equal class and image.
 
     Args:

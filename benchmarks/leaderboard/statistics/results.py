@@ -98,8 +98,10 @@ class TableStatistics:
             cannot be told apart by the headline; of two rows at least, none inside another.
         num_images: Test images behind the image intervals; None where there are none.
         num_resamples: Of these images.
-        image_errors: By metric, the (rows, rows) standard errors of paired differences from the
-            choice of images; NaN where a row has no per-image results.
+        resamples: By metric (rows, R), the mean over a row's seeds under each choice of images;
+            NaN where a row has no per-image results.
+        runs: Runs behind each value, by metric (rows,).
+        higher: By metric, whether more is better.
     """
 
     rows: tuple[RowStatistics, ...]
@@ -107,7 +109,9 @@ class TableStatistics:
     brackets: tuple[tuple[int, int], ...]
     num_images: int | None
     num_resamples: int
-    image_errors: Mapping[str, Floats]
+    resamples: Mapping[str, Floats]
+    runs: Mapping[str, npt.NDArray[np.int64]]
+    higher: Mapping[str, bool]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,47 @@
 """Intervals, noise floors, rank intervals and brackets of a table."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from benchmarks.leaderboard.rows import Table
-from benchmarks.leaderboard.statistics.results import Difference, TableStatistics
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.leaderboard.rows import Row, Table
+from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
+from benchmarks.leaderboard.statistics.ranks import Standing, standings
+from benchmarks.leaderboard.statistics.resamples import (
+    NUM_RESAMPLES,
+    Resamples,
+    errors_of,
+    variances_of_differences,
+)
+from benchmarks.leaderboard.statistics.results import (
+    Difference,
+    Floats,
+    Interval,
+    Noise,
+    RowStatistics,
+    TableStatistics,
+    Word,
+)
+from benchmarks.leaderboard.statistics.runs import NoImagesError, resamples_of
+from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.store import Store
 
+Positions = npt.NDArray[np.int64]
+
+_PERCENT = "percent"
+# All pairs of so many rows are compared in a second; nobody looks for a tie beyond them.
+MOST_RANKED = 1_000
+
 
 def table_statistics(
-    table: Table, store: Store, records: Mapping[str, RunRecord]
+    table: Table,
+    store: Store,
+    records: Mapping[str, RunRecord],
+    seeds: Mapping[str, Noise] | None = None,
 ) -> TableStatistics:
     """Return the statistics of a table that is not joined.
 
@@ -17,8 +49,41 @@ def table_statistics(
         table: From ``leaderboard.rows.make_tables``.
         store: The folder of runs; what its per-image results come to is remembered in its cache.
         records: By run id, see ``Scan.records``.
+        seeds: Noise by metric; None takes it from this table's rows.
     """
-    raise NotImplementedError
+    done = [done_runs(row, records) for row in table.rows]
+    kept, notes = _resamples(store, done)
+    num_images = next((found.num_images for found in kept.values()), None)
+    by_metric = {
+        name: [_runs(records_of, name, kept) for records_of in done] for name in table.metrics
+    }
+    statistics = TableStatistics(
+        rows=(),
+        noise=seeds or {name: noise(rows) for name, rows in by_metric.items()},
+        brackets=(),
+        num_images=num_images,
+        num_resamples=NUM_RESAMPLES,
+        resamples={name: _means(rows) for name, rows in by_metric.items()},
+        runs={name: np.array([len(r.values) for r in rows]) for name, rows in by_metric.items()},
+        higher={
+            name: bool(entry["higher_is_better"])
+            for row in done
+            for record in row
+            for name, entry in record.metrics.items()
+        },
+    )
+    places, brackets = _standings(table, statistics)
+    intervals = {name: _intervals(table, statistics, name) for name in table.metrics}
+    rows = tuple(
+        RowStatistics(
+            intervals={n: f for n, found in intervals.items() if (f := found[i]) is not None},
+            rank=places[i].rank if i in places else None,
+            brackets=places[i].brackets if i in places else (),
+            note=notes[i],
+        )
+        for i in range(len(table.rows))
+    )
+    return replace(statistics, rows=rows, brackets=brackets)
 
 
 def difference(
@@ -33,4 +98,180 @@ def difference(
         first: Position of a row.
         second: Position of the row that is subtracted.
     """
-    raise NotImplementedError
+    values = values_of(table, metric)
+    spread = spread_of_pairs(statistics, metric, np.array([first]), np.array([second]))
+    value = values[first] - values[second]
+    p_values = spread.p_values(np.array([value]))
+    return judged(np.array([value]), spread, statistics.higher[metric], p_values)[0]
+
+
+def judged(values: Floats, spread: Spread, higher: bool, corrected: Floats) -> list[Difference]:
+    """Return differences with a verdict each.
+
+    Args:
+        values: (N,) of the differences.
+        spread: Their variances.
+        higher: Whether more is better.
+        corrected: (N,) p-values, corrected for the number of comparisons.
+    """
+    p_values, halves = spread.p_values(values), spread.half_widths()
+    found = []
+    for value, p, half, p_corrected in zip(values, p_values, halves, corrected, strict=True):
+        if np.isnan(p):
+            found.append(Difference(float(value), None, None, None, None, None))
+            continue
+        word: Word = "tie"
+        if p_corrected < LEVEL:
+            word = "better" if (value > 0) == higher else "worse"
+        ends = float(value - half), float(value + half)
+        found.append(Difference(float(value), *ends, float(p), float(p_corrected), word))
+    return found
+
+
+def spread_of_pairs(
+    statistics: TableStatistics, metric: str, first: Positions, second: Positions
+) -> Spread:
+    """Return the variances of differences between rows.
+
+    Args:
+        statistics: Of the table.
+        metric: Of its metrics.
+        first: (N,) positions of rows.
+        second: (N,) positions of the rows that are subtracted.
+    """
+    resamples, runs = statistics.resamples[metric], statistics.runs[metric]
+    images = variances_of_differences(resamples, first, second)
+    shares = 1 / np.maximum(runs[first], 1) + 1 / np.maximum(runs[second], 1)
+    return spread_of(statistics, metric, images, shares)
+
+
+def spread_of(statistics: TableStatistics, metric: str, images: Floats, shares: Floats) -> Spread:
+    """Return variances of estimates that the noise of seeds enters with given shares.
+
+    Args:
+        statistics: Of the table.
+        metric: Of its metrics.
+        images: (N,) variances from the choice of images, NaN where unknown.
+        shares: (N,) sums of 1 / seeds.
+    """
+    known = statistics.noise[metric]
+    if known.floor is None or known.seeds_alone is None:
+        seeds = np.full(len(images), np.nan)
+    else:
+        # Where images say nothing, what they do to single seeds is part of the noise of seeds.
+        own = np.where(np.isnan(images), known.floor, known.seeds_alone)
+        seeds = own**2 * shares
+    return Spread(images, seeds, statistics.num_images or 0, known.freedom)
+
+
+def done_runs(row: Row, records: Mapping[str, RunRecord]) -> list[RunRecord]:
+    """Return the records of success of a row, by seed.
+
+    Args:
+        row: Of a table.
+        records: By run id.
+    """
+    found = [records[run_id] for run_id in row.run_ids if run_id in records]
+    return [record for record in found if record.status == "done"]
+
+
+def values_of(table: Table, metric: str) -> Floats:
+    """Return the value of each row, NaN where it has none."""
+    values = [row.values[metric].mean for row in table.rows]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _resamples(
+    store: Store, rows: Sequence[Sequence[RunRecord]]
+) -> tuple[dict[str, Resamples], list[str]]:
+    """Return what runs have of the most common set of images, and a note on each row without."""
+    found: dict[str, Resamples] = {}
+    notes = []
+    for row in rows:
+        note = ""
+        for record in row:
+            try:
+                found[record.run_id] = resamples_of(store, record)
+            except NoImagesError as error:
+                note = f"no interval over images: {error}"
+        notes.append(note)
+    sets = Counter(resamples.images for resamples in found.values())
+    common = sets.most_common(1)[0][0] if sets else ""
+    for position, row in enumerate(rows):
+        others = [r for r in row if r.run_id in found and found[r.run_id].images != common]
+        if others:
+            notes[position] = "no interval over images: it was tested on other images than the rest"
+        for record in others:
+            del found[record.run_id]
+    return found, notes
+
+
+def _runs(records: Sequence[RunRecord], metric: str, kept: Mapping[str, Resamples]) -> Runs:
+    valued = [(r, value) for r in records if (value := r.value(metric)) is not None]
+    resamples = [
+        kept[record.run_id].values[metric]
+        for record, _ in valued
+        if record.run_id in kept and metric in kept[record.run_id].values
+    ]
+    whole = bool(valued) and len(resamples) == len(valued)
+    return Runs(
+        values=np.array([value for _, value in valued], dtype=np.float64),
+        resamples=np.stack(resamples).astype(np.float64) if whole else None,
+    )
+
+
+def _means(rows: Sequence[Runs]) -> Floats:
+    nothing = np.full(NUM_RESAMPLES, np.nan)
+    found: Floats = np.stack(
+        [nothing if row.resamples is None else row.resamples.mean(axis=0) for row in rows]
+    )
+    return found
+
+
+def _intervals(table: Table, statistics: TableStatistics, metric: str) -> list[Interval | None]:
+    """Return the interval of each row that has a value."""
+    values = values_of(table, metric)
+    images = errors_of(statistics.resamples[metric]) ** 2
+    shares = 1 / np.maximum(statistics.runs[metric], 1)
+    spread = spread_of(statistics, metric, images, shares)
+    halves = spread.half_widths()
+    bounds = (0.0, 100.0) if table.units[metric] == _PERCENT else (-np.inf, np.inf)
+    found: list[Interval | None] = []
+    for value, half, image, seed in zip(values, halves, images, spread.seeds, strict=True):
+        if np.isnan(value):
+            found.append(None)
+            continue
+        low, high = np.clip((value - half, value + half), *bounds).tolist()
+        known = not np.isnan(half)
+        found.append(
+            Interval(
+                value=float(value),
+                low=low if known else None,
+                high=high if known else None,
+                images_error=_root(image),
+                seeds_error=_root(seed),
+            )
+        )
+    return found
+
+
+def _root(variance: float) -> float | None:
+    return None if np.isnan(variance) else float(np.sqrt(variance))
+
+
+def _standings(
+    table: Table, statistics: TableStatistics
+) -> tuple[dict[int, Standing], tuple[tuple[int, int], ...]]:
+    """Return by position the standing of the rows that are ranked, and the brackets."""
+    ranked = [i for i, row in enumerate(table.rows) if row.rank is not None][:MOST_RANKED]
+    if len(ranked) < 2 or table.headline not in statistics.higher:
+        return {i: Standing((1, 1), ()) for i in ranked}, ()
+    first, second = np.triu_indices(len(ranked), 1)
+    rows = np.array(ranked)
+    values = values_of(table, table.headline)
+    spread = spread_of_pairs(statistics, table.headline, rows[first], rows[second])
+    corrected = holm(spread.p_values(values[rows[first]] - values[rows[second]]))
+    # The rows stand best first, so that the first of a pair is the better one.
+    surely = np.zeros((len(ranked), len(ranked)), dtype=bool)
+    surely[first, second] = corrected < LEVEL
+    return standings(surely, ranked)

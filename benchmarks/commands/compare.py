@@ -1,0 +1,182 @@
+"""``run.py compare``: rows held against each other, or the reason why they cannot be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import PreflightError, UserError
+from benchmarks import output
+from benchmarks.commands.compare_view import class_lines, image_lines, lines_of, mismatch_lines
+from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.statistics.compare import Comparison, compare
+from benchmarks.leaderboard.statistics.detections import (
+    ClassPair,
+    ImageDifference,
+    class_pairs,
+    images_apart,
+)
+from benchmarks.leaderboard.statistics.runs import NoImagesError
+from benchmarks.leaderboard.statistics.selection import Mismatch, Subject, select
+from benchmarks.sweep.record import BadRecordError, RunRecord
+from benchmarks.sweep.store import Scan, Store
+
+REFUSED = 5
+_LEGEND = "yellow: objects, blue: right at IoU 0.5, orange: wrong"
+_DETECTION = "coco"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    names: list[str]
+    out: Path
+    task: str
+    pictures: Path | None
+    images: int
+    data: list[str]
+    json: bool
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A comparison and what matches add to it.
+
+    Attributes:
+        comparison: Of one table.
+        classes: Differences class by class.
+        images: On which the subjects differ most.
+        pictures: Files that were written.
+        notes: Why there is less than this.
+    """
+
+    comparison: Comparison
+    classes: list[ClassPair] = field(default_factory=list)
+    images: list[ImageDifference] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        PreflightError: There is no such folder.
+        UserError: A name means nothing or too much, or nothing was measured for all.
+    """
+    if not options.out.is_dir():
+        raise PreflightError(f"There is no folder {options.out}; --out names the folder of runs.")
+    names = list(dict.fromkeys(options.names))
+    if len(names) < 2:
+        raise UserError("compare needs two different rows at least: entries or run ids.")
+    store = Store(options.out)
+    scan = store.scan()
+    tables = [
+        table
+        for table in make_tables(scan, store)
+        if table.headline and options.task in ("", table.key.task)
+    ]
+    groups, mismatches = select(names, tables, scan.records)
+    shown = [_compare(group, store, scan, options) for group in groups]
+    if options.json:
+        output.document(_document(shown, mismatches))
+    else:
+        _print(names, shown, mismatches)
+    return REFUSED if mismatches else 0
+
+
+def _compare(subjects: Sequence[Subject], store: Store, scan: Scan, options: Options) -> _Shown:
+    comparison = compare(subjects, store, scan.records)
+    whole = subjects[0].table
+    if whole.key.task != _DETECTION:
+        return _Shown(comparison)
+    try:
+        classes = class_pairs(comparison, whole, store, scan.records)
+        images = images_apart(comparison, store, scan.records, options.images)
+    except NoImagesError as error:
+        return _Shown(comparison, notes=[f"no classes and no images: {error}"])
+    pictures: list[Path] = []
+    notes: list[str] = []
+    if options.pictures is not None:
+        try:
+            pictures = _draw(comparison, images, store, scan.records, options)
+        except (NoImagesError, UserError, BadRecordError) as error:
+            notes.append(f"no pictures: {error}")
+    return _Shown(comparison, classes, images, pictures, notes)
+
+
+def _draw(
+    comparison: Comparison,
+    images: Sequence[ImageDifference],
+    store: Store,
+    records: Mapping[str, RunRecord],
+    options: Options,
+) -> list[Path]:
+    """Draw images with what the first run of each subject found, and return the files.
+
+    Raises:
+        UserError: The data set is not where it was, or another.
+        NoImagesError: A run kept no detections.
+    """
+    # pycocotools comes in here, so that comparing without pictures does without it.
+    from benchmarks.leaderboard.statistics.gallery import (
+        Gallery,
+        coco_data,
+        split_of,
+        write_picture,
+    )
+
+    assert options.pictures is not None
+    rows = comparison.table.rows
+    runs = dict(zip(comparison.names, (records[row.run_ids[0]] for row in rows), strict=True))
+    first = runs[comparison.names[0]]
+    gallery = Gallery(store, runs, coco_data(store, first, options.data), split_of(first))
+    written = []
+    for place, image in enumerate(images, start=1):
+        captions = {
+            name: f"{name}  AP {score:.0f} here"
+            for name, score in zip(comparison.names, image.scores, strict=True)
+        }
+        path = options.pictures / f"{place:02d}-image-{image.image_id}.png"
+        write_picture(path, gallery.panels(image.image_id, captions))
+        written.append(path)
+    return written
+
+
+def _print(names: Sequence[str], shown: Sequence[_Shown], mismatches: Sequence[Mismatch]) -> None:
+    for one in shown:
+        for text in (
+            *lines_of(one.comparison),
+            *class_lines(one.comparison, one.classes),
+            *image_lines(one.comparison, one.images),
+            *(f"picture: {path} ({_LEGEND})" for path in one.pictures),
+            *(f"note: {note}" for note in (*one.comparison.notes, *one.notes)),
+            *(f"verdict: {sentence}" for sentence in one.comparison.verdict),
+        ):
+            output.line(output.clean(text))
+    for mismatch in mismatches:
+        for text in mismatch_lines(names, mismatch):
+            output.line(output.clean(text))
+
+
+def _document(shown: Sequence[_Shown], mismatches: Sequence[Mismatch]) -> dict[str, Any]:
+    return {
+        "comparisons": [
+            {
+                "names": list(one.comparison.names),
+                "table": asdict(one.comparison.table.key),
+                **{
+                    name: value
+                    for name, value in asdict(one.comparison).items()
+                    if name not in ("table", "names")
+                },
+                "classes": [asdict(own) for own in one.classes],
+                "images": [asdict(own) for own in one.images],
+                "pictures": [str(path) for path in one.pictures],
+                "notes": [*one.comparison.notes, *one.notes],
+            }
+            for one in shown
+        ],
+        "refused": [asdict(own) for own in mismatches],
+    }

@@ -1,0 +1,171 @@
+"""Rows of one table held against each other: differences, their chance, costs, a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from benchmarks.leaderboard.rows import COSTS, Table
+from benchmarks.leaderboard.statistics.chance import holm
+from benchmarks.leaderboard.statistics.results import Difference, Interval, Noise, TableStatistics
+from benchmarks.leaderboard.statistics.selection import Subject
+from benchmarks.leaderboard.statistics.table import (
+    judged,
+    spread_of_pairs,
+    table_statistics,
+    values_of,
+)
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.store import Store
+
+# COCO's sizes of objects: numbers of their own, compared among themselves.
+SIZES = ("APsbox", "APmbox", "APlbox", "APsmask", "APmmask", "APlmask")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One metric of two subjects.
+
+    Attributes:
+        metric: Its name.
+        first: Position of a subject.
+        second: Position of the one that is subtracted.
+        difference: First less second, judged for the first.
+    """
+
+    metric: str
+    first: int
+    second: int
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Subjects that were measured by the same rules on the same data.
+
+    Attributes:
+        table: With a row a subject.
+        names: Of the subjects, as typed.
+        intervals: By metric, one a subject; None without a value.
+        noise: By metric, pooled over all rows of the whole table.
+        headline: A pair of subjects each, corrected among themselves.
+        others: Of every other metric in the table's columns, likewise.
+        sizes: Of ``SIZES``, likewise.
+        costs: By key of ``leaderboard.rows.COSTS``, one a subject.
+        num_images: Behind the intervals; None where there are none.
+        notes: What a reader should know, sentences.
+        verdict: In words, a sentence a pair.
+    """
+
+    table: Table
+    names: tuple[str, ...]
+    intervals: Mapping[str, tuple[Interval | None, ...]]
+    noise: Mapping[str, Noise]
+    headline: tuple[Pair, ...]
+    others: tuple[Pair, ...]
+    sizes: tuple[Pair, ...]
+    costs: Mapping[str, tuple[float | None, ...]]
+    num_images: int | None
+    notes: tuple[str, ...]
+    verdict: tuple[str, ...]
+
+
+def compare(
+    subjects: Sequence[Subject], store: Store, records: Mapping[str, RunRecord]
+) -> Comparison:
+    """Compare subjects of one table.
+
+    Args:
+        subjects: Two or more; see ``selection.select``.
+        store: The folder of runs.
+        records: By run id.
+    """
+    whole = subjects[0].table
+    # The seeds of all rows say what seeds do; three of one row would say next to nothing.
+    noise = table_statistics(whole, store, records).noise
+    table = replace(whole, rows=tuple(subject.row for subject in subjects))
+    statistics = table_statistics(table, store, records, noise)
+    columns = [name for name in table.columns if name != table.headline and name not in SIZES]
+    headline = pairs_of(table, statistics, [table.headline])
+    names = tuple(subject.name for subject in subjects)
+    return Comparison(
+        table=table,
+        names=names,
+        intervals={
+            name: tuple(row.intervals.get(name) for row in statistics.rows)
+            for name in table.metrics
+        },
+        noise=noise,
+        headline=tuple(headline),
+        others=tuple(pairs_of(table, statistics, columns)),
+        sizes=tuple(pairs_of(table, statistics, [n for n in SIZES if n in table.metrics])),
+        costs={name: tuple(row.costs[name] for row in table.rows) for name in COSTS},
+        num_images=statistics.num_images,
+        notes=tuple(_notes(names, statistics, table)),
+        verdict=tuple(_verdict(pair, names, noise[table.headline]) for pair in headline),
+    )
+
+
+def pairs_of(table: Table, statistics: TableStatistics, metrics: Sequence[str]) -> list[Pair]:
+    """Return the differences of all pairs of rows in some metrics, corrected among themselves.
+
+    Args:
+        table: The table.
+        statistics: Its own.
+        metrics: Those without a value in a row are left out for it.
+    """
+    found: list[tuple[str, int, int, float]] = []
+    spreads = []
+    for metric in metrics:
+        values = values_of(table, metric)
+        places = [
+            (i, j)
+            for i, j in combinations(range(len(values)), 2)
+            if not np.isnan(values[i] - values[j])
+        ]
+        if places:
+            first, second = np.array(places).T
+            spreads.append((metric, spread_of_pairs(statistics, metric, first, second)))
+            found += [(metric, i, j, float(values[i] - values[j])) for i, j in places]
+    own = {
+        metric: np.array([value for name, _, _, value in found if name == metric])
+        for metric, _ in spreads
+    }
+    p_values = [spread.p_values(own[metric]) for metric, spread in spreads]
+    corrected = iter(holm(np.concatenate(p_values)).tolist() if p_values else ())
+    differences: list[Difference] = []
+    for metric, spread in spreads:
+        mine = np.array([next(corrected) for _ in own[metric]])
+        differences += judged(own[metric], spread, statistics.higher[metric], mine)
+    return [Pair(*f[:3], difference=d) for f, d in zip(found, differences, strict=True)]
+
+
+def _notes(names: Sequence[str], statistics: TableStatistics, table: Table) -> list[str]:
+    notes = [
+        f"{name}: {row.note}" for name, row in zip(names, statistics.rows, strict=True) if row.note
+    ]
+    if statistics.noise[table.headline].floor is None:
+        notes.append(
+            "no entry of this table has two seeds, so the verdict is about these trained networks, "
+            "not about training them again; --seeds 3 would say more"
+        )
+    if table.key.limit_images is not None:
+        notes.append(f"limited to {table.key.limit_images} images: for trying out only")
+    return notes
+
+
+def _verdict(pair: Pair, names: Sequence[str], noise: Noise) -> str:
+    """Return the verdict on a pair in words."""
+    first, second, found = names[pair.first], names[pair.second], pair.difference
+    if found.word is None or found.low is None or found.high is None:
+        return (
+            f"{first} and {second}: {found.value:+.1f} {pair.metric}, and nothing says how much of "
+            "it is chance"
+        )
+    ends = f"{found.value:+.1f} {pair.metric} [{found.low:+.1f}, {found.high:+.1f}]"
+    chance = f"p {found.p_corrected:.2g}"
+    if found.word == "tie":
+        what = "images" if noise.floor is None else "images and seeds"
+        return f"tie: {first} and {second} differ by {ends}, which {what} explain ({chance})"
+    return f"{first} is {found.word} than {second}: {ends} ({chance})"

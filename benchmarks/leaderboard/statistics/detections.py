@@ -1,0 +1,199 @@
+"""Classes and images on which detectors differ, from their matches. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.leaderboard.rows import Table
+from benchmarks.leaderboard.statistics.chance import Spread, holm
+from benchmarks.leaderboard.statistics.compare import Comparison, Pair
+from benchmarks.leaderboard.statistics.images import Detected, Weights
+from benchmarks.leaderboard.statistics.resamples import choices, errors_of
+from benchmarks.leaderboard.statistics.results import Floats, Noise
+from benchmarks.leaderboard.statistics.runs import image_results
+from benchmarks.leaderboard.statistics.seeds import Runs, noise
+from benchmarks.leaderboard.statistics.table import done_runs, judged
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.store import Store
+from detection.matches import Matches
+from detection.resampling import resample
+
+# A fifth of what the other numbers get: standard errors are good to a twentieth, in a fifth of
+# the time, which a class needs and its interval does not miss.
+_NUM_RESAMPLES = 200
+_AP = 0
+
+
+@dataclass(frozen=True)
+class ClassPair:
+    """One class of two subjects; see ``compare.Pair``."""
+
+    name: str
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class ImageDifference:
+    """One image on which subjects differ.
+
+    Attributes:
+        image_id: As in the annotations.
+        scores: Of each subject, mean over seeds: the image's own AP in percent, all classes
+            ranked together.
+    """
+
+    image_id: int
+    scores: tuple[float, ...]
+
+
+def class_pairs(
+    comparison: Comparison, whole: Table, store: Store, records: Mapping[str, RunRecord]
+) -> list[ClassPair]:
+    """Return the differences in APbox of each class, corrected among themselves.
+
+    Args:
+        comparison: Of the task coco.
+        whole: The table that the subjects stand in, whose rows say what seeds do.
+        store: The folder of runs.
+        records: By run id.
+
+    Raises:
+        NoImagesError: A run kept no matches.
+    """
+    sides = [_classes_of(done_runs(row, records), store) for row in comparison.table.rows]
+    noises = _class_noise(whole, records)
+    found: list[tuple[str, int, int]] = []
+    values, images, seeds = [], [], []
+    for place in comparison.headline:
+        a, b = sides[place.first], sides[place.second]
+        errors = errors_of((a.drawn - b.drawn).T)
+        for name, value, error in zip(a.names, a.plain - b.plain, errors, strict=True):
+            if not np.isnan(value):
+                found.append((name, place.first, place.second))
+                values.append(value)
+                images.append(error**2)
+                own = noises.get(name, Noise(None, None, 0)).floor
+                seeds.append(np.nan if own is None else own**2 * (1 / a.num_runs + 1 / b.num_runs))
+    freedom = min((own.freedom for own in noises.values() if own.floor is not None), default=0)
+    spread = Spread(np.array(images), np.array(seeds), comparison.num_images or 0, freedom)
+    corrected = holm(spread.p_values(np.array(values)))
+    differences = judged(np.array(values), spread, True, corrected)
+    return [
+        ClassPair(name, Pair("APbox", first, second, difference))
+        for (name, first, second), difference in zip(found, differences, strict=True)
+    ]
+
+
+def images_apart(
+    comparison: Comparison, store: Store, records: Mapping[str, RunRecord], count: int
+) -> list[ImageDifference]:
+    """Return the images on which subjects differ most, the largest difference first.
+
+    Args:
+        comparison: Of the task coco.
+        store: The folder of runs.
+        records: By run id.
+        count: At most so many.
+
+    Raises:
+        NoImagesError: A run kept no matches.
+    """
+    sides = []
+    for row in comparison.table.rows:
+        matches = [_matches(store, record) for record in done_runs(row, records)]
+        sides.append(np.mean([image_scores(own) for own in matches], axis=0))
+    scores = np.stack(sides)
+    spread = np.nan_to_num(scores.max(axis=0) - scores.min(axis=0))
+    order = np.argsort(-spread, kind="stable")[:count]
+    return [
+        ImageDifference(int(matches[0].image_ids[i]), tuple(scores[:, i].tolist()))
+        for i in order
+        if spread[i] > 0
+    ]
+
+
+def image_scores(matches: Matches, kind: str = "box") -> Floats:
+    """Return each image's own AP in percent: the mean over IoUs of the mean precision at its hits.
+
+    All classes are ranked together. NaN without objects.
+
+    Args:
+        matches: Of the images.
+        kind: "box" or "mask".
+    """
+    order = np.lexsort((-matches.scores, matches.images))
+    images = matches.images[order]
+    own = matches.kinds[kind]
+    right, counted = own.right[order, 0], ~own.ignored[order, 0]
+    starts = np.searchsorted(images, images)
+    precision = _since(right, starts) / np.maximum(_since(counted, starts), 1)
+    total = np.zeros((len(matches.image_ids), right.shape[1]))
+    np.add.at(total, images, np.where(right, precision, 0.0))
+    objects = np.bincount(
+        matches.object_images[matches.object_sizes[:, 0]], minlength=len(matches.image_ids)
+    )
+    unknown = np.full(len(total), np.nan)
+    shares: Floats = np.divide(total.mean(axis=1), objects, out=unknown, where=objects > 0)
+    return 100 * shares
+
+
+def _since(cells: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> Floats:
+    """Return running counts that begin anew at each image."""
+    total = np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells, axis=0)])
+    found: Floats = total[1:] - total[starts]
+    return found
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """APbox of each class, mean over seeds.
+
+    Attributes:
+        names: Of the classes.
+        plain: (C,) on the images themselves.
+        drawn: (R, C) under each choice of images.
+        num_runs: Seeds.
+    """
+
+    names: tuple[str, ...]
+    plain: Floats
+    drawn: Floats
+    num_runs: int
+
+
+def _classes_of(runs: Sequence[RunRecord], store: Store) -> _Classes:
+    plain, drawn = [], []
+    names: tuple[str, ...] = ()
+    for record in runs:
+        matches = _matches(store, record)
+        names = matches.class_names
+        count = len(matches.image_ids)
+        plain.append(_by_class(matches, np.ones((1, count), dtype=np.int32))[0])
+        parts = [_by_class(matches, weights) for weights in choices(count, _NUM_RESAMPLES)]
+        drawn.append(np.concatenate(parts))
+    return _Classes(names, np.mean(plain, axis=0), np.mean(drawn, axis=0), len(runs))
+
+
+def _by_class(matches: Matches, weights: Weights) -> Floats:
+    found: Floats = resample(matches, "box", weights)[:, _AP]
+    return found
+
+
+def _matches(store: Store, record: RunRecord) -> Matches:
+    results = image_results(store, record)
+    assert isinstance(results, Detected)
+    return results.matches
+
+
+def _class_noise(table: Table, records: Mapping[str, RunRecord]) -> dict[str, Noise]:
+    """Return by class what seeds do to it, pooled over rows."""
+    values: dict[str, list[Runs]] = {}
+    for row in table.rows:
+        runs = done_runs(row, records)
+        for name in runs[0].per_class if runs else ():
+            own = [record.per_class.get(name, {}).get("APbox") for record in runs]
+            known = np.array([value for value in own if value is not None], dtype=np.float64)
+            values.setdefault(name, []).append(Runs(known, None))
+    return {name: noise(rows) for name, rows in values.items()}
