@@ -28,6 +28,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     doctor = _command(commands, "doctor", "what this machine has and lacks, with the fix")
     _add_data(doctor)
     _add_out(doctor)
+    _add_compare(_command(commands, "compare", "is one row better than another, or is it chance?"))
     _add_leaderboard(_command(commands, "leaderboard", "tables from a folder of records"))
     _add_operating(commands)
 
@@ -48,6 +49,26 @@ def _command(
     command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
     command.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return command
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "names", nargs="+", metavar="ROW", help="an entry, a run's id, or its first digits"
+    )
+    compare.add_argument(
+        "--task", default="", metavar="NAME", help="only this one; default: all that are shared"
+    )
+    compare.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="draw the images on which they differ most, with the boxes and masks of each",
+    )
+    compare.add_argument(
+        "--images", type=_count, default=6, metavar="N", help="at most so many; default: 6"
+    )
+    _add_data(compare)
+    _add_out(compare)
 
 
 def _add_operating(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -30,6 +30,7 @@ FLAGS = {
     "leaderboard": {"--out", "--format", "--json"},
     "status": {"--out", "--json"},
     "watch": {"--every", "--out", "--json"},
+    "compare": {"names", "--task", "--pictures", "--images", "--data", "--out", "--json"},
     "logs": {"run", "--lines", "--out", "--json"},
     "cancel": {"runs", "--all", "--out", "--json"},
     "retry": {
