@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+# Set by a launcher whose runs are told to save that many seconds before they are ended.
+GRACE_SECONDS = "BACKBENCH_GRACE_SECONDS"
+
 
 @dataclass(frozen=True)
 class Progress:

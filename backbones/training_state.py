@@ -1,6 +1,8 @@
 """States of an unfinished training: whole or absent, checked, the last two kept."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -14,6 +16,7 @@ from torch.optim import Optimizer
 
 from backbones.errors import PreflightError, UserError
 from backbones.files import sha256_file, write_atomically, write_json_atomically
+from backbones.monitor import GRACE_SECONDS
 
 # One more than needed, so that a state damaged on disk costs minutes and not the run.
 _KEPT = 2
@@ -51,6 +54,7 @@ class StateFolder:
         """
         self._folder = folder
         self._identity = dict(identity)
+        self._say: Callable[[str], None] | None = None
 
     def save(self, state: TrainingState) -> Path:
         """Write a state, then drop all but the last two; return its file.
@@ -58,6 +62,7 @@ class StateFolder:
         Raises:
             PreflightError: The disk is full, or the folder cannot be written.
         """
+        start = time.perf_counter()
         content = save(state.tensors)
         path = self._folder / f"step-{state.step:08d}.safetensors"
         record = path.with_suffix(".json")
@@ -66,17 +71,32 @@ class StateFolder:
         notes = {"step": state.step, "identity": self._identity, "notes": state.notes}
         write_json_atomically(record, {"sha256": sha256_file(path), **notes})
         self._drop_old()
+        self._warn(time.perf_counter() - start)
         return path
+
+    def _warn(self, seconds: float) -> None:
+        """Say once that a save takes too long for the time that the launcher leaves for it."""
+        grace = float(os.environ.get(GRACE_SECONDS, "inf"))
+        # One save may be under way when the signal comes, and the next is the one it asks for.
+        if 2 * seconds < grace or self._say is None:
+            return
+        self._say(
+            f"Saving the state took {seconds:.0f} s of the {grace:.0f} s between the signal to "
+            f"save and the end; raise signal_seconds in the cluster's profile above "
+            f"{3 * seconds:.0f}."
+        )
+        self._say = None
 
     def newest(self, say: Callable[[str], None]) -> TrainingState | None:
         """Return the newest sound state, or None when there is none.
 
         Args:
-            say: Told of every damaged state that is passed over.
+            say: Told of every damaged state that is passed over, and later of saves that take long.
 
         Raises:
             UserError: The folder holds the states of another run; says in what they differ.
         """
+        self._say = say
         for path in reversed(self._files()):
             state = self._read(path)
             if state is not None:

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from backbones.monitor import GRACE_SECONDS
 from benchmarks.sweep.cluster import Cluster, Shape
 from benchmarks.sweep.environment import CORES, threads_of, with_tunables
 from benchmarks.sweep.spec import RunRequest
@@ -101,6 +102,7 @@ def _body(
     one = shape.nodes == 1
     return [
         *_environment(shape.cpus, str(submission.code)),
+        f"export {GRACE_SECONDS}={cluster.signal_seconds}",
         f"export MASTER_ADDR={'127.0.0.1' if one else '$SLURMD_NODENAME'}",
         *([f"export TMPDIR={cluster.scratch}"] if cluster.scratch else []),
         *cluster.setup,

@@ -75,3 +75,20 @@ def test_seeds_differ_by_every_part_of_their_origin() -> None:
     seeds = {random_seed(s, t, i) for s in range(3) for t in range(5) for i in range(4)}
     assert len(seeds) == 60
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(("grace", "said"), [("180", 1), ("250", 0), (None, 0)])
+def test_saves_that_take_longer_than_the_time_left_for_them_are_told_once(
+    tmp_path, monkeypatch, grace, said
+):
+    clock = iter(range(0, 2000, 100))
+    monkeypatch.setattr("backbones.training_state.time.perf_counter", lambda: next(clock))
+    monkeypatch.delenv("BACKBENCH_GRACE_SECONDS", raising=False)
+    if grace:
+        monkeypatch.setenv("BACKBENCH_GRACE_SECONDS", grace)
+    folder, words = StateFolder(tmp_path, ME), []
+    assert folder.newest(words.append) is None
+    folder.save(state(1))
+    folder.save(state(2))
+    assert len(words) == said
+    assert all("took 100 s of the 180 s" in text and "above 300" in text for text in words)

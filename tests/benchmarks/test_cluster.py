@@ -108,6 +108,7 @@ def test_profiles_lie_beside_the_runs_or_with_the_user(tmp_path, monkeypatch):
         ("scratch = '$SCRATCH/x'", "export TMPDIR=$SCRATCH/x"),
         ("setup = ['module load y']", "module load y"),
         ("signal_seconds = 77", "#SBATCH --signal=USR2@77"),
+        ("signal_seconds = 77", "export BACKBENCH_GRACE_SECONDS=77"),
     ],
 )
 def test_what_a_profile_puts_into_the_script(text, line, tmp_path, make_request):

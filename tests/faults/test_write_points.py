@@ -41,7 +41,7 @@ def _found(folder):
 @pytest.mark.slow
 def test_killed_at_every_point_of_writing(tmp_path):
     line = _fixtures().CommandLine(tmp_path)
-    planned = line("--entries", "vit-nano", "--executor", "print")
+    planned = line("--entries", "vit-nano", "--set", "schedule.num_steps=3", "--executor", "print")
     assert planned.returncode == 0, planned.stderr
     (request,) = line.runs.glob("*/run.json")
     name = request.parent.name
@@ -60,8 +60,9 @@ def test_killed_at_every_point_of_writing(tmp_path):
         if code == 0:
             break
         assert code == -signal.SIGKILL
-        # A second death at the same point of what is left, as with a machine that is ill.
-        assert _work(line, folder, STAND_IN_DIE_AT=str(point)) in (0, -signal.SIGKILL)
+        if point % 4 == 0:
+            # A second death at the same point of what is left, as with a machine that is ill.
+            assert _work(line, folder, STAND_IN_DIE_AT=str(point)) in (0, -signal.SIGKILL)
         assert _work(line, folder) == 0
         assert _found(folder) == _found(undisturbed)
         scan = Store(folder.parent).scan()
@@ -71,4 +72,4 @@ def test_killed_at_every_point_of_writing(tmp_path):
         assert numbers == list(range(1, len(numbers) + 1))
     else:
         pytest.fail("there is no end of points")
-    assert point >= 4, "the journal and the record are written durably, in two calls each"
+    assert point >= 17, "three states, the journal and the record are written in several calls each"

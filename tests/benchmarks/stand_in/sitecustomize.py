@@ -26,7 +26,10 @@ sys.meta_path.insert(0, _StandIn())
 
 
 def _die_at(number):
-    """End this process by SIGKILL at that many file system calls that make writing durable."""
+    """End this process by SIGKILL at one of the calls that make writing durable.
+
+    Before one, a file is there and empty; it is written, not flushed; it has its temporary name.
+    """
     import os
     import signal
     import threading
@@ -44,7 +47,7 @@ def _die_at(number):
 
         return before
 
-    for name in ("fsync", "replace", "rename"):
+    for name in ("fdopen", "fsync", "replace", "rename"):
         setattr(os, name, dying(getattr(os, name)))
 
 

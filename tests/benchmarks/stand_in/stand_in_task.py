@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from backbones.errors import PreflightError, StoppedError
-from backbones.files import cannot_write
+from backbones.files import cannot_write, write_json_atomically
 from backbones.monitor import Progress
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, TaskResult, Workload
@@ -101,7 +101,7 @@ class StandInTask:
             with (work / "steps.txt").open("a") as file:
                 file.write(f"{step}\n")
             monitor.progress(Progress("train", step + 1, num_steps, 8.0, {"loss": 1.0}, 0.1))
-            (work / "state.json").write_text(json.dumps(step + 1))
+            write_json_atomically(work / "state.json", step + 1)
             if monitor.should_stop():
                 raise StoppedError
         detections = work / "detections.json"
