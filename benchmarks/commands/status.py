@@ -2,20 +2,23 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backbones.errors import PreflightError
 from benchmarks import output
 from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.sweep import slurm
-from benchmarks.sweep.adopt import queued_runs
+from benchmarks.sweep.adopt import known_jobs, queued_runs
 from benchmarks.sweep.plan import run_state
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import Scan, Store
 from benchmarks.sweep.submission import read_submissions
 from benchmarks.sweep.terminal import describe
+
+# What no process is at work on, so that it is worth knowing how its job ended.
+_OVER = ("missing", "interrupted")
 
 _COLUMNS = (
     Column("run", "run"),
@@ -83,7 +86,7 @@ def open_store(out: Path) -> Store:
 
 
 def survey(store: Store) -> tuple[list[RunStatus], Scan]:
-    """Return where all runs stand: from our own files first, from Slurm's queue second.
+    """Return where all runs stand: our own files first, Slurm's queue second, accounting third.
 
     Args:
         store: The folder of runs.
@@ -94,10 +97,16 @@ def survey(store: Store) -> tuple[list[RunStatus], Scan]:
     # The queue may answer late; a run that ends meanwhile must not be looked up in an old scan.
     jobs = _jobs(store)
     scan = store.scan()
+    ended = _endings(store, set(scan.unfinished) - set(jobs))
     failed = {run for run, record in scan.records.items() if record.status == "failed"}
     found = [_finished(record) for record in scan.records.values()]
     for run_id, request in scan.unfinished.items():
-        found.append(_unfinished(store, request, jobs.get(run_id), request.needs in failed))
+        status = _unfinished(store, request, jobs.get(run_id), request.needs in failed)
+        if run_id in ended and status.state in _OVER:
+            job, how = ended[run_id]
+            note = "; ".join(filter(None, [status.note, f"Slurm's accounting: {how}"]))
+            status = replace(status, job=job, note=note)
+        found.append(status)
     return found, scan
 
 
@@ -119,6 +128,13 @@ def _jobs(store: Store) -> Mapping[str, slurm.QueuedJob]:
     except PreflightError as error:
         output.note(f"Slurm's queue is not in this table: {error}.")
         return {}
+
+
+def _endings(store: Store, runs: set[str]) -> dict[str, tuple[str, str]]:
+    """Return the job of runs that are over for Slurm and how it ended, where accounting tells."""
+    jobs = {run: job for run, job in known_jobs(store).items() if run in runs}
+    ended = slurm.endings(sorted(jobs.values()))
+    return {run: (job, ended[job]) for run, job in jobs.items() if job in ended}
 
 
 def _finished(record: RunRecord) -> RunStatus:

@@ -71,6 +71,17 @@ def queued_runs(store: Store, queue: Sequence[slurm.QueuedJob]) -> dict[str, slu
     return found
 
 
+def known_jobs(store: Store) -> dict[str, str]:
+    """Return the job that each run was last submitted as, by the run's id."""
+    return {
+        run: f"{array.job}_{index}"
+        for submission in read_submissions(store)
+        for array in submission.arrays
+        if array.job
+        for index, run in enumerate(array.runs)
+    }
+
+
 def _traced(store: Store, submission: Submission, index: int) -> str:
     """Return the array job that a run of an array has noted down, empty if none has."""
     for run_id in submission.arrays[index].runs:

@@ -1,5 +1,6 @@
 """Ask Slurm, and understand its answers; it may be slow or absent. Imports no torch."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from backbones.errors import PreflightError
 
 # Slurm's own commands give up on a controller after about as long.
 _PATIENCE_SECONDS = 8
+_AT_ONCE = 500
 _QUEUE_FIELDS = "%F|%K|%T|%r|%j|%M"
 # What they say then: https://github.com/SchedMD/slurm, src/common/slurm_errno.c.
 _SILENCE = ("Unable to contact slurm controller", "Socket timed out", "Zero Bytes were transmitted")
@@ -80,6 +82,23 @@ def queue() -> list[QueuedJob]:
         name, _, elapsed = "|".join(rest).rpartition("|")
         jobs.append(QueuedJob(array.strip(), index.strip(), state, reason, name, elapsed))
     return jobs
+
+
+def endings(jobs: Sequence[str]) -> dict[str, str]:
+    """Return how jobs ended by what accounting knows, nothing where a site keeps none.
+
+    Args:
+        jobs: As Slurm's commands take them.
+    """
+    found: dict[str, str] = {}
+    with contextlib.suppress(PreflightError):
+        for start in range(0, len(jobs), _AT_ONCE):
+            some = ",".join(jobs[start : start + _AT_ONCE])
+            lines = ask(["sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode", "-j", some])
+            for text in lines.splitlines():
+                job, state, code = text.split("|")
+                found[job] = f"{state}, exit code {code}"
+    return found
 
 
 def job_facts(job: str) -> dict[str, str]:
