@@ -17,7 +17,8 @@ _ABOUT = "Does this pretraining transfer to detection, and at what price?"
 _MORE = """\
 Without a command, `run` is meant: run.py --suite coco
 Exit codes: 0 done, 1 internal error, 2 usage, 3 some runs failed (the others are kept),
-4 data, disk or weights cannot serve, 5 comparison refused, 130 interrupted (resumable)."""
+4 data, disk or weights cannot serve, 5 comparison refused or outside the published band,
+6 --fail-if came true, 130 interrupted (resumable)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

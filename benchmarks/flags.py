@@ -6,6 +6,8 @@
 import argparse
 from pathlib import Path
 
+from benchmarks import result_flags
+
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add every command with its flags.
@@ -29,18 +31,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_data(doctor)
     _add_out(doctor)
     _add_compare(_command(commands, "compare", "is one row better than another, or is it chance?"))
-    _add_leaderboard(_command(commands, "leaderboard", "tables from a folder of records"))
+    _add_results(commands)
     _add_operating(commands)
-
-
-def _add_leaderboard(board: argparse.ArgumentParser) -> None:
-    _add_out(board)
-    board.add_argument(
-        "--format",
-        choices=("table", "markdown", "csv", "latex", "json"),
-        default="table",
-        help="default: table",
-    )
 
 
 def _command(
@@ -49,6 +41,23 @@ def _command(
     command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
     command.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return command
+
+
+def _add_results(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that show, judge and share what runs came to."""
+    board = _command(commands, "leaderboard", "tables from a folder of records")
+    _add_out(board)
+    result_flags.add_leaderboard(board)
+    verify = _command(commands, "verify", "does a measured row lie where it was published?")
+    verify.add_argument("row", metavar="ROW", help="an entry, a run's id, or a published row's id")
+    _add_out(verify)
+    bundle = _command(commands, "bundle", "pack records into one file, for others to merge")
+    bundle.add_argument("file", type=Path, metavar="FILE", help="the .zip to write")
+    result_flags.add_anonymous(bundle)
+    _add_out(bundle)
+    merge = _command(commands, "merge", "take the records of a bundle into a folder of runs")
+    merge.add_argument("file", type=Path, metavar="FILE", help="a bundle")
+    _add_out(merge)
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:

@@ -45,6 +45,11 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return replace(config, protocol=protocol)  # type: ignore[type-var]
 
 
+def base_protocol(protocol: str) -> str:
+    """Return a protocol's id without the mark of overrides."""
+    return protocol.partition(_MARK)[0]
+
+
 def keys_of(config: Any) -> set[str]:
     """Return what ``--set`` may name in a config, ``section.field``."""
     return {name for name, _ in _leaves(config) if name != "protocol"}

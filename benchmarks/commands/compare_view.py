@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from benchmarks.leaderboard.cells import title
 from benchmarks.leaderboard.layout import Column, text_table
-from benchmarks.leaderboard.render import title
 from benchmarks.leaderboard.statistics.compare import Comparison, Pair
 from benchmarks.leaderboard.statistics.detections import ClassPair, ImageDifference
 from benchmarks.leaderboard.statistics.results import Difference, Interval

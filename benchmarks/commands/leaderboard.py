@@ -1,13 +1,19 @@
-"""``run.py leaderboard``: the tables of a folder of records, in five formats."""
+"""``run.py leaderboard``: the tables of a folder of records, in many formats, and as a page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import PreflightError
+from backbones.errors import PreflightError, UserError
 from benchmarks import output
-from benchmarks.leaderboard.joined import with_joined
-from benchmarks.leaderboard.render import FORMATS, to_json
+from benchmarks.leaderboard import gate
+from benchmarks.leaderboard.anonymous import anonymous_scan
+from benchmarks.leaderboard.published.tables import published_alone
+from benchmarks.leaderboard.readme import write_section
+from benchmarks.leaderboard.render import FORMATS
 from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.sheets import to_json
+from benchmarks.leaderboard.shown import Shown, chosen, make_choice, shown_tables
 from benchmarks.sweep.store import Scan, Store
 
 
@@ -18,6 +24,15 @@ class Options:
     out: Path
     format: str
     json: bool
+    html: Path | None = None
+    where: str = ""
+    order: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    fail_if: str = ""
+    baseline: str = ""
+    anonymous: bool = False
+    published: bool = False
+    readme: Path | None = None
 
 
 def main(options: Options) -> int:
@@ -25,12 +40,31 @@ def main(options: Options) -> int:
 
     Raises:
         PreflightError: There is no such folder.
+        UserError: A choice names what is not there.
     """
     if not options.out.is_dir():
         raise PreflightError(f"There is no folder {options.out}; --out names the folder of runs.")
     store = Store(options.out)
-    show(store.scan(), store, "json" if options.json else options.format)
-    return 0
+    scan = store.scan()
+    if options.anonymous:
+        scan = anonymous_scan(scan)
+    if options.html is not None:
+        # The page brings its own filters, and much to import.
+        from benchmarks.leaderboard.page.publish import publish
+
+        publish(options.html, make_tables(scan, store), scan, store)
+        output.line(f"The leaderboard is in {options.html}; open it in a browser.")
+        return 0
+    tables = shown_tables(scan, store)
+    if options.published:
+        tables += published_alone(tables)
+    tables = chosen(tables, make_choice(tables, options.where, options.order, options.columns))
+    if options.readme is not None:
+        write_section(options.readme, tables)
+        output.line(f"The leaderboard is in {options.readme}, between its two markers.")
+    else:
+        _print(tables, store, scan, "json" if options.json else options.format)
+    return _judge(tables, options)
 
 
 def show(scan: Scan, store: Store, form: str) -> None:
@@ -41,10 +75,29 @@ def show(scan: Scan, store: Store, form: str) -> None:
         store: The folder.
         form: One of the formats of the command line.
     """
-    tables = with_joined(make_tables(scan, store))
+    _print(shown_tables(scan, store), store, scan, form)
+
+
+def _print(tables: Sequence[Shown], store: Store, scan: Scan, form: str) -> None:
     if form == "json":
         output.document(to_json(tables))
+    elif tables:
+        output.line(FORMATS[form](tables))
     else:
-        output.line(FORMATS[form](tables) if tables else f"No runs in {store.root} yet.")
+        runs = len(scan.records) + len(scan.unfinished)
+        output.line(f"None of {runs} runs is in view." if runs else f"No runs in {store.root} yet.")
     for path, reason in scan.rejected:
         output.note(f"left out: {output.clean(f'{path}: {reason}')}")
+
+
+def _judge(tables: Sequence[Shown], options: Options) -> int:
+    """Return the exit code: that of the gate if it stopped anything."""
+    if not options.fail_if:
+        if options.baseline:
+            raise UserError("--baseline is for --fail-if, which is not given.")
+        return 0
+    baseline = gate.open_baseline(options.baseline, tables) if options.baseline else None
+    stopped = gate.trips(tables, gate.parse_gate(options.fail_if, tables, baseline), baseline)
+    for sentence in stopped:
+        output.note(f"--fail-if: {output.clean(sentence)}")
+    return gate.EXIT_CODE if stopped else 0

@@ -13,9 +13,8 @@ from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
-from benchmarks.leaderboard.joined import with_joined
-from benchmarks.leaderboard.render import to_json
-from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.sheets import to_json
+from benchmarks.leaderboard.shown import shown_tables
 from benchmarks.suites import get_suite
 from benchmarks.sweep.assemble import Order, assemble
 from benchmarks.sweep.executor import Ended
@@ -143,7 +142,7 @@ def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequen
     code = exit_code(cells, ended)
     if options.json:
         now = make_plan([cell.request for cell in cells], store, scan)
-        tables = to_json(with_joined(make_tables(scan, store)))
+        tables = to_json(shown_tables(scan, store))
         output.document(
             {"exit_code": code, "cells": [facts(cell) for cell in now], "leaderboard": tables}
         )

@@ -72,6 +72,7 @@ def _joined(tables: Sequence[Table]) -> Table:
         metrics=columns,
         units={names[id(t), c]: t.units[c] for t in tables for c in t.columns[:_COLUMNS]},
         rows=tuple(sorted(rows, key=lambda row: (row.entry, row.seeds))),
+        lower=tuple(names[id(t), c] for t in tables for c in t.columns[:_COLUMNS] if c in t.lower),
     )
 
 

@@ -1,5 +1,6 @@
 """Tables of text on a terminal of any width. Imports no torch."""
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,11 @@ class Column:
 
 
 def text_table(
-    columns: Sequence[Column], rows: Sequence[Mapping[str, str]], width: int | None = None
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, str]],
+    width: int | None = None,
+    muted: Sequence[Mapping[str, str]] = (),
+    muted_head: str = "",
 ) -> list[str]:
     """Return a table as lines no wider than the terminal.
 
@@ -43,10 +48,12 @@ def text_table(
         columns: What to show.
         rows: Texts by key; control characters in them are made harmless.
         width: In characters; None takes the terminal's, or no limit where there is none.
+        muted: Rows below a line of their own, dim on a terminal.
+        muted_head: What that line says.
     """
     limit = terminal_width() if width is None else width
     shown = list(columns)
-    widths = {column.key: _width(column, rows) for column in columns}
+    widths = {column.key: _width(column, [*rows, *muted]) for column in columns}
     hidden: list[str] = []
     while _total(shown, widths) > limit and any(column.priority for column in shown):
         dropped = max(shown, key=lambda column: column.priority)
@@ -55,6 +62,9 @@ def text_table(
     lines = [_line(shown, {column.key: column.header for column in shown}, widths, limit)]
     lines.append("─" * min(limit, _total(shown, widths)))
     lines += [_line(shown, row, widths, limit) for row in rows]
+    if muted:
+        lines.append(_dim(_fitted(f"┄┄ {muted_head}", limit)))
+        lines += [_dim(_line(shown, row, widths, limit)) for row in muted]
     if hidden:
         lines.append(f"(no room for: {', '.join(hidden)}; --format csv has them)")
     return lines
@@ -82,5 +92,15 @@ def _line(
         text = clean(row.get(column.key, ""))
         padding = " " * (widths[column.key] - cell_len(text))
         cells.append(padding + text if column.numeric else text + padding)
-    line = _GAP.join(cells).rstrip()
+    return _fitted(_GAP.join(cells).rstrip(), limit)
+
+
+def _fitted(line: str, limit: int) -> str:
     return line if cell_len(line) <= limit else set_cell_size(line, limit - 1) + "…"
+
+
+def _dim(line: str) -> str:
+    """Return a line that a terminal shows dimmed, as it is anywhere else."""
+    return (
+        f"\x1b[2m{line}\x1b[22m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else line
+    )

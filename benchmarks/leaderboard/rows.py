@@ -78,6 +78,7 @@ class Table:
         metrics: Metrics of any row.
         units: Unit by metric.
         rows: Best first, then those without a result.
+        lower: Those of the metrics of which less is better.
         published: What others printed under the same rules; ranked with nothing.
     """
 
@@ -87,6 +88,7 @@ class Table:
     metrics: tuple[str, ...]
     units: Mapping[str, str]
     rows: tuple[Row, ...]
+    lower: tuple[str, ...] = ()
     published: tuple[PublishedRow, ...] = ()
 
     @property
@@ -116,6 +118,7 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
     higher = bool(first.metrics[headline]["higher_is_better"]) if first else True
     metrics = tuple(dict.fromkeys(name for record in done for name in record.metrics))
     units = {name: entry["unit"] for record in done for name, entry in record.metrics.items()}
+    better = {n for record in done for n, m in record.metrics.items() if m["higher_is_better"]}
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.identity].append(run)
@@ -127,6 +130,7 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
         metrics=metrics,
         units=units,
         rows=tuple(_ranked(rows, headline, higher)),
+        lower=tuple(name for name in metrics if name not in better),
         published=_published(key, first),
     )
 

@@ -3,8 +3,10 @@
 import pytest
 
 from benchmarks.leaderboard.joined import with_joined
-from benchmarks.leaderboard.render import to_csv, to_terminal
+from benchmarks.leaderboard.render import to_terminal
 from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.sheets import to_csv
+from benchmarks.leaderboard.shown import plain
 from benchmarks.sweep.record import Labels
 from benchmarks.sweep.store import Store
 
@@ -43,12 +45,12 @@ def test_both_numbers_of_a_checkpoint_stand_in_one_row(board):
     values = {row.entry: [row.values[name].mean for name in joined.columns] for row in joined.rows}
     assert values == {"vit-nano": [10.0, 40.0], "swin-nano": [None, 50.0]}
     assert all(row.rank is None for row in joined.rows)
-    lines = to_terminal(tables)
+    lines = to_terminal(list(map(plain, tables)))
     assert "APbox: coco v1 coco/v1 on mini; knn_top1: knn v1 knn/v1 on mini" in lines[1]
     assert next(line for line in lines if line.startswith("vit-nano")).split()[1:3] == [
         "10.0", "40.0",
     ]  # fmt: skip
-    assert to_csv(tables) == to_csv(single)
+    assert to_csv(list(map(plain, tables))) == to_csv(list(map(plain, single)))
 
 
 def test_other_seeds_of_fresh_weights_are_other_weights(board):

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.leaderboard.latex import to_latex
 from benchmarks.leaderboard.layout import Column, text_table
-from benchmarks.leaderboard.render import to_csv, to_latex, to_markdown, to_terminal
+from benchmarks.leaderboard.render import to_markdown, to_terminal
 from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.sheets import to_csv
+from benchmarks.leaderboard.shown import plain
 from benchmarks.sweep.record import Labels
 from benchmarks.sweep.store import Store
 
@@ -59,8 +62,8 @@ def test_seeds_become_one_row_with_a_spread(board, make_record, make_spec):
     assert row.seeds == (0, 1, 2)
     assert row.values["APbox"].mean == 11.0
     assert row.values["APbox"].spread == 1.0
-    assert "11.0 ±1.0" in "\n".join(to_terminal([table]))
-    assert r"11.0$_{\pm 1.0}$" in to_latex([table])
+    assert "11.0 ±1.0" in "\n".join(to_terminal([plain(table)]))
+    assert r"11.0$_{\pm 1.0}$" in to_latex([plain(table)])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_failed_and_unfinished_runs_say_why(
     assert [(row.rank, row.note) for row in table.rows] == [
         (1, ""), (None, "failed: No such tensor."), (None, "not run"),
     ]  # fmt: skip
-    lines = to_terminal([table])
+    lines = to_terminal([plain(table)])
     assert any("—" in line and "failed: No such tensor." in line for line in lines)
     assert not any(line.split()[:3] == ["—", "b", "0.0"] for line in lines)
 
@@ -116,16 +119,23 @@ def test_a_seed_that_failed_does_not_hide_the_others(board, make_record, make_sp
 
 def test_mini_data_is_marked_in_every_format(board, make_record):
     tables = board(make_record())
-    for text in ("\n".join(to_terminal(tables)), to_markdown(tables), to_latex(tables)):
+    for text in (
+        "\n".join(to_terminal(list(map(plain, tables)))),
+        to_markdown(list(map(plain, tables))),
+        to_latex(list(map(plain, tables))),
+    ):
         assert "not comparable with any published number" in text
-    rows = list(csv.DictReader(io.StringIO(to_csv(tables))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(list(map(plain, tables))))))
     assert rows[0]["data"] == "mini"
 
 
 def test_hostile_names_are_harmless_in_every_format(board, make_record):
     tables = board(make_record(labels=labels(HOSTILE)))
-    terminal, markdown = "\n".join(to_terminal(tables)), to_markdown(tables)
-    latex, table = to_latex(tables), to_csv(tables)
+    terminal, markdown = (
+        "\n".join(to_terminal(list(map(plain, tables)))),
+        to_markdown(list(map(plain, tables))),
+    )
+    latex, table = to_latex(list(map(plain, tables))), to_csv(list(map(plain, tables)))
     for text in (terminal, markdown, latex, table):
         assert "\x1b" not in text
         assert "\u202e" not in text
@@ -134,19 +144,19 @@ def test_hostile_names_are_harmless_in_every_format(board, make_record):
     assert row.replace("\\|", "").count("|") == row.replace("\\|", "").count(" |") + 1
     assert r"\_\%\&" in latex
     sheet = board(make_record(labels=labels("=cmd()")))
-    (row,) = csv.DictReader(io.StringIO(to_csv(sheet)))
+    (row,) = csv.DictReader(io.StringIO(to_csv(list(map(plain, sheet)))))
     assert row["entry"] == "'=cmd()"
 
 
 def test_a_name_in_markup_stays_a_name(board, make_record):
     assert "[red]x[/red]" in "\n".join(
-        to_terminal(board(make_record(labels=labels("[red]x[/red]"))))
+        to_terminal(list(map(plain, board(make_record(labels=labels("[red]x[/red]"))))))
     )
 
 
 def test_csv_keeps_full_precision(board, make_record):
     tables = board(make_record(score=12.345678901234))
-    (row,) = csv.DictReader(io.StringIO(to_csv(tables)))
+    (row,) = csv.DictReader(io.StringIO(to_csv(list(map(plain, tables)))))
     assert float(row["APbox"]) == 12.345678901234
     assert row["APmask"] == ""
 
@@ -154,7 +164,7 @@ def test_csv_keeps_full_precision(board, make_record):
 @pytest.mark.parametrize("width", [30, 60, 100, 400])
 def test_no_line_is_wider_than_the_terminal(board, make_record, width):
     tables = board(make_record(), make_record(replace(make_record().spec, backbone="long" * 9)))
-    lines = to_terminal(tables, width)[2:]
+    lines = to_terminal(list(map(plain, tables)), width)[2:]
     assert max(map(len, lines[:-1])) <= width
     assert any("APbox" in line for line in lines) or width == 30
 

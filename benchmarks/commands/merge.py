@@ -1,0 +1,44 @@
+"""``run.py merge FILE``: the records of a bundle into a folder of runs."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from backbones.errors import PreflightError
+from benchmarks import output
+from benchmarks.leaderboard.bundle import merge, read_bundle
+from benchmarks.sweep.store import Store
+
+_SOME_REFUSED = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; see the command line's own help."""
+
+    file: Path
+    out: Path
+    json: bool
+
+
+def main(options: Options) -> int:
+    """Run the command.
+
+    Raises:
+        PreflightError: The bundle is not what it should be, or the folder cannot be written.
+    """
+    if not options.file.is_file():
+        raise PreflightError(f"There is no file {options.file}.")
+    records = read_bundle(options.file)
+    store = Store(options.out)
+    store.check_writable()
+    merged = merge(records, store)
+    if options.json:
+        output.document(asdict(merged))
+    else:
+        output.line(
+            f"{len(merged.added)} records added to {options.out}, {len(merged.same)} were there, "
+            f"{len(merged.conflicts)} differ from what is there."
+        )
+    for run_id in merged.conflicts:
+        output.note(f"run {run_id}: another outcome is in {options.out} already, which stays.")
+    return _SOME_REFUSED if merged.conflicts else 0

@@ -1,0 +1,212 @@
+"""Does a measured row lie where others published it, and if not, what differs? No torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
+from benchmarks.leaderboard.published.protocols import foreign, nearest
+from benchmarks.leaderboard.rows import Row, Table
+from benchmarks.overrides import as_plain, base_protocol
+from benchmarks.suites import get_task
+from benchmarks.sweep.record import RunRecord
+
+# How far from a printed figure an honest repetition may lie, in percent points. COCO: three times
+# the scatter of ViTDet's five seeds (0.1 APbox, detectron2 projects/ViTDet README). Fine-tuning:
+# more than twice that of MAE's four (0.08, facebookresearch/mae FINETUNE.md). Linear: MAE's own two
+# implementations are 0.2 apart (ibid.). k-NN draws nothing; a printed figure is rounded to 0.1 and
+# images are decoded by other libraries.
+TOLERANCE = {"coco": 0.3, "finetune": 0.2, "linear": 0.3, "knn": 0.2, "partial": 0.3}
+
+# timm's names of the networks that others published under their own.
+_TIMM = {
+    "vit_small_patch16": "vit-s16", "vit_small_patch8": "vit-s8", "vit_base_patch16": "vit-b16",
+    "vit_base_patch8": "vit-b8", "vit_large_patch16": "vit-l16", "vit_huge_patch14": "vit-h14",
+    "swin_tiny_patch4_window7": "swin-t", "swin_small_patch4_window7": "swin-s",
+    "swin_base_patch4_window7": "swin-b", "swin_large_patch4_window7": "swin-l",
+    "resnet50": "resnet50", "resnet101": "resnet101",
+}  # fmt: skip
+_SAME_NETWORK = {"lomar-vit-b16": "vit-b16", "beit-b16": "vit-b16"}
+# Methods that our records do not tell apart.
+_FAMILIES = {"esvit": ("esvit", "esvit-views"), "swin": ("supervised",)}
+_FROM_LABELS = "supervised"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A metric of a measured row beside the published figures.
+
+    Attributes:
+        metric: Its name.
+        measured: Mean over seeds; None where there is none.
+        published: All figures.
+        low: Lower end of the band: the least figure less the tolerance.
+        high: Upper end.
+    """
+
+    metric: str
+    measured: float | None
+    published: tuple[float, ...]
+    low: float
+    high: float
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether the measured number lies in the band."""
+        return self.measured is not None and self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not the published row's."""
+
+    setting: str
+    here: str
+    published: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What comparing a measured row with published ones found.
+
+    Attributes:
+        entry: Of the measured row.
+        protocol: Likewise.
+        seeds: Likewise.
+        rows: The published ones.
+        findings: A metric each.
+        differences: Settings that differ, field by field.
+        note: What the recipe cannot express; may be empty.
+    """
+
+    entry: str
+    protocol: str
+    seeds: int
+    rows: tuple[PublishedRow, ...]
+    findings: tuple[Finding, ...]
+    differences: tuple[Difference, ...]
+    note: str
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether every published metric was met."""
+        return all(finding.inside for finding in self.findings)
+
+
+def counterparts(table: Table, record: RunRecord) -> tuple[PublishedRow, ...]:
+    """Return the published rows of the same method and network that a row is held against.
+
+    Those of its own protocol; where there are none, those whose rules come nearest to it; else
+    those of the task. Among them, those of as long a pretraining, if there are any.
+
+    Args:
+        table: Of the row.
+        record: One of its runs.
+    """
+    family, arch = _families(record), architecture(record.spec.backbone)
+    rows = [
+        row for row in published_rows()
+        if row.task == table.key.task and row.family in family and row.arch == arch
+    ]  # fmt: skip
+    ours = base_protocol(table.key.protocol)
+    same = [row for row in rows if row.protocol == ours]
+    near = [row for row in rows if nearest(row.protocol) == ours]
+    found = same or near or rows
+    long = [row for row in found if record.backbone.epochs and row.epochs == record.backbone.epochs]
+    return tuple(long or found)
+
+
+def compare(
+    table: Table, row: Row, record: RunRecord, published: Sequence[PublishedRow]
+) -> Verdict:
+    """Hold a measured row against published ones.
+
+    Args:
+        table: Of the row.
+        row: The row.
+        record: One of its runs.
+        published: At least one, from ``counterparts``.
+    """
+    # One source's rules at a time: the band of several would be wide enough for anything.
+    first = published[0]
+    rows = tuple(other for other in published if other.protocol == first.protocol)
+    tolerance = TOLERANCE[table.key.task]
+    findings = []
+    for metric in dict.fromkeys(name for other in rows for name in other.values):
+        figures = tuple(other.values[metric] for other in rows if metric in other.values)
+        value = row.values.get(metric)
+        band = min(figures) - tolerance, max(figures) + tolerance
+        findings.append(Finding(metric, value.mean if value else None, figures, *band))
+    rules = foreign(first.protocol)
+    return Verdict(
+        entry=row.entry,
+        protocol=table.key.protocol,
+        seeds=len(row.seeds),
+        rows=rows,
+        findings=tuple(findings),
+        differences=tuple(_differences(table, record, first)),
+        note=f"{rules.about}; its {rules.differences or 'rules are no recipe of ours'}"
+        if rules
+        else "",
+    )
+
+
+def architecture(backbone: str) -> str:
+    """Return our name of a network, whoever builds it; the name itself where there is no other."""
+    name = backbone.removeprefix("timm:").partition(".")[0]
+    for prefix, ours in _TIMM.items():
+        if name == prefix or name.startswith(f"{prefix}_"):
+            return ours
+    return _SAME_NETWORK.get(backbone, backbone)
+
+
+def _families(record: RunRecord) -> tuple[str, ...]:
+    facts = record.backbone
+    method = facts.method or facts.format
+    if facts.format == "timm":
+        tag = record.spec.backbone.partition(".")[2] or record.labels.entry.partition(".")[2]
+        known = {row.family for row in published_rows()}
+        method = next((name for name in sorted(known) if tag.startswith(name)), _FROM_LABELS)
+    return _FAMILIES.get(method, (method,))
+
+
+def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator[Difference]:
+    facts = record.backbone
+    protocol = nearest(row.protocol)
+    if row.protocol != table.key.protocol:
+        yield Difference("protocol", table.key.protocol, row.protocol)
+    if row.epochs and facts.epochs and row.epochs != facts.epochs:
+        yield Difference("pretraining epochs", f"{facts.epochs:g}", f"{row.epochs:g}")
+    if table.key.limit_images is not None:
+        yield Difference("images of each split", str(table.key.limit_images), "all")
+    if row not in table.published and row.protocol == base_protocol(table.key.protocol):
+        yield Difference("data", table.key.data, "COCO 2017" if row.task == "coco" else "ImageNet")
+    theirs = _recipe(row.task, protocol)
+    if theirs is None:
+        return
+    here, there = dict(_leaves(record.spec.recipe)), dict(_leaves(theirs))
+    for name in [*there, *(name for name in here if name not in there)]:
+        if name != "protocol" and here.get(name) != there.get(name):
+            yield Difference(name, _text(here, name), _text(there, name))
+
+
+def _recipe(task: str, protocol: str) -> dict[str, Any] | None:
+    """Return the recipe with a protocol as records keep it, None where nobody wrote it."""
+    work = get_task(task)
+    for make in work.recipes().values():
+        config = make()
+        if config.protocol == protocol:
+            return as_plain(work.check(config))
+    return None
+
+
+def _leaves(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    return str(values[name]) if name in values else "no such setting"

@@ -1,0 +1,44 @@
+"""Published rows without measured ones beside them. Imports no torch."""
+
+from collections.abc import Sequence
+
+from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
+from benchmarks.leaderboard.published.protocols import foreign
+from benchmarks.leaderboard.rows import Table
+from benchmarks.leaderboard.runs import TableKey
+from benchmarks.leaderboard.shown import Shown
+from benchmarks.suites import get_task
+
+_DATA = {"coco": "COCO 2017"}
+_LABELLED = "ImageNet-1K"
+
+
+def published_alone(tables: Sequence[Shown]) -> list[Shown]:
+    """Return a table for each protocol that was published and is in none of some tables.
+
+    Args:
+        tables: What is shown already.
+    """
+    there = {row.row for shown in tables for row in shown.table.published}
+    groups: dict[tuple[str, str], list[PublishedRow]] = {}
+    for row in published_rows():
+        if row.row not in there:
+            groups.setdefault((row.task, row.protocol), []).append(row)
+    return [_table(task, protocol, rows) for (task, protocol), rows in groups.items()]
+
+
+def _table(name: str, protocol: str, rows: Sequence[PublishedRow]) -> Shown:
+    task, rules = get_task(name), foreign(protocol)
+    metrics = tuple(dict.fromkeys(metric for row in rows for metric in row.values))
+    best_first = sorted(rows, key=lambda row: -row.values.get(metrics[0], 0.0))
+    key = TableKey(
+        task=name,
+        task_version=task.version,
+        data=_DATA.get(name, _LABELLED),
+        data_fingerprint="published",
+        mini=False,
+        protocol=f"{protocol} ({rules.about})" if rules else protocol,
+        limit_images=None,
+    )
+    units = {metric: task.metrics[metric].unit for metric in metrics}
+    return Shown(Table(key, metrics[0], metrics, metrics, units, (), (), tuple(best_first)), ())

@@ -1,0 +1,235 @@
+"""Bundles: what goes in comes out, and nothing else ever gets in; records without names."""
+
+import hashlib
+import json
+import re
+import stat
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backbones.errors import PreflightError
+from benchmarks.cli import main
+from benchmarks.leaderboard import bundle
+from benchmarks.leaderboard.anonymous import anonymous_record
+from benchmarks.sweep.record import Attempt, Failure, Labels, to_json
+from benchmarks.sweep.store import Store
+
+
+@pytest.fixture
+def runs(tmp_path, make_record):
+    """Return a folder of three records."""
+    spec = make_record().spec
+    store = Store(tmp_path / "runs")
+    for seed in range(3):
+        record = make_record(replace(spec, seed=seed), 10.0 + seed)
+        store.folder(record.run_id).write_record(record)
+    return store
+
+
+def scores(root):
+    return sorted(record.value("APbox") for record in Store(root).scan().records.values())
+
+
+def bundled(runs, tmp_path):
+    path = tmp_path / "x.zip"
+    assert main(["bundle", str(path), "--out", str(runs.root)]) == 0
+    return path
+
+
+def test_a_bundle_brings_every_record_and_merging_twice_changes_nothing(runs, tmp_path, capsys):
+    path, there = bundled(runs, tmp_path), tmp_path / "there"
+    assert main(["merge", str(path), "--out", str(there)]) == 0
+    assert "3 records added" in capsys.readouterr().out
+    before = {p: p.read_bytes() for p in there.glob("*/record.json")}
+    assert main(["merge", str(path), "--out", str(there), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["same"]) == 3
+    assert {p: p.read_bytes() for p in there.glob("*/record.json")} == before
+    assert scores(there) == [10.0, 11.0, 12.0]
+
+
+def test_the_same_records_make_the_same_file(runs, tmp_path):
+    first = bundled(runs, tmp_path).read_bytes()
+    assert bundled(runs, tmp_path).read_bytes() == first
+
+
+def test_what_is_there_stays_and_a_conflict_is_named(runs, tmp_path, make_record, capsys):
+    path = bundled(runs, tmp_path)
+    other = Store(tmp_path / "other")
+    mine = make_record(score=99.0)
+    other.folder(mine.run_id).write_record(mine)
+    assert main(["merge", str(path), "--out", str(other.root)]) == 3
+    assert mine.run_id in capsys.readouterr().err
+    assert scores(other.root) == [11.0, 12.0, 99.0]
+
+
+def repack(path, edit):
+    """Write a bundle anew; ``edit`` changes a list of (name or info, bytes)."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    members = edit(members)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+
+
+def renamed(members, name):
+    return [*members[:-1], (name, members[-1][1])]
+
+
+def edited(members):
+    name, text = members[-1]
+    return [*members[:-1], (name, text.replace(b'"value":1', b'"value":9'))]
+
+
+def relisted(members, text):
+    """Return members with other bytes in the last one, and a list that agrees."""
+    listing = json.loads(members[0][1])
+    name = members[-1][0]
+    listing["records"][name]["sha256"] = hashlib.sha256(text).hexdigest()
+    return [(members[0][0], json.dumps(listing).encode()), *members[1:-1], (name, text)]
+
+
+def link(members):
+    info = zipfile.ZipInfo(members[-1][0])
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return [*members[:-1], (info, b"/etc/passwd")]
+
+
+EVIL = {
+    "another folder": (lambda m: renamed(m, "../../evil.json"), "neither"),
+    "absolute": (lambda m: renamed(m, "/tmp/evil.json"), "neither"),
+    "backslashes": (lambda m: renamed(m, "records\\..\\evil.json"), "neither"),
+    "a stranger": (lambda m: [*m, ("records/readme.txt", b"x")], "neither"),
+    "unlisted": (lambda m: [*m, (f"records/{'0' * 16}.json", b"{}")], "do not agree"),
+    "gone": (lambda m: m[:-1], "do not agree"),
+    "no list": (lambda m: m[1:], "no bundle"),
+    "list of another kind": (lambda m: [(m[0][0], b'{"schema":"x/9"}'), *m[1:]], "schema 'x/9'"),
+    "list that is none": (lambda m: [(m[0][0], b"[1"), *m[1:]], "malformed"),
+    "a link": (link, "no plain file"),
+    "edited": (edited, "not what bundle.json lists"),
+    "edited and relisted": (lambda m: relisted(m, edited(m)[-1][1]), "checksum"),
+    "newer schema": (
+        lambda m: relisted(m, m[-1][1].replace(b"backbench.record/1", b"backbench.record/2")),
+        "schema",
+    ),
+    "not a number": (
+        lambda m: relisted(m, re.sub(rb'"value":1[0-9.]+', b'"value":NaN', m[-1][1])),
+        "NaN|number",
+    ),
+    "another's record": (lambda m: relisted(m, m[-2][1]), "holds the record of"),
+    "a bomb": (lambda m: relisted(m, b" " * (3 * 2**20)), "unpacks to more"),
+}
+
+
+@pytest.mark.parametrize("trick", EVIL)
+def test_a_bad_bundle_is_refused_whole(runs, tmp_path, trick, capsys):
+    path, there = bundled(runs, tmp_path), tmp_path / "there"
+    edit, words = EVIL[trick]
+    repack(path, edit)
+    with pytest.raises(PreflightError, match=words):
+        bundle.read_bundle(path)
+    capsys.readouterr()
+    assert main(["merge", str(path), "--out", str(there)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.rglob("evil*"))
+    assert not list(there.glob("*")) if there.exists() else True
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_refused(runs, tmp_path):
+    path = bundled(runs, tmp_path)
+    repack(path, lambda members: [*members, members[-1]])
+    with pytest.raises(PreflightError, match="twice"):
+        bundle.read_bundle(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"x" * 1000])
+def test_a_file_that_is_no_archive_is_one_sentence(tmp_path, content, capsys):
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    assert main(["merge", str(path), "--out", str(tmp_path / "there")]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["merge", str(tmp_path / "absent"), "--out", str(tmp_path / "there")]) == 4
+
+
+def test_a_damaged_byte_in_an_archive_is_found(runs, tmp_path):
+    path = bundled(runs, tmp_path)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            records = bundle.read_bundle(path)
+        except PreflightError:
+            continue
+        assert sorted(record.value("APbox") for record in records) == [10.0, 11.0, 12.0]
+
+
+SECRETS = ("gpu-node7", "jdoe", "alice", "/scratch", "server", "example.org", "/data", "C:")
+
+
+def private(make_record):
+    record = make_record(
+        labels=Labels("coco", "ckpt:jdoe/mae.pth?arch=vit-nano", "mini", "mini/v1", "mini", True),
+        attempts=(
+            Attempt(1, "gpu-node7.server", "a", "b", "lost", "killed on GPU-NODE7 by alice@server"),
+        ),
+        environment={
+            "host": "gpu-node7.server", "python": "3.11", "slurm": {"nodes": "gpu-node7"},
+            "nested": [{"deep": ["/home/jdoe/x/y.py", {"user": "alice"}]}],
+        },
+        warnings=("skipped an unreadable image: /data/coco/1.jpg", "see https://example.org/x"),
+        details={"where": r"C:\Users\jdoe\runs", "/scratch/x": 1, "note": "jdoe and Alice ran it"},
+        status="failed",
+        failure=Failure("train", "OSError", "cannot read /scratch/jdoe/a b", "ask alice", 4),
+    )  # fmt: skip
+    return record
+
+
+def test_an_anonymous_record_names_nobody_and_stays_valid(make_record):
+    text = json.dumps(to_json(anonymous_record(private(make_record))))
+    for secret in SECRETS:
+        assert secret.lower() not in text.lower(), secret
+    again = json.dumps(to_json(anonymous_record(anonymous_record(private(make_record)))))
+    assert again == text
+
+
+def test_identities_and_numbers_survive_anonymity(make_record):
+    # A host may be called as a task or a metric is.
+    record = make_record(attempts=(Attempt(1, "coco", "a", "b", "done", ""),))
+    plain, bare = to_json(record), to_json(anonymous_record(record))
+    for key in ("run_id", "spec", "metrics", "labels", "curves", "per_class", "cost"):
+        assert plain[key] == bare[key], key
+    assert bare["attempts"][0]["host"] == "<name>"
+
+
+def test_a_bundle_without_names_merges_with_its_original(runs, tmp_path, make_record, capsys):
+    record = private(make_record)
+    runs.folder(record.run_id).write_record(record)
+    path = tmp_path / "x.zip"
+    assert main(["bundle", str(path), "--anonymous", "--out", str(runs.root)]) == 0
+    with zipfile.ZipFile(path) as archive:
+        text = b"".join(archive.read(name) for name in archive.namelist()).decode().lower()
+    assert not [secret for secret in SECRETS if secret.lower() in text]
+    capsys.readouterr()
+    assert main(["merge", str(path), "--out", str(runs.root)]) == 0
+    assert "3 were there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "latex", "json"])
+def test_an_anonymous_leaderboard_names_nobody(tmp_path, make_record, form, capsys):
+    record = private(make_record)
+    store = Store(tmp_path / "runs")
+    store.folder(record.run_id).write_record(record)
+    main(["leaderboard", "--anonymous", "--format", form, "--out", str(store.root)])
+    captured = capsys.readouterr()
+    text = (captured.out + captured.err).lower()
+    assert "mae.pth" in text
+    assert not [secret for secret in SECRETS if secret.lower() in text]
+
+
+def test_an_empty_folder_makes_no_bundle(tmp_path, capsys):
+    assert main(["bundle", str(tmp_path / "x.zip"), "--out", str(tmp_path)]) == 4
+    assert not Path(tmp_path / "x.zip").exists()
