@@ -50,6 +50,20 @@ def base_protocol(protocol: str) -> str:
     return protocol.partition(_MARK)[0]
 
 
+def leaves_of(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what a config comes to as plain values, ``section.field`` and value.
+
+    Args:
+        plain: From ``as_plain``, or the recipe in a record.
+        prefix: Of the names.
+    """
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from leaves_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def keys_of(config: Any) -> set[str]:
     """Return what ``--set`` may name in a config, ``section.field``."""
     return {name for name, _ in _leaves(config) if name != "protocol"}

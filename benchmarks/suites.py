@@ -83,6 +83,11 @@ def get_suite(name: str) -> Suite:
     return lookup("suite", name, SUITES)
 
 
+def task_names() -> list[str]:
+    """Return the name of every task there is."""
+    return sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+
+
 @cache
 def get_task(name: str) -> Task:
     """Return the task that ``benchmarks/tasks/NAME.py`` defines as ``TASK``.
@@ -90,7 +95,7 @@ def get_task(name: str) -> Task:
     Raises:
         UserError: There is no such task.
     """
-    known = {info.name: info.name for info in pkgutil.iter_modules(tasks.__path__)}
+    known = {known: known for known in task_names()}
     module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}")
     task: Task = module.TASK
     return task

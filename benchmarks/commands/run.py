@@ -9,12 +9,9 @@ from typing import Any, Protocol
 
 from benchmarks import output
 from benchmarks.commands.executors import Choice, check, has_gpus, make_executor, preview
-from benchmarks.commands.leaderboard import show
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
-from benchmarks.leaderboard.sheets import to_json
-from benchmarks.leaderboard.shown import shown_tables
 from benchmarks.suites import get_suite
 from benchmarks.sweep.assemble import Order, assemble
 from benchmarks.sweep.executor import Ended
@@ -138,6 +135,11 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
 
 def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     """Show the leaderboard and what is not done; return the exit code."""
+    # A plan is shown without them, and faster.
+    from benchmarks.commands.leaderboard import show
+    from benchmarks.leaderboard.sheets import to_json
+    from benchmarks.leaderboard.shown import shown_tables
+
     scan = store.scan()
     code = exit_code(cells, ended)
     if options.json:

@@ -10,7 +10,6 @@ from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, make_tables
 from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
-from benchmarks.leaderboard.statistics.table import table_statistics
 from benchmarks.sweep.store import Scan, Store
 
 # A table of thousands is there to be looked through, and a tie in it helps nobody.
@@ -73,6 +72,9 @@ def plain(table: Table) -> Shown:
 def _with_statistics(table: Table, scan: Scan, store: Store) -> Shown:
     if table.joined or not table.headline or len(table.rows) > MOST_SURE_ROWS:
         return plain(table)
+    # It takes as long to import as everything else together.
+    from benchmarks.leaderboard.statistics.table import table_statistics
+
     statistics = table_statistics(table, store, scan.records)
     return Shown(table, statistics.rows, statistics)
 

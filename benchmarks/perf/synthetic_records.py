@@ -3,7 +3,6 @@
 All of one seed: the same call writes the same files.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from benchmarks.sweep.record import (
     RunRecord,
     to_json,
 )
+from benchmarks.sweep.record_text import to_text
 from benchmarks.sweep.spec import RunSpec, hash16
 from benchmarks.sweep.store import Store
 
@@ -51,7 +51,7 @@ def fill(store: Store, number: int, tasks: Sequence[str] = ("coco",), seeds: int
     for _, record in zip(range(number), records(tasks, seeds), strict=False):
         folder = store.folder(record.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.record.write_text(json.dumps(to_json(record)))
+        folder.record.write_bytes(to_text(to_json(record)))
 
 
 def records(tasks: Sequence[str] = ("coco",), seeds: int = 3) -> Iterator[RunRecord]:

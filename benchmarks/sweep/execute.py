@@ -11,7 +11,6 @@ from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.monitor import Monitor
 from backbones.registry import lookup
-from benchmarks.leaderboard.statistics.runs import keep_resamples
 from benchmarks.overrides import restore
 from benchmarks.suites import get_task
 from benchmarks.sweep.environment import describe
@@ -60,6 +59,9 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Outcome
     task, inputs = _prepare(request, folder)
     _stay_alone(task)
     result = task.run(inputs, monitor)
+    # Planning, which imports this too, does without numpy.
+    from benchmarks.leaderboard.statistics.runs import keep_resamples
+
     files = (*result.files, *keep_resamples(folder.work, result.files, task.name, task.metrics))
     return Outcome(_done_record(request, task, inputs.checkpoint, result), files)
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
 from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
-from benchmarks.overrides import as_plain, base_protocol
+from benchmarks.overrides import as_plain, base_protocol, leaves_of
 from benchmarks.suites import get_task
 from benchmarks.sweep.record import RunRecord
 
@@ -184,7 +184,7 @@ def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator
     theirs = _recipe(row.task, protocol)
     if theirs is None:
         return
-    here, there = dict(_leaves(record.spec.recipe)), dict(_leaves(theirs))
+    here, there = dict(leaves_of(record.spec.recipe)), dict(leaves_of(theirs))
     for name in [*there, *(name for name in here if name not in there)]:
         if name != "protocol" and here.get(name) != there.get(name):
             yield Difference(name, _text(here, name), _text(there, name))
@@ -198,14 +198,6 @@ def _recipe(task: str, protocol: str) -> dict[str, Any] | None:
         if config.protocol == protocol:
             return as_plain(work.check(config))
     return None
-
-
-def _leaves(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

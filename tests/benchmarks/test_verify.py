@@ -1,0 +1,153 @@
+"""``run.py verify``: measured beside published; docs/protocols.md; the README's section."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.leaderboard.protocol_page import page
+from benchmarks.leaderboard.published.band import architecture
+from benchmarks.overrides import as_plain
+from benchmarks.suites import get_task, task_names
+from benchmarks.sweep.record import BackboneFacts, Labels
+from benchmarks.sweep.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+MAE = BackboneFacts("vit-b16", "mae", method="mae", epochs=1600.0)
+
+
+@pytest.fixture
+def measured(tmp_path, make_record, make_spec):
+    """Return a function that writes a COCO run and returns the folder."""
+
+    def write(score, recipe="vitdet-100ep", facts=MAE, lr=None, **changes):
+        task = get_task("coco")
+        config = task.recipes()[recipe]()
+        if lr:
+            config = replace(config, optim=replace(config.optim, base_lr=lr))
+        spec = make_spec(
+            backbone=facts.name, recipe=as_plain(task.check(config)), weights_format=facts.format
+        )
+        values = {"APbox": score, "APmask": score - 5.7}
+        record = make_record(
+            spec,
+            labels=Labels("coco", "entry", recipe, config.protocol, "coco", False),
+            backbone=facts,
+            metrics={
+                name: {"value": v, "unit": "percent", "higher_is_better": True, "reason": None}
+                for name, v in values.items()
+            },
+            per_class={},
+            **changes,
+        )
+        store = Store(tmp_path / "runs")
+        store.folder(record.run_id).write_record(record)
+        return str(store.root)
+
+    return write
+
+
+def test_a_repeated_result_is_inside_the_band(measured, capsys):
+    out = measured(51.5)
+    assert main(["verify", "entry", "--out", out]) == 0
+    text = capsys.readouterr().out
+    assert "inside the published band" in text
+    assert "51.2, 51.6" in text
+    assert "projects/ViTDet/README.md" in text
+
+
+def test_another_rate_is_named_beside_what_it_did(measured, capsys):
+    out = measured(49.0, lr=3e-4)
+    assert main(["verify", "entry", "--out", out, "--json"]) == 5
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert not verdict["inside"]
+    assert verdict["differences"] == [
+        {"setting": "optim.base_lr", "here": "0.0003", "published": "0.0001"}
+    ]
+
+
+def test_a_recipe_of_our_own_is_held_against_the_nearest(measured, capsys):
+    out = measured(48.0, recipe="benchmarking-vit-25ep", facts=replace(MAE, epochs=None))
+    main(["verify", "entry", "--out", out])
+    text = capsys.readouterr().out
+    assert "li-2021" in text
+    assert "simple feature pyramid" in text
+
+
+def test_a_published_row_finds_the_measured_ones(measured, capsys):
+    facts = BackboneFacts("timm:swin_tiny_patch4_window7_224.ms_in1k", "timm", method="pretrained")
+    out = measured(43.7, recipe="swin-1x", facts=facts)
+    main(["verify", "supervised-swin-t-300ep--swin-mmdet-1x", "--out", out])
+    assert "entry, swin-mmdet/v1+1x" in capsys.readouterr().out
+    assert main(["verify", "mae-vit-b-16-1600ep--vitdet-100ep", "--out", out]) == 4
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "code", "words"),
+    [
+        (MAE, "entri", 2, "Did you mean 'entry'"),
+        (BackboneFacts("vit-nano", method="random"), "entry", 2, "Nobody published"),
+    ],
+)
+def test_what_cannot_be_verified_is_one_sentence(measured, capsys, facts, name, code, words):
+    out = measured(20.0, facts=facts)
+    assert main(["verify", name, "--out", out]) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_mini_rows_are_never_verified(tmp_path, make_record, capsys):
+    record = make_record()
+    store = Store(tmp_path)
+    store.folder(record.run_id).write_record(record)
+    assert main(["verify", "vit-nano", "--out", str(tmp_path)]) == 4
+    assert "mini data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("timm:vit_base_patch16_224.mae", "vit-b16"),
+        ("timm:resnet50.a1_in1k", "resnet50"),
+        ("timm:resnet50d.ra2_in1k", "timm:resnet50d.ra2_in1k"),
+        ("lomar-vit-b16", "vit-b16"),
+        ("swin-t-w14", "swin-t-w14"),
+    ],
+)
+def test_a_network_has_one_name(name, ours):
+    assert architecture(name) == ours
+
+
+def test_the_page_of_protocols_is_what_the_registries_say():
+    text = (ROOT / "docs" / "protocols.md").read_text()
+    assert text == page(), "run: python -m benchmarks.leaderboard.protocol_page > docs/protocols.md"
+    for name in task_names():
+        for make in get_task(name).recipes().values():
+            assert f"### `{make().protocol}`" in text
+
+
+def test_the_readme_gets_a_section_and_a_figure(tmp_path, make_record, make_spec, capsys):
+    store = Store(tmp_path / "runs")
+    for seed in (0, 1):
+        record = make_record(make_spec(seed=seed), 10.0 + seed)
+        store.folder(record.run_id).write_record(record)
+    readme, figure = tmp_path / "README.md", tmp_path / "docs" / "leaderboard.svg"
+    readme.write_text("# A\n<!-- leaderboard: begin -->\nold\n<!-- leaderboard: end -->\nB\n")
+    arguments = ["leaderboard", "--readme", str(readme), "--out", str(store.root)]
+    assert main(arguments) == 0
+    text, drawn = readme.read_text(), figure.read_bytes()
+    assert text.startswith("# A\n<!-- leaderboard: begin -->\n\n![APbox")
+    assert text.endswith("\n\n<!-- leaderboard: end -->\nB\n")
+    assert "old" not in text
+    assert "| vit-nano | 10.5" in text
+    assert b"vit-nano" in drawn
+    assert main(arguments) == 0
+    assert (readme.read_text(), figure.read_bytes()) == (text, drawn)
+    readme.write_text("no markers")
+    assert main(arguments) == 2
+    assert "<!-- leaderboard: begin -->" in capsys.readouterr().err
+    assert readme.read_text() == "no markers"
+    assert main([*arguments[:2], str(tmp_path / "absent.md"), *arguments[3:]]) == 4
