@@ -124,11 +124,13 @@ def draw(path: Path, shapes: Sequence[Shape], caption: str) -> Image.Image:
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(_FONT_SIZE)
     pen.text((3, 1), caption, fill=(0, 0, 0), font=font)
+    places = []
     for shape in shapes:
         x0, y0, x1, y1 = (scale * side for side in shape.box)
         box = (x0, y0 + _CAPTION, max(x0, x1), max(y0, y1) + _CAPTION)
         pen.rectangle(box, outline=shape.colour, width=_LINE)
-        _label(pen, (x0, y0 + _CAPTION), shape, font)
+        places.append((x0, y0 + _CAPTION))
+    _label(pen, list(zip(places, shapes, strict=True)), font)
     return canvas
 
 
@@ -156,10 +158,22 @@ def _tinted(
     return tinted
 
 
-def _label(pen: ImageDraw.ImageDraw, corner: tuple[float, float], shape: Shape, font: Any) -> None:
-    """Write a shape's text at its upper left corner, on a ground of its own colour."""
-    x, y = max(corner[0], 0), max(corner[1] - _FONT_SIZE - 2, _CAPTION)
-    ground = pen.textbbox((x, y), shape.text, font=font)
-    pen.rectangle(ground, fill=shape.colour)
-    dark = sum(shape.colour) < 3 * 128
-    pen.text((x, y), shape.text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
+def _label(
+    pen: ImageDraw.ImageDraw, shapes: Sequence[tuple[tuple[float, float], Shape]], font: Any
+) -> None:
+    """Write texts at upper left corners, on grounds of their colours, none over another."""
+    taken: list[tuple[float, float, float, float]] = []
+    for (left, top), shape in reversed(shapes):
+        x, y = max(left, 0), max(top - _FONT_SIZE - 2, _CAPTION)
+        ground = pen.textbbox((x, y), shape.text, font=font)
+        while any(_overlap(ground, other) for other in taken):
+            y += _FONT_SIZE + 2
+            ground = pen.textbbox((x, y), shape.text, font=font)
+        taken.append(ground)
+        pen.rectangle(ground, fill=shape.colour)
+        dark = sum(shape.colour) < 3 * 128
+        pen.text((x, y), shape.text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

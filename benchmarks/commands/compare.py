@@ -83,6 +83,8 @@ def main(options: Options) -> int:
         output.document(_document(shown, mismatches))
     else:
         _print(names, shown, mismatches)
+    for path, reason in scan.rejected:
+        output.note(f"left out: {output.clean(f'{path}: {reason}')}")
     return REFUSED if mismatches else 0
 
 

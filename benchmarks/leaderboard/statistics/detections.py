@@ -12,7 +12,7 @@ from benchmarks.leaderboard.statistics.compare import Comparison, Pair
 from benchmarks.leaderboard.statistics.images import Detected, Weights
 from benchmarks.leaderboard.statistics.resamples import choices, errors_of
 from benchmarks.leaderboard.statistics.results import Floats, Noise
-from benchmarks.leaderboard.statistics.runs import image_results
+from benchmarks.leaderboard.statistics.runs import NoImagesError, image_results
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from benchmarks.leaderboard.statistics.table import done_runs, judged
 from benchmarks.sweep.record import RunRecord
@@ -100,15 +100,18 @@ def images_apart(
     Raises:
         NoImagesError: A run kept no matches.
     """
-    sides = []
+    sides, found = [], []
     for row in comparison.table.rows:
         matches = [_matches(store, record) for record in done_runs(row, records)]
+        found += [own.image_ids for own in matches]
+        if any(not np.array_equal(own, found[0]) for own in found):
+            raise NoImagesError("the runs were tested on different images")
         sides.append(np.mean([image_scores(own) for own in matches], axis=0))
     scores = np.stack(sides)
     spread = np.nan_to_num(scores.max(axis=0) - scores.min(axis=0))
     order = np.argsort(-spread, kind="stable")[:count]
     return [
-        ImageDifference(int(matches[0].image_ids[i]), tuple(scores[:, i].tolist()))
+        ImageDifference(int(found[0][i]), tuple(scores[:, i].tolist()))
         for i in order
         if spread[i] > 0
     ]

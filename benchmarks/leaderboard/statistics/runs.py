@@ -1,7 +1,7 @@
 """The resamples of recorded runs: read where a run kept them, else computed and remembered."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from detection.matches import MATCHES_FILE
 
 # The record's number and ours come from the same cells by sums in another order.
 _TOLERANCE = 1e-6
-_READ = (RESAMPLES_FILE, MATCHES_FILE, PREDICTIONS_FILE, CORRESPONDENCE_FILE)
+_BY_IMAGE = (MATCHES_FILE, PREDICTIONS_FILE, CORRESPONDENCE_FILE)
 
 
 class NoImagesError(Exception):
@@ -64,7 +64,7 @@ def image_results(store: Store, record: RunRecord) -> ImageResults:
     Raises:
         NoImagesError: There is nothing, or it is not what the record says.
     """
-    paths = _files(store, record)
+    paths = _files(store, record, _BY_IMAGE)
     try:
         results = read_image_results(paths.values(), record.spec.task, record.metrics)
     except UserError as error:
@@ -98,13 +98,12 @@ def resamples_of(store: Store, record: RunRecord) -> Resamples:
 
 
 def _kept(store: Store, record: RunRecord) -> Resamples | None:
-    for path in _files(store, record).values():
-        if path.name == RESAMPLES_FILE:
-            try:
-                return read_resamples(path)
-            except UserError:
-                # Of an older format, perhaps; what they were computed from is still there.
-                return None
+    path = _files(store, record, (RESAMPLES_FILE,)).get(RESAMPLES_FILE)
+    if path is None:
+        return None
+    # An older format, perhaps; what it was computed from is still there.
+    with suppress(UserError):
+        return read_resamples(path)
     return None
 
 
@@ -123,8 +122,8 @@ def _computed(store: Store, record: RunRecord) -> Resamples:
     return found
 
 
-def _files(store: Store, record: RunRecord) -> Mapping[str, Path]:
-    """Return by name the files that statistics read, those absent left out.
+def _files(store: Store, record: RunRecord, names: Sequence[str]) -> Mapping[str, Path]:
+    """Return by name those of a run's files that have one of ``names`` and are there.
 
     Raises:
         NoImagesError: One is not the file that the record names.
@@ -133,7 +132,7 @@ def _files(store: Store, record: RunRecord) -> Mapping[str, Path]:
     found = {}
     for facts in record.files:
         relative = Path(str(facts["path"]))
-        if relative.name not in _READ or relative.is_absolute() or ".." in relative.parts:
+        if relative.name not in names or relative.is_absolute() or ".." in relative.parts:
             continue
         path = folder / relative
         if not path.is_file():
