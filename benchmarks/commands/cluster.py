@@ -69,7 +69,7 @@ def draft(sinfo: str) -> str:
     share = max(1, gpus)
     least = _number(cpus)
     lines = [
-        "# Drafted from sinfo; docs/slurm.md explains every value.",
+        "# Drafted from sinfo; docs/clusters.md explains every value.",
         f'partition = "{name.rstrip("*")}"',
         '# account = ""',
         '# qos = ""',

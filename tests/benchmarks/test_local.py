@@ -12,6 +12,7 @@ import pytest
 from backbones.errors import PreflightError
 from benchmarks.commands.executors import _slots
 from benchmarks.sweep.environment import CORES, worker_environment
+from benchmarks.sweep.follower import lost_a_process
 
 FOUR = ("--entries", "vit-nano,swin-nano,resnet-nano,mae-nano", "--executor", "local")
 
@@ -148,6 +149,21 @@ def test_a_process_that_dies_takes_the_others_of_its_run_along(run_py):
     assert not Path(f"/proc/{leader}").exists()
     assert run_py(*TOGETHER).returncode == 0
     assert outcomes(run_py) == [("lost", "done")]
+
+
+def test_what_the_libraries_say_of_a_lost_process_is_no_failure(monkeypatch):
+    gloo = RuntimeError(
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:6071: "
+        "Connection reset by peer."
+    )
+    nccl = type("DistBackendError", (RuntimeError,), {})("NCCL error: remote process exited")
+    for error in (gloo, nccl):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert lost_a_process(error)
+        monkeypatch.delenv("WORLD_SIZE")
+        assert not lost_a_process(error)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not lost_a_process(RuntimeError("shapes differ"))
 
 
 def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
