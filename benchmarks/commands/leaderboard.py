@@ -52,7 +52,8 @@ def main(options: Options) -> int:
         # The page brings its own filters, and much to import.
         from benchmarks.leaderboard.page.publish import publish
 
-        publish(options.html, make_tables(scan, store), scan, store)
+        found = make_tables(scan, store)
+        publish(options.html, found, scan, store, anonymous=options.anonymous)
         output.line(f"The leaderboard is in {options.html}; open it in a browser.")
         return 0
     tables = shown_tables(scan, store)

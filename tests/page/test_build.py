@@ -1,18 +1,28 @@
 """The page's parts: pinned libraries, safe embedding, size; no browser needed."""
 
+import base64
 import hashlib
 import json
 import re
+import zlib
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from benchmarks.data.roots import DataRoot
+from benchmarks.entries import Entry
+from benchmarks.leaderboard.anonymous import anonymous_scan
 from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.page import build
 from benchmarks.leaderboard.page.document import MAX_ROWS, Board, make_document
+from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_records import records
+from benchmarks.suites import get_suite
+from benchmarks.sweep.assemble import Order, assemble
+from benchmarks.sweep.record import Attempt
 from benchmarks.sweep.store import Scan, Store
 
 PAGE = Path(build.__file__).parent
@@ -86,3 +96,24 @@ def test_three_hundred_rows_stay_below_two_megabytes(tmp_path):
     assert [len(table["rows"]) for table in document["tables"]] == [MAX_ROWS]
     assert document["tables"][0]["left_out"] == 10
     assert len(build.page(document, details).encode()) < LIMIT_BYTES
+
+
+def test_an_anonymous_page_asks_the_folder_nothing(tmp_path):
+    (request,) = assemble(Order(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
+    data = DataRoot("coco", "ours", Path("/secret/place"), "--data")
+    request = replace(request, data=data, source="ckpt:/secret/file?arch=vit-nano&format=mae")
+    store = Store(tmp_path / "runs")
+    folder = store.prepare(request)
+    folder.add_attempt(Attempt(1, "secrethost", "", "", "stopped", "secret reason"))
+    scan = store.scan()
+    open_page, closed_page = tmp_path / "open.html", tmp_path / "closed.html"
+    publish(open_page, make_tables(scan, store), scan, store)
+    assert "secret" in details_of(open_page)
+    scan = anonymous_scan(scan)
+    publish(closed_page, make_tables(scan, store), scan, store, anonymous=True)
+    assert "secret" not in details_of(closed_page) + closed_page.read_text()
+
+
+def details_of(path):
+    text = re.search(r'id="details">([^<]*)<', path.read_text()).group(1)
+    return zlib.decompress(base64.b64decode(text)).decode()

@@ -33,6 +33,7 @@ class Board:
         predictions: How well ImageNet's numbers predict COCO's.
         scan: What the folder of runs holds.
         store: The folder.
+        anonymous: Nothing is taken from the folder that could tell whose it is and where it lies.
     """
 
     tables: Sequence[Table]
@@ -40,6 +41,7 @@ class Board:
     predictions: Sequence[Prediction]
     scan: Scan
     store: Store
+    anonymous: bool = False
 
 
 def make_document(board: Board) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,7 +64,7 @@ def make_document(board: Board) -> tuple[dict[str, Any], dict[str, Any]]:
         "rejected": [[str(path), reason] for path, reason in board.scan.rejected],
     }
     details = {
-        **run_details(_runs_of(tables, records), board.scan, board.store),
+        **run_details(_runs_of(tables, records), board.scan, board.store, board.anonymous),
         "classes": {str(i): _classes(t, records) for i, t in enumerate(tables) if not t.joined},
         "galleries": galleries(tables, board.scan, board.store),
     }

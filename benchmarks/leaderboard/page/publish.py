@@ -16,7 +16,9 @@ from benchmarks.sweep.store import Scan, Store
 _JUDGED = 2 * MAX_ROWS
 
 
-def publish(path: Path, tables: Sequence[Table], scan: Scan, store: Store) -> None:
+def publish(
+    path: Path, tables: Sequence[Table], scan: Scan, store: Store, *, anonymous: bool = False
+) -> None:
     """Write the page of a folder of records.
 
     Args:
@@ -24,6 +26,7 @@ def publish(path: Path, tables: Sequence[Table], scan: Scan, store: Store) -> No
         tables: Those of the folder, without joined ones.
         scan: What the folder holds.
         store: The folder.
+        anonymous: The scan has lost hosts, users and paths, and the folder shall not tell them.
 
     Raises:
         PreflightError: The file cannot be written.
@@ -34,4 +37,4 @@ def publish(path: Path, tables: Sequence[Table], scan: Scan, store: Store) -> No
     shown = with_joined(tables)
     # The joined tables stand in front of the others.
     places = {len(shown) - len(tables) + i: known for i, known in enumerate(statistics)}
-    write_page(path, *make_document(Board(shown, places, found, scan, store)))
+    write_page(path, *make_document(Board(shown, places, found, scan, store, anonymous)))

@@ -35,13 +35,16 @@ class _Shared:
         return self._places[key]
 
 
-def run_details(run_ids: Sequence[str], scan: Scan, store: Store) -> dict[str, Any]:
+def run_details(
+    run_ids: Sequence[str], scan: Scan, store: Store, anonymous: bool = False
+) -> dict[str, Any]:
     """Return the details of runs by id, and what they share.
 
     Args:
         run_ids: Of the runs; those that the folder does not hold are left out.
         scan: What the folder holds.
-        store: The folder, for requests and pictures.
+        store: The folder, for requests, journals and pictures.
+        anonymous: Leave requests and journals alone, which know hosts and paths.
     """
     recipes, environments = _Shared(), _Shared()
     repeater, album = Repeater(), Album()
@@ -49,7 +52,7 @@ def run_details(run_ids: Sequence[str], scan: Scan, store: Store) -> dict[str, A
     points = _points(records)
     runs = {}
     for record in records:
-        request = _request(store, record.run_id)
+        request = None if anonymous else _request(store, record.run_id)
         environment = dict(record.environment)
         runs[record.run_id] = {
             **_facts(record),
@@ -62,7 +65,7 @@ def run_details(run_ids: Sequence[str], scan: Scan, store: Store) -> dict[str, A
         }
     for run_id in run_ids:
         if run_id in scan.unfinished:
-            runs[run_id] = _waiting(scan.unfinished[run_id], store, repeater)
+            runs[run_id] = _waiting(scan.unfinished[run_id], None if anonymous else store, repeater)
     return {"runs": runs, "recipes": recipes.values, "environments": environments.values}
 
 
@@ -86,10 +89,10 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _waiting(request: RunRequest, store: Store, repeater: "Repeater") -> dict[str, Any]:
+def _waiting(request: RunRequest, store: Store | None, repeater: Repeater) -> dict[str, Any]:
     """Return what is known of a run without a record."""
     spec = {key: value for key, value in asdict(request.spec).items() if key != "recipe"}
-    attempts = store.folder(request.spec.run_id).read_attempts()
+    attempts = store.folder(request.spec.run_id).read_attempts() if store else ()
     return {
         "status": "unfinished",
         "spec": spec,

@@ -99,7 +99,9 @@ function say() {
   const parts = [visible === table.rows.length ? count(visible, "row") : `${visible} of ${count(table.rows.length, "row")}`];
   if (table.left_out) parts.push(`${count(table.left_out, "further row")} not in this page`);
   const facts = table.statistics;
-  if (facts?.num_images) parts.push(`95 % intervals from ${facts.num_resamples.toLocaleString("en")} resamples of ${count(facts.num_images, "image")}, and seeds`);
+  const sources = [facts?.num_images ? `${facts.num_resamples.toLocaleString("en")} resamples of ${count(facts.num_images, "test image")}` : "",
+    Object.values(facts?.noise ?? {}).some(([floor]) => floor !== null) ? "the spread over seeds" : ""].filter(Boolean);
+  if (sources.length) parts.push(`95 % intervals from ${sources.join(" and ")}`);
   byId("board-info").textContent = `${parts.join(" · ")}.`;
 }
 

@@ -13,12 +13,14 @@ export function showTables() {
   nav.replaceChildren(...groups.filter(([, tables]) => tables.length).map(([kind, tables]) =>
     el("div", { class: `table-group ${kind}` }, el("span", { class: "table-kind" }, KINDS[kind]),
       el("div", { class: "table-list" }, tables.map(tableButton)))), narrowing());
+  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function tableButton(table) {
   const current = table.id === state.table;
   const label = table.joined ? "Side by side" : table.task;
-  const limit = table.limit === null ? "" : `first ${table.limit}`;
+  const limits = new Set(content.tables.map((other) => other.limit).filter((limit) => limit !== null));
+  const limit = table.limit !== null && limits.size > 1 ? `first ${table.limit}` : "";
   const data = sameRules(table) > 1 && !table.joined ? `${table.data} ${table.fingerprint.slice(0, 4)}` : "";
   const about = [table.joined ? "" : table.protocol, data, limit].filter(Boolean).join(" · ");
   return button([el("span", {}, name(label)), about ? el("small", {}, name(about)) : null],

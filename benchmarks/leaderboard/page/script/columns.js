@@ -21,7 +21,7 @@ export function columnsOf(table) {
     { key: "method", title: "Method", kind: "string", width: 900, cell: (row) => textCell(row.method), order: (row) => row.method },
     { key: "backbone", title: "Backbone", kind: "string", width: 1300, cell: (row) => textCell(row.backbone), order: (row) => row.backbone },
     ...metricColumns(table),
-    { key: "seeds", title: "Seeds", kind: "measured", width: 1100, cell: (row) => el("td", { class: "number" }, String(row.seeds.length)), order: (row) => row.seeds.length },
+    { key: "seeds", title: "Seeds", kind: "measured", width: 1100, cell: (row) => el("td", { class: "number" }, row.published ? MISSING : String(row.seeds.length)), order: (row) => (row.published ? null : row.seeds.length) },
     ...COSTS.filter((cost) => table.rows.some((row) => costOf(row, cost.key) !== null)).map((cost) => costColumn(cost)),
     { key: "recipe", title: "Recipe", kind: "string", width: Infinity, cell: (row) => textCell(row.recipe), order: (row) => row.recipe },
     { key: "note", title: "Note", kind: "string", width: 700, empty: table.rows.every((row) => !row.note), cell: (row) => el("td", { class: "note" }, name(row.note, { title: row.note })), order: (row) => row.note },
@@ -33,7 +33,7 @@ function metricColumns(table) {
   const filled = order.filter((metric) => table.columns.includes(metric) || table.rows.some((row) => valueOf(table, row, metric).mean !== null));
   return filled.flatMap((metric, place) => {
     const facts = metricFacts(table, metric);
-    const shown = place < 2 ? 0 : place < 4 && !table.joined ? 800 : place < table.columns.length ? 1500 : Infinity;
+    const shown = [0, 0, 800, 1800][Math.min(place, table.columns.length)] ?? Infinity;
     const about = `${facts.unit}, ${facts.higher ? "more" : "less"} is better`;
     const own = {
       key: metric, title: metric, kind: "measured", metric, about, width: table.joined ? [0, 0, 700, 700, 1000, 1000][place] ?? 1300 : shown,
@@ -57,17 +57,17 @@ function stripColumn(table, metric) {
 }
 
 function stripCell(value, [from, to], metric) {
-  if (value.mean === null) return el("td", {}, "");
+  if (value.mean === null || value.low === null) return el("td", {}, "");
   const at = (number) => 4 + 112 * (number - from) / Math.max(to - from, 1e-9);
   const drawing = svg("svg", { viewBox: "0 0 120 16", class: "strip", role: "img",
     "aria-label": `${metric} ${fixed(value.mean)} ${interval(value.low, value.high)}` });
   if (value.low !== null) drawing.append(svg("line", { x1: at(value.low), x2: at(value.high), y1: 8, y2: 8, class: "strip-range" }));
-  drawing.append(svg("circle", { cx: at(value.mean), cy: 8, r: 3.2, class: "strip-dot" }));
+  drawing.append(svg("line", { x1: at(value.mean), x2: at(value.mean), y1: 3, y2: 13, class: "strip-mean" }));
   return el("td", { class: "strip-cell" }, drawing);
 }
 
 function costColumn(cost) {
-  const width = { parameters_millions: 1100, images_per_second_test: 1200, device_hours: 1400 }[cost.key] ?? Infinity;
+  const width = { parameters_millions: 1200, images_per_second_test: 1350, device_hours: 1450 }[cost.key] ?? Infinity;
   return {
     key: cost.key, title: cost.header, kind: "measured", width, less: !cost.more, about: ABOUT[cost.key] ?? "",
     cell: (row) => el("td", { class: "number" }, fixed(costOf(row, cost.key), cost.decimals)),
@@ -76,6 +76,7 @@ function costColumn(cost) {
 }
 
 function pinCell(row) {
+  if (row.published) return el("td", { class: "pin-cell" });
   const box = el("input", { type: "checkbox", "aria-label": `Pin ${row.entry}`, class: "pin", on: {
     change: () => { if (!togglePin(row.id)) box.checked = false; },
   } });
@@ -134,7 +135,7 @@ function metricCell(table, row, metric) {
   }
   const decimals = metricFacts(table, metric).unit === "percent" ? 1 : 2;
   const doubt = value.low !== null ? interval(value.low, value.high, decimals) : value.spread !== null ? `±${fixed(value.spread, decimals)}` : "";
-  return el("td", { class: "number", title: value.low !== null ? "95 % interval over test images and seeds" : doubt ? "standard deviation over seeds" : "one seed, no interval" },
+  return el("td", { class: "number", title: row.published ? row.published.source : value.low !== null ? "95 % interval over test images and seeds" : doubt ? "standard deviation over seeds" : "one seed, no interval" },
     el("span", { class: metric === table.headline ? "value head" : "value" }, fixed(value.mean, decimals)),
     doubt ? el("small", { class: "doubt" }, doubt) : null);
 }

@@ -1,7 +1,7 @@
 // Pinned rows side by side.
 import { button, byId, copyButton, el, name } from "./dom.js";
 import { MISSING, fixed, interval, signed } from "./format.js";
-import { COSTS, costOf, metricFacts, valueOf } from "./data.js";
+import { COSTS, content, costOf, metricFacts, valueOf } from "./data.js";
 import { difference } from "./differences.js";
 import { choose, currentTable, onChoice, pinnedRows, togglePin } from "./state.js";
 
@@ -91,7 +91,9 @@ function costTable(rows) {
 
 function commandFor(table, rows) {
   const quoted = (text) => (/^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-  const command = `python benchmarks/run.py compare ${rows.map((row) => quoted(row.entry)).join(" ")}`;
+  // A name means one row where no other table of the task and no other row bears it.
+  const named = (row) => content.tables.filter((other) => other.task === table.task).flatMap((other) => other.rows).filter((other) => other.entry === row.entry).length === 1;
+  const command = `python benchmarks/run.py compare ${rows.map((row) => (named(row) ? quoted(row.entry) : row.runs[0])).join(" ")} --task ${quoted(table.task)}`;
   return el("div", {}, el("h3", {}, "In full"), el("p", { class: "quiet" }, "With p-values corrected for the number of comparisons, by class and size, and the images where they differ most:"),
     el("div", { class: "command" }, el("code", { tabindex: "0" }, command), copyButton(command)));
 }

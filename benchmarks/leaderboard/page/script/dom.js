@@ -61,8 +61,8 @@ document.addEventListener("click", (event) => {
 });
 
 /** Return a list of terms and what they are; pairs without a value fall away. */
-export function facts(pairs) {
-  const list = el("dl", { class: "facts" });
+export function facts(pairs, kind = "") {
+  const list = el("dl", { class: `facts ${kind}` });
   for (const [term, value] of pairs) {
     if (value === null || value === undefined || value === "") continue;
     list.append(el("div", {}, el("dt", {}, term), el("dd", {}, ...[value].flat())));

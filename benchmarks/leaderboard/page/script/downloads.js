@@ -14,7 +14,9 @@ function view() {
   const { api, columns, table } = board();
   const rows = api.rows({ search: "applied", order: "applied" }).indexes().toArray().map((place) => table.rows[place]);
   const shown = columns.filter((column, place) => column.key !== "pin" && !column.key.endsWith(" interval") && api.column(place).visible());
-  return { table, rows, columns: shown };
+  // Outside of this page nothing else tells what others printed from what was measured.
+  const source = { key: "source", title: "source", kind: "string", order: (row) => (row.published ? `published: ${row.published.source}` : "measured") };
+  return { table, rows, columns: rows.some((row) => row.published) ? [...shown, source] : shown };
 }
 
 function cell(table, row, column) {

@@ -31,7 +31,7 @@ function header(row) {
     pin.textContent = state.pin.includes(row.id) ? "Pinned" : "Pin";
     pin.setAttribute("aria-pressed", String(state.pin.includes(row.id)));
   }, { "aria-pressed": String(state.pin.includes(row.id)) });
-  return el("header", {}, el("h2", { id: "drawer-title" }, name(row.entry)), pin, button("Close", () => choose({ row: "" }), { class: "plain close" }));
+  return el("header", {}, el("h2", { id: "drawer-title" }, name(row.entry)), pin, button("Close", () => choose({ row: "" }), { class: "plain close", autofocus: true }));
 }
 
 function summary(table, row) {
@@ -43,7 +43,7 @@ function summary(table, row) {
     table.limit !== null ? el("p", { class: "notice mini" }, `Only the first ${table.limit} images of each split: for trying out.`) : null,
     row.published ? published(row.published) : null,
     facts([[table.headline, number], ["Rank", range ? (range[0] === range[1] ? String(range[0]) : `${range[0]} to ${range[1]}`) : row.rank === null ? null : String(row.rank)],
-      ["Backbone", name(row.backbone)], ["Weights made by", name(row.pretrain)], ["Seeds", row.seeds.join(", ") || "none done"], ["Note", row.note && name(row.note)], ["", row.sure?.note]]));
+      ["Backbone", name(row.backbone)], ["Weights", name(row.pretrain)], ["Seeds", row.seeds.join(", ") || "none done"], ["Note", row.note && name(row.note)], ["Intervals", row.sure?.note]]));
 }
 
 function published(found) {

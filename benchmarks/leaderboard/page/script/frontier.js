@@ -20,7 +20,7 @@ export function frontier(table) {
   const cost = costs.find((one) => one.key === state.x) ?? costs.find((one) => one.key === FIRST) ?? costs[0];
   const metrics = table.columns;
   const metric = metrics.includes(state.y) ? state.y : table.headline;
-  const points = visibleRows(table).map((row) => ({ row, x: costOf(row, cost.key), ...valueOf(table, row, metric) }))
+  const points = visibleRows(table).map((row) => ({ row, method: row.method, x: costOf(row, cost.key), ...valueOf(table, row, metric) }))
     .filter((point) => point.x !== null && point.mean !== null);
   const bar = el("div", { class: "choices" },
     choice("Against", costs.map((one) => [one.key, one.header]), cost.key, (x) => choose({ x })),
@@ -46,23 +46,35 @@ export function paretoFront(points, more, higher) {
   });
 }
 
+/** Return those of the points whose names have room, first ones first. */
+function uncrowded(points, wanted, log) {
+  const scale = (log ? d3.scaleLog() : d3.scaleLinear()).domain(d3.extent(points, (point) => point.x)).range([0, Math.min(1100, innerWidth) - 120]);
+  const height = d3.scaleLinear().domain(d3.extent(points, (point) => point.mean)).range([330, 0]);
+  const taken = [];
+  return [...new Set(wanted)].filter((point) => {
+    const [x, y] = [scale(point.x), height(point.mean)];
+    if (taken.length >= LABELS || taken.some(([left, top]) => Math.abs(left - x) < 130 && Math.abs(top - y) < 17)) return false;
+    taken.push([x, y]);
+    return true;
+  });
+}
+
 function draw(points, front, cost, metric) {
-  const named = new Set([...front.slice(0, LABELS).map((point) => point.row.id), ...state.pin]);
   const log = points.every((point) => point.x > 0) && d3.max(points, (point) => point.x) / d3.min(points, (point) => point.x) > 4;
   const measured = points.filter((point) => !point.row.published);
   const title = (point) => `${clipped(point.row.entry, 60)}\n${metric} ${fixed(point.mean)} ${interval(point.low, point.high)}\n${cost.header} ${fixed(point.x, cost.decimals)}`;
   const drawing = chart(`${metric} against ${cost.header}, ${points.length} rows`, {
     height: 420, inset: 12, marginTop: 30,
-    x: { type: log ? "log" : "linear", label: `${cost.header} (${cost.more ? "right" : "left"} is cheaper)`, tickFormat: "~s", ticks: 6 },
+    x: { type: log ? "log" : "linear", label: `${cost.header} (${cost.more ? "more" : "less"} is cheaper)`, tickFormat: "~s", ticks: 6 },
     y: { label: metric, grid: true, nice: true },
-    symbol: { legend: true }, 
+    symbol: { legend: true },
     marks: [
-      Plot.line(front, { x: "x", y: "mean", curve: cost.more ? "step-after" : "step-after", className: "front" }),
+      Plot.line(front, { x: "x", y: "mean", curve: "step-after", className: "front" }),
       Plot.ruleX(measured.filter((point) => point.low !== null), { x: "x", y1: "low", y2: "high", strokeOpacity: 0.35 }),
-      Plot.dot(measured, { x: "x", y: "mean", fill: (point) => point.row.method, symbol: (point) => point.row.method, r: 4.5, stroke: "var(--surface)", strokeWidth: 0.7 }),
+      Plot.dot(measured, { x: "x", y: "mean", fill: "method", symbol: "method", r: 4.5, stroke: "var(--surface)", strokeWidth: 0.7 }),
       Plot.dot(points.filter((point) => point.row.published), { x: "x", y: "mean", r: 4, stroke: "var(--quiet)", strokeDasharray: "2,2" }),
       Plot.dot(points.filter((point) => state.pin.includes(point.row.id)), { x: "x", y: "mean", r: 9, stroke: "currentColor", strokeWidth: 1.5 }),
-      Plot.text(points.filter((point) => named.has(point.row.id)), { x: "x", y: "mean", text: (point) => clipped(point.row.entry, 22), dy: -12, lineAnchor: "bottom", className: "labels", stroke: "var(--surface)", strokeWidth: 4, fill: "currentColor" }),
+      Plot.text(uncrowded(points, [...points.filter((point) => state.pin.includes(point.row.id)), ...front], log), { x: "x", y: "mean", text: (point) => clipped(point.row.entry, 22), dy: -12, lineAnchor: "bottom", className: "labels", stroke: "var(--surface)", strokeWidth: 4, fill: "currentColor" }),
       Plot.tip(points, Plot.pointer({ x: "x", y: "mean", title })),
     ],
   });

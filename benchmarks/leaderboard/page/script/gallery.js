@@ -2,9 +2,11 @@
 import { el, name, svg } from "./dom.js";
 import { clipped } from "./format.js";
 import { details } from "./data.js";
-import { choice, chosenRows, instead, palette } from "./charts.js";
+import { choice, chosenRows, instead } from "./charts.js";
 import { choose, state } from "./state.js";
 
+// On photographs, whatever the theme; the shade below makes them seen on bright ones.
+const COLOURS = { truth: "#52e5a8", a: "#62c0f5", b: "#ffb04d" };
 const SCORES = ["0.3", "0.5", "0.7", "0.9"];
 
 /** Return ground truth, A and B side by side. */
@@ -16,14 +18,14 @@ export async function gallery(table) {
   const pick = (id, other) => rows.find((row) => row.id === id) ?? other;
   const first = pick(state.a, pinned[0] ?? rows[0]);
   const second = pick(state.b, pinned[1] ?? rows.find((row) => row !== first) ?? rows[0]);
-  const least = SCORES.includes(state.score) ? state.score : "0.5";
+  const least = SCORES.includes(state.score) ? state.score : "0.3";
   const options = rows.map((row) => [row.id, clipped(row.entry, 40)]);
   const bar = el("div", { class: "choices" }, choice("A", options, first.id, (a) => choose({ a })), choice("B", options, second.id, (b) => choose({ b })),
     choice("Score at least", SCORES.map((one) => [one, one]), least, (score) => choose({ score })));
   const panels = found.images.map((image, place) => {
     const boxes = (row) => (found.rows[row.place][place] ?? []).filter((box) => box[5] >= Number(least));
-    return el("div", { class: "panels" }, panel(image, image.truth, found.classes, "Ground truth", palette()[2]),
-      panel(image, boxes(first), found.classes, `A: ${first.entry}`, palette()[0]), panel(image, boxes(second), found.classes, `B: ${second.entry}`, palette()[1]));
+    return el("div", { class: "panels" }, panel(image, image.truth, found.classes, "Ground truth", COLOURS.truth),
+      panel(image, boxes(first), found.classes, `A: ${first.entry}`, COLOURS.a), panel(image, boxes(second), found.classes, `B: ${second.entry}`, COLOURS.b));
   });
   return el("div", {}, bar, el("div", { class: "gallery" }, panels),
     el("p", { class: "quiet" }, "A few test images, spread over the set: an impression, no measurement. First seed of each row."));
@@ -37,10 +39,15 @@ function panel(image, boxes, names, title, colour) {
     const text = `${clipped(names[kind] ?? String(kind), 18)}${score === undefined ? "" : ` ${Math.round(100 * score)}`}`;
     const size = 11 * unit;
     drawing.append(
-      svg("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), fill: "none", stroke: colour, "stroke-width": 2 * unit }),
+      frame([x1, y1, x2, y2], { class: "box-shade", "stroke-width": 4 * unit }),
+      frame([x1, y1, x2, y2], { stroke: colour, "stroke-width": 2 * unit }),
       svg("text", { x: x1 + 2 * unit, y: y1 > size ? y1 - 2 * unit : y1 + size, "font-size": size, class: "box-label", fill: colour, "stroke-width": 3 * unit }, text));
   }
   return el("figure", { class: "panel" }, drawing, el("figcaption", {}, name(title)));
+}
+
+function frame([x1, y1, x2, y2], look) {
+  return svg("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), fill: "none", ...look });
 }
 
 /** Return the pictures that the runs of rows, and those that made their weights, drew. */

@@ -41,7 +41,7 @@ function results(run) {
   if (!run.metrics || !Object.keys(run.metrics).length) return el("p", { class: "quiet" }, "No numbers.");
   const shown = Object.entries(run.metrics).map(([metric, value]) => [metric, typeof value === "number" ? fixed(value, 2) : el("span", { class: "quiet" }, value ?? MISSING)]);
   const costs = Object.entries(run.cost ?? {}).map(([key, value]) => [key.replaceAll("_", " "), key === "seconds" ? duration(value) : value === null ? MISSING : fixed(value, 2)]);
-  return el("div", {}, facts(shown), el("h4", {}, "Price"), facts(costs));
+  return el("div", {}, facts(shown, "short"), el("h4", {}, "Price"), facts(costs, "short"));
 }
 
 function weights(run) {

@@ -23,11 +23,12 @@ export function sizes(table) {
   const bar = el("div", { class: "choices" }, choice("Of", kinds.map((one) => [one, one]), kind, (y) => choose({ y })));
   if (!points.length) return el("div", {}, bar, instead("These rows have no numbers by size."));
   const drawing = chart(`AP ${kind} by size of objects`, {
-    height: 70 + 3 * (26 * rows.length + 14), marginLeft: 178, marginRight: 64, axis: null,
+    height: 70 + 3 * (26 * rows.length + 14), marginLeft: 178, marginRight: 96, axis: null,
     x: { label: `AP ${kind}`, grid: true, nice: true, zero: true, axis: "bottom" }, y: { domain: rows.map((row) => called.get(row.id)), axis: "left", label: null, tickSize: 0 },
-    fy: { domain: Object.values(SIZES), label: null, axis: "right", padding: 0.12 },
+    fy: { domain: Object.values(SIZES), label: null, axis: null, padding: 0.12 },
     color: { range: palette(), domain: rows.map((row) => called.get(row.id)) },
     marks: [
+      Plot.axisFy({ anchor: "right", label: null, dx: 30 }),
       Plot.ruleX([0], { strokeOpacity: 0.4 }),
       Plot.barX(points, { fy: "word", y: "label", x: "mean", fill: "label", fillOpacity: 0.75, insetTop: 3, insetBottom: 3, rx: 2 }),
       Plot.ruleY(points.filter((point) => point.low !== null), { fy: "word", y: "label", x1: "low", x2: "high", stroke: "currentColor", strokeWidth: 1.4 }),
