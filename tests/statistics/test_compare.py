@@ -1,0 +1,231 @@
+"""Tables, comparisons and refusals, from records with results image by image."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbones.files import sha256_file
+from benchmarks import cli
+from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.statistics.correlation import predictions
+from benchmarks.leaderboard.statistics.resamples import compute_resamples, write_resamples
+from benchmarks.leaderboard.statistics.runs import NoImagesError, resamples_of
+from benchmarks.leaderboard.statistics.table import difference, table_statistics
+from benchmarks.sweep.record import BackboneFacts, Labels, RunRecord
+from benchmarks.sweep.spec import RunSpec
+from benchmarks.sweep.store import Store
+
+COUNT = 200
+
+
+class Averages:
+    """Results image by image of a metric that is a mean."""
+
+    def __init__(self, values):
+        self.values = values
+        self.image_ids = np.arange(len(values))
+
+    def metrics(self, weights):
+        return {"knn_top1": weights @ self.values / weights.sum(axis=1)}
+
+
+def record(store, entry, seed, values, **changes):
+    """Write the record of a run that scored ``values`` on its images."""
+    spec = RunSpec(
+        task="knn", task_version=changes.get("version", 1), data_fingerprint="f" * 64,
+        backbone=entry, weights_sha256="random", weights_format="backbench", weights_branch="",
+        recipe={"vote": {"k": changes.get("k", 20)}}, seed=seed, precision="fp32", batch_size=8,
+        limit_images=None,
+    )  # fmt: skip
+    path = store.folder(spec.run_id).work / "resamples.npz"
+    files = ()
+    if changes.get("images", True):
+        write_resamples(path, compute_resamples(Averages(values)))
+        facts = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        files = ({"path": "work/resamples.npz", **facts},)
+    metric = {"value": float(values.mean()), "unit": "percent", "higher_is_better": True}
+    made = RunRecord(
+        spec=spec, status="done", attempt=1, created="2026-01-01T00:00:00+00:00",
+        finished="2026-01-01T00:01:00+00:00",
+        labels=Labels("imagenet", entry, "r", changes.get("protocol", "knn/v1"), "mini", True),
+        backbone=BackboneFacts(entry), headline="knn_top1", columns=("knn_top1",),
+        metrics={"knn_top1": {**metric, "reason": None}}, per_class={}, curves={},
+        cost={"seconds": 2.0 + seed}, environment={}, attempts=(), failure=None, warnings=(),
+        details={}, files=files,
+    )  # fmt: skip
+    store.folder(spec.run_id).write_record(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return runs of two entries that differ for sure, and one like the first."""
+    store = Store(tmp_path_factory.mktemp("made"))
+    rng = np.random.default_rng(0)
+    common = rng.normal(50, 20, COUNT)
+    for entry, skill in (("good", 8.0), ("like", 7.8), ("bad", 0.0)):
+        for seed in range(3):
+            noise = rng.normal(0, 3, COUNT) + rng.normal(0, 0.4)
+            record(store, entry, seed, common + skill + noise)
+    return store.root
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    """Return a copy of ``made`` that may be changed."""
+    return Store(Path(shutil.copytree(made, tmp_path / "runs")))
+
+
+def statistics_of(store):
+    scan = store.scan()
+    (table,) = make_tables(scan, store)
+    return table, table_statistics(table, store, scan.records)
+
+
+def run(store, capsys, *arguments):
+    code = cli.main(["compare", *arguments, "--out", str(store.root)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_table_has_intervals_ranks_and_brackets(store):
+    table, found = statistics_of(store)
+    order = [row.entry for row in table.rows]
+    assert order[2] == "bad"
+    assert set(order[:2]) == {"good", "like"}
+    assert found.num_images == COUNT
+    assert [row.rank for row in found.rows] == [(1, 2), (1, 2), (3, 3)]
+    assert found.brackets == ((0, 1),)
+    assert [row.brackets for row in found.rows] == [(0,), (0,), ()]
+    noise = found.noise["knn_top1"]
+    assert noise.freedom == 6
+    assert noise.floor is not None
+    assert 0.1 < noise.floor < 1.0
+    interval = found.rows[0].intervals["knn_top1"]
+    assert interval.low is not None
+    assert interval.images_error == pytest.approx(20 / COUNT**0.5, rel=0.25)
+    # Paired: the images that are hard for both say nothing about the difference.
+    apart = difference(table, found, "knn_top1", 0, 2)
+    assert apart.word == "better"
+    assert apart.low is not None
+    assert apart.high is not None
+    assert apart.high - apart.low < interval.high - interval.low
+    assert difference(table, found, "knn_top1", 2, 0).word == "worse"
+    assert difference(table, found, "knn_top1", 0, 1).word == "tie"
+
+
+def test_compare_says_better_and_tie(store, capsys):
+    code, out, _ = run(store, capsys, "good", "bad")
+    assert code == 0
+    assert "verdict: good is better than bad: +" in out
+    code, out, _ = run(store, capsys, "good", "like", "bad", "--json")
+    (found,) = json.loads(out)["comparisons"]
+    words = [pair["difference"]["word"] for pair in found["headline"]]
+    assert words == ["tie", "better", "better"]
+    raw = [pair["difference"]["p"] for pair in found["headline"]]
+    corrected = [pair["difference"]["p_corrected"] for pair in found["headline"]]
+    assert all(own >= p for own, p in zip(corrected, raw, strict=True))
+    assert found["costs"]["seconds"] == [3.0, 3.0, 3.0]
+
+
+def test_two_seeds_of_one_entry_tie(store, capsys):
+    ids = [i for i, r in store.scan().records.items() if r.labels.entry == "good"]
+    code, out, _ = run(store, capsys, ids[0], ids[1][:6])
+    assert code == 0
+    assert "verdict: tie" in out
+
+
+def test_one_seed_alone_says_so(tmp_path, capsys):
+    store = Store(tmp_path)
+    values = np.random.default_rng(0).normal(50, 5, COUNT)
+    record(store, "a", 0, values)
+    record(store, "b", 0, values + 3)
+    _, out, _ = run(store, capsys, "a", "b")
+    assert "a is worse than b" in out
+    assert "no entry of this table has two seeds" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"protocol": "knn/v2", "k": 5}, "recipe.vote.k"), ({"version": 2}, "task_version")],
+)
+def test_unequal_rules_are_refused_field_by_field(store, capsys, changes, field):
+    record(store, "other", 0, np.full(COUNT, 50.0), **changes)
+    code, out, _ = run(store, capsys, "good", "other")
+    assert code == 5
+    assert "Refused: knn" in out
+    assert field in out
+    assert "verdict" not in out
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["good"], "two different rows"),
+        (["good", "good"], "two different rows"),
+        (["good", "nobody"], "no entry and no run 'nobody'"),
+        (["good", "abcd"], "no entry and no run 'abcd'"),
+    ],
+)
+def test_names_that_mean_nothing(store, capsys, names, words):
+    code, _, err = run(store, capsys, *names)
+    assert code == 2
+    assert words in err
+
+
+def test_files_that_were_changed_are_not_used(store):
+    scan = store.scan()
+    run_id, own = next(iter(scan.records.items()))
+    path = store.folder(run_id).work / "resamples.npz"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(NoImagesError, match="not the file that the record names"):
+        resamples_of(store, own)
+    table, found = statistics_of(store)
+    row = next(i for i, r in enumerate(table.rows) if run_id in r.run_ids)
+    assert "not the file" in found.rows[row].note
+    interval = found.rows[row].intervals["knn_top1"]
+    assert interval.images_error is None
+    # Seeds alone still say something.
+    assert interval.low is not None
+
+
+def test_numbers_that_are_not_the_records_are_not_used(store):
+    own = next(iter(store.scan().records.values()))
+    metrics = {"knn_top1": {**own.metrics["knn_top1"], "value": 99.0}}
+    with pytest.raises(NoImagesError, match="the record says 99"):
+        resamples_of(store, replace(own, metrics=metrics))
+
+
+def test_records_without_images_say_so(tmp_path):
+    store = Store(tmp_path)
+    record(store, "old", 0, np.full(COUNT, 50.0), images=False)
+    table, found = statistics_of(store)
+    assert "kept no results image by image" in found.rows[0].note
+    assert found.rows[0].intervals["knn_top1"].low is None
+    assert table.rows[0].rank == 1
+
+
+def test_does_imagenet_predict_coco(store):
+    scan = store.scan()
+    (knn,) = make_tables(scan, store)
+    statistics = table_statistics(knn, store, scan.records)
+    coco = replace(knn, key=replace(knn.key, task="coco"))
+    found, *_ = predictions([knn, coco], {0: statistics, 1: statistics})
+    assert found.spearman is None
+    assert found.sentence.startswith("3 entries have both")
+    rng = np.random.default_rng(5)
+    for number in range(6):
+        record(store, f"more{number}", 0, rng.normal(10 + 9 * number, 3, COUNT))
+    scan = store.scan()
+    (knn,) = make_tables(scan, store)
+    statistics = table_statistics(knn, store, scan.records)
+    coco = replace(knn, key=replace(knn.key, task="coco"))
+    found, *_ = predictions([knn, coco], {0: statistics, 1: statistics})
+    assert len(found.points) == 9
+    assert found.spearman is not None
+    assert found.spearman.value == pytest.approx(1)
+    assert "k-NN ranks them much as" in found.sentence
