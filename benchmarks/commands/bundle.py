@@ -7,7 +7,7 @@ from backbones.errors import PreflightError
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.anonymous import anonymous_scan
-from benchmarks.leaderboard.bundle import write_bundle
+from benchmarks.leaderboard.bundle import pack, write_bundle
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ def main(options: Options) -> int:
     Raises:
         PreflightError: There is no such folder, no record in it, or the file cannot be written.
     """
-    scan = open_store(options.out).scan()
+    store = open_store(options.out)
+    scan = store.scan()
     if options.anonymous:
         scan = anonymous_scan(scan)
     if not scan.records:
         raise PreflightError(f"There is no valid record in {options.out}.")
-    write_bundle(options.file, list(scan.records.values()))
+    write_bundle(options.file, [pack(record, store) for record in scan.records.values()])
     count = len(scan.records)
     if options.json:
         output.document({"written": str(options.file), "records": sorted(scan.records)})

@@ -13,7 +13,7 @@ from benchmarks.leaderboard.readme import write_section
 from benchmarks.leaderboard.render import FORMATS
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.sheets import to_json
-from benchmarks.leaderboard.shown import Shown, chosen, make_choice, shown_tables
+from benchmarks.leaderboard.shown import Shown, chosen, make_choice, plain, shown_tables
 from benchmarks.sweep.store import Scan, Store
 
 
@@ -49,23 +49,40 @@ def main(options: Options) -> int:
     if options.anonymous:
         scan = anonymous_scan(scan)
     if options.html is not None:
-        # The page brings its own filters, and much to import.
-        from benchmarks.leaderboard.page.publish import publish
-
-        found = make_tables(scan, store)
-        publish(options.html, found, scan, store, anonymous=options.anonymous)
-        output.line(f"The leaderboard is in {options.html}; open it in a browser.")
-        return 0
+        return _write_page(options, scan, store)
     tables = shown_tables(scan, store)
     if options.published:
         tables += published_alone(tables)
     tables = chosen(tables, make_choice(tables, options.where, options.order, options.columns))
     if options.readme is not None:
         write_section(options.readme, tables)
-        output.line(f"The leaderboard is in {options.readme}, between its two markers.")
+        _tell_written(options.readme, "between its two markers", options)
     else:
         _print(tables, store, scan, "json" if options.json else options.format)
     return _judge(tables, options)
+
+
+def _write_page(options: Options, scan: Scan, store: Store) -> int:
+    if any((options.where, options.order, options.columns, options.published, options.readme)):
+        raise UserError(
+            "--html shows everything and has filters of its own; leave --filter, --sort, "
+            "--columns, --published and --readme out."
+        )
+    # It has much to import.
+    from benchmarks.leaderboard.page.publish import publish
+
+    assert options.html is not None
+    tables = make_tables(scan, store)
+    publish(options.html, tables, scan, store, anonymous=options.anonymous)
+    _tell_written(options.html, "open it in a browser", options)
+    return _judge([plain(table) for table in tables], options)
+
+
+def _tell_written(path: Path, where: str, options: Options) -> None:
+    if options.json:
+        output.document({"written": str(path)})
+    else:
+        output.line(f"The leaderboard is in {path}; {where}.")
 
 
 def show(scan: Scan, store: Store, form: str) -> None:

@@ -28,10 +28,10 @@ def main(options: Options) -> int:
     """
     if not options.file.is_file():
         raise PreflightError(f"There is no file {options.file}.")
-    records = read_bundle(options.file)
+    packed = read_bundle(options.file)
     store = Store(options.out)
     store.check_writable()
-    merged = merge(records, store)
+    merged = merge(packed, store)
     if options.json:
         output.document(asdict(merged))
     else:

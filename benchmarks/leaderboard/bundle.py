@@ -1,12 +1,14 @@
 """Records in one file, for others to merge. Imports no torch.
 
 A bundle is a zip archive of ``records/RUN_ID.json``, each a record as it lies in a folder of runs,
-and ``bundle.json``, which lists them with size and checksum. What comes from elsewhere is read with
+``resamples/RUN_ID.npz``, what its intervals are made of, where it kept that, and ``bundle.json``,
+which lists them with size and checksum. What comes from elsewhere is read with
 suspicion: only these names, only plain files, each once, each within bounds while it is unpacked,
 and nothing is written before everything was looked at.
 """
 
 import hashlib
+import io
 import json
 import re
 import stat
@@ -14,25 +16,41 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from backbones.errors import PreflightError
 from backbones.files import canonical_json, write_atomically
 from benchmarks.leaderboard.anonymous import anonymous_record
+from benchmarks.leaderboard.statistics.resamples import RESAMPLES_FILE
 from benchmarks.sweep.record import RunRecord, from_json, to_json
 from benchmarks.sweep.record_text import BadRecordError, parse, to_text
 from benchmarks.sweep.store import Store
 
 SCHEMA = "backbench.bundle/1"
 _LIST = "bundle.json"
-_RECORD_NAME = re.compile(r"records/([0-9a-f]{16})\.json")
-# The largest record that our tasks write has some 200 kB; ten times that is somebody's mistake.
-_MOST_BYTES, _MOST_RECORDS = 2 * 2**20, 100_000
+_NAMES = re.compile(r"records/[0-9a-f]{16}\.json|resamples/[0-9a-f]{16}\.npz")
+_RESAMPLES = PurePosixPath("work", RESAMPLES_FILE)
+# Our tasks' largest records have some 200 kB, as have their resamples; ten times that is somebody's
+# mistake.
+_MOST_BYTES, _MOST_MEMBERS = 2 * 2**20, 200_000
 _MOST_BYTES_IN_ALL = 2 * 2**30
 _MOST_BYTES_OF_LIST = 32 * 2**20
 # So that the same records make the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A record in a bundle.
+
+    Attributes:
+        record: The record.
+        resamples: Content of its file of resamples; None where it kept none.
+    """
+
+    record: RunRecord
+    resamples: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -50,34 +68,48 @@ class Merged:
     conflicts: tuple[str, ...]
 
 
-def write_bundle(path: Path, records: Sequence[RunRecord]) -> None:
+def pack(record: RunRecord, store: Store) -> Packed:
+    """Return a record with its resamples, if they are there and what the record says.
+
+    Args:
+        record: The record.
+        store: Its folder of runs.
+    """
+    facts = _facts_of_resamples(record)
+    path = store.folder(record.run_id).path / _RESAMPLES
+    if facts is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return Packed(record)
+    content = path.read_bytes()
+    return Packed(record, content if _sha256(content) == facts["sha256"] else None)
+
+
+def write_bundle(path: Path, packed: Sequence[Packed]) -> None:
     """Write records into a bundle.
 
     Args:
         path: The file.
-        records: The records.
+        packed: The records.
 
     Raises:
         PreflightError: It cannot be written.
     """
-    texts = {r.run_id: to_text(to_json(r)) for r in sorted(records, key=lambda r: r.run_id)}
-    facts = {
-        _member(run_id): {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-        for run_id, text in texts.items()
-    }
-    listing = canonical_json({"schema": SCHEMA, "records": facts}).encode()
+    members: dict[str, bytes] = {}
+    for one in sorted(packed, key=lambda one: one.record.run_id):
+        members[_record_name(one.record)] = to_text(to_json(one.record))
+        if one.resamples is not None:
+            members[_resamples_name(one.record)] = one.resamples
+    facts = {name: {"bytes": len(c), "sha256": _sha256(c)} for name, c in members.items()}
+    listing = canonical_json({"schema": SCHEMA, "members": facts}).encode()
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(zipfile.ZipInfo(_LIST, _DATE), listing, zipfile.ZIP_DEFLATED)
-            for run_id, text in texts.items():
-                info = zipfile.ZipInfo(_member(run_id), _DATE)
-                archive.writestr(info, text, zipfile.ZIP_DEFLATED)
+            for name, content in {_LIST: listing, **members}.items():
+                archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
 
     write_atomically(path, write)
 
 
-def read_bundle(path: Path) -> list[RunRecord]:
+def read_bundle(path: Path) -> list[Packed]:
     """Return the records of a bundle, every one of them valid.
 
     Args:
@@ -89,7 +121,7 @@ def read_bundle(path: Path) -> list[RunRecord]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _records(archive)
+            return _packed(_contents(archive))
     except BadRecordError as error:
         raise PreflightError(f"{path} is refused: {error}.") from error
     except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
@@ -99,33 +131,41 @@ def read_bundle(path: Path) -> list[RunRecord]:
         raise PreflightError(f"{path} is refused: a member is malformed ({error}).") from error
 
 
-def merge(records: Sequence[RunRecord], store: Store) -> Merged:
+def merge(packed: Sequence[Packed], store: Store) -> Merged:
     """Take records into a folder of runs; whatever is there already stays.
 
     Args:
-        records: From ``read_bundle``.
+        packed: From ``read_bundle``.
         store: The folder.
 
     Raises:
         PreflightError: A record there is damaged, or the folder cannot be written.
     """
     added, same, conflicts = [], [], []
-    for record in records:
-        folder = store.folder(record.run_id)
+    for one in packed:
+        folder = store.folder(one.record.run_id)
         try:
             ours = folder.read_record()
         except BadRecordError as error:
             raise PreflightError(
                 f"{folder.record} is damaged ({error}); remove it or run it again first."
             ) from error
+        if ours is not None and _content(ours) != _content(one.record):
+            conflicts.append(one.record.run_id)
+            continue
+        (same if ours else added).append(one.record.run_id)
+        if one.resamples is not None and not (folder.path / _RESAMPLES).exists():
+            _write(folder.path / _RESAMPLES, one.resamples)
         if ours is None:
-            folder.write_record(record)
-            added.append(record.run_id)
-        elif _content(ours) == _content(record):
-            same.append(record.run_id)
-        else:
-            conflicts.append(record.run_id)
+            folder.write_record(one.record)
     return Merged(tuple(added), tuple(same), tuple(conflicts))
+
+
+def _write(path: Path, content: bytes) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    write_atomically(path, write)
 
 
 def _content(record: RunRecord) -> Mapping[str, Any]:
@@ -133,41 +173,79 @@ def _content(record: RunRecord) -> Mapping[str, Any]:
     return to_json(anonymous_record(record))
 
 
-def _member(run_id: str) -> str:
-    return f"records/{run_id}.json"
+def _record_name(record: RunRecord) -> str:
+    return f"records/{record.run_id}.json"
 
 
-def _records(archive: zipfile.ZipFile) -> list[RunRecord]:
+def _resamples_name(record: RunRecord) -> str:
+    return f"resamples/{record.run_id}.npz"
+
+
+def _facts_of_resamples(record: RunRecord) -> Mapping[str, Any] | None:
+    found = (facts for facts in record.files if facts["path"] == str(_RESAMPLES))
+    return next(found, None)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """Return what the members hold, by name, once it is what the list says."""
     members = _plain_members(archive)
     if _LIST not in members:
         raise BadRecordError(f"it has no {_LIST}, so it is no bundle")
-    facts = _listed(_unpacked(archive, members.pop(_LIST), _MOST_BYTES_OF_LIST))
-    if set(facts) != set(members):
-        odd = sorted(set(facts) ^ set(members))[0]
+    listed = _listed(_unpacked(archive, members.pop(_LIST), _MOST_BYTES_OF_LIST))
+    if set(listed) != set(members):
+        odd = sorted(set(listed) ^ set(members))[0]
         raise BadRecordError(f"{_LIST} and the archive do not agree about {odd!r}")
+    contents: dict[str, bytes] = {}
     total = 0
-    records = []
     for name, info in members.items():
-        text = _unpacked(archive, info, _MOST_BYTES)
-        total += len(text)
+        content = _unpacked(archive, info, _MOST_BYTES)
+        total += len(content)
         if total > _MOST_BYTES_IN_ALL:
-            raise BadRecordError(f"its records unpack to more than {_MOST_BYTES_IN_ALL:,} bytes")
-        if hashlib.sha256(text).hexdigest() != facts[name]:
+            raise BadRecordError(f"it unpacks to more than {_MOST_BYTES_IN_ALL:,} bytes")
+        if _sha256(content) != listed[name]:
             raise BadRecordError(f"{name} is not what {_LIST} lists")
-        records.append(_record(name, text))
-    return records
+        contents[name] = content
+    return contents
+
+
+def _packed(contents: Mapping[str, bytes]) -> list[Packed]:
+    texts = {name: text for name, text in contents.items() if name.startswith("records/")}
+    packed = []
+    for name, text in texts.items():
+        record = _record(name, text)
+        resamples = contents.get(_resamples_name(record))
+        facts = _facts_of_resamples(record)
+        if resamples is not None and (facts is None or facts["sha256"] != _sha256(resamples)):
+            raise BadRecordError(f"{_resamples_name(record)} is not the file that {name} names")
+        if resamples is not None and _unpacked_bytes(resamples) > _MOST_BYTES:
+            raise BadRecordError(f"{_resamples_name(record)} unpacks to more than it may")
+        packed.append(Packed(record, resamples))
+    alone = len(contents) - len(texts) - sum(one.resamples is not None for one in packed)
+    if alone:
+        raise BadRecordError(f"{alone} files of resamples have no record")
+    return packed
+
+
+def _unpacked_bytes(npz: bytes) -> int:
+    """Return what the arrays of an ``.npz`` claim to come to; no reader gets more out of them."""
+    with zipfile.ZipFile(io.BytesIO(npz)) as archive:
+        return sum(info.file_size for info in archive.infolist())
 
 
 def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the members by name, once every name, kind and number is one that we write."""
     members: dict[str, zipfile.ZipInfo] = {}
     infos = archive.infolist()
-    if len(infos) > _MOST_RECORDS + 1:
-        raise BadRecordError(f"it has {len(infos):,} members, more than {_MOST_RECORDS:,}")
+    if len(infos) > _MOST_MEMBERS:
+        raise BadRecordError(f"it has {len(infos):,} members, more than {_MOST_MEMBERS:,}")
     for info in infos:
         name = info.filename
-        if name != _LIST and not _RECORD_NAME.fullmatch(name):
-            raise BadRecordError(f"member {name!r} is neither {_LIST} nor records/RUN_ID.json")
+        if name != _LIST and not _NAMES.fullmatch(name):
+            raise BadRecordError(f"member {name!r} is neither {_LIST} nor a record's")
         if name in members:
             raise BadRecordError(f"member {name!r} is there twice")
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -195,7 +273,7 @@ def _listed(text: bytes) -> dict[str, str]:
             f"its {_LIST} has the schema {schema!r}, this program reads {SCHEMA!r}"
         )
     try:
-        return {str(name): str(facts["sha256"]) for name, facts in content["records"].items()}
+        return {str(name): str(facts["sha256"]) for name, facts in content["members"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRecordError(f"its {_LIST} is not a list of records") from error
 
@@ -205,6 +283,6 @@ def _record(name: str, text: bytes) -> RunRecord:
         record = from_json(parse(text), text)
     except BadRecordError as error:
         raise BadRecordError(f"{name}: {error}") from error
-    if name != _member(record.run_id):
+    if name != _record_name(record):
         raise BadRecordError(f"{name} holds the record of run {record.run_id}")
     return record

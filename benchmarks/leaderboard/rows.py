@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import mean, stdev
+from math import fsum, sqrt
 
 from benchmarks.leaderboard.published.figures import PublishedRow, rows_of
 from benchmarks.leaderboard.runs import Run, TableKey, read_runs
@@ -165,14 +165,27 @@ def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
 def _value(records: Sequence[RunRecord], metric: str, note: str) -> Value:
     values = [value for record in records if (value := record.value(metric)) is not None]
     if values:
-        return Value(mean(values), stdev(values) if len(values) > 1 else None)
+        return Value(_average(values), _deviation(values))
     reasons = [record.metrics.get(metric, {}).get("reason") for record in records]
     return Value(None, reason=next(filter(None, reasons), note))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return mean(known) if known else None
+    return _average(known) if known else None
+
+
+# The standard library's own go through fractions, forty times as slowly.
+def _average(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation, None of fewer than two values."""
+    if len(values) < 2:
+        return None
+    average = _average(values)
+    return sqrt(fsum((value - average) ** 2 for value in values) / (len(values) - 1))
 
 
 def _ranked(rows: list[Row], headline: str, higher: bool) -> list[Row]:

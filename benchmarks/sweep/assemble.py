@@ -133,6 +133,7 @@ def _of_entry(
     make = lookup("recipe", recipe, dict(task.recipes()))
     config = task.check(apply_overrides(make(), order.overrides))
     work = task.workload(config, facts, order.limit_images)
+    plain = as_plain(config)
     for seed in order.seeds:
         spec = RunSpec(
             task=task.name,
@@ -142,7 +143,7 @@ def _of_entry(
             weights_sha256=checkpoint.sha256,
             weights_format=checkpoint.format,
             weights_branch=checkpoint.branch,
-            recipe=as_plain(config),
+            recipe=plain,
             seed=seed,
             precision=work.precision,
             batch_size=work.batch_size,

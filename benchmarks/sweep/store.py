@@ -267,11 +267,13 @@ class Store:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Pause the garbage collector, which would walk over all that was read, again and again."""
+    """Keep the garbage collector from walking over all that is read, again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        # There are no cycles in records; they go when nobody refers to them any more.
+        gc.freeze()
         if enabled:
             gc.enable()

@@ -1,6 +1,7 @@
 """Bundles: what goes in comes out, and nothing else ever gets in; records without names."""
 
 import hashlib
+import io
 import json
 import re
 import stat
@@ -8,6 +9,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backbones.errors import PreflightError
@@ -65,6 +67,64 @@ def test_what_is_there_stays_and_a_conflict_is_named(runs, tmp_path, make_record
     assert scores(other.root) == [11.0, 12.0, 99.0]
 
 
+def test_resamples_travel_with_their_record(runs, tmp_path, make_record, capsys):
+    content = npz(1000)
+    facts = {"path": "work/resamples.npz", "bytes": len(content)}
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    # Whatever else a record names stays where it is.
+    other = {"path": "../../evil", "bytes": 1, "sha256": "0" * 64}
+    record = make_record(replace(make_record().spec, seed=7), files=(facts, other))
+    folder = runs.folder(record.run_id)
+    folder.write_record(record)
+    folder.work.mkdir()
+    (folder.work / "resamples.npz").write_bytes(content)
+    path, there = bundled(runs, tmp_path), Store(tmp_path / "there")
+    assert main(["merge", str(path), "--out", str(there.root)]) == 0
+    copy = there.folder(record.run_id).work / "resamples.npz"
+    assert copy.read_bytes() == content
+    assert not list(tmp_path.rglob("evil"))
+    copy.unlink()
+    assert main(["merge", str(path), "--out", str(there.root)]) == 0
+    assert copy.read_bytes() == content, "they come even when the record was there"
+    (folder.work / "resamples.npz").write_bytes(b"others")
+    with zipfile.ZipFile(bundled(runs, tmp_path)) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("resamples/")]
+    repack(path, lambda m: with_resamples(m, record.run_id, npz(999)))
+    with pytest.raises(PreflightError, match="not the file that"):
+        bundle.read_bundle(path)
+    repack(path, lambda m: with_resamples(m, "0" * 16, b"alone"))
+    with pytest.raises(PreflightError, match="no record"):
+        bundle.read_bundle(path)
+
+
+def npz(size):
+    file = io.BytesIO()
+    np.savez_compressed(file, values=np.zeros(size, dtype=np.uint8))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [npz(3 * 2**20), b"no archive"])
+def test_resamples_that_are_a_bomb_or_nothing_are_refused(runs, tmp_path, make_record, content):
+    facts = {"path": "work/resamples.npz", "bytes": len(content)}
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    record = make_record(replace(make_record().spec, seed=7), files=(facts,))
+    runs.folder(record.run_id).write_record(record)
+    runs.folder(record.run_id).work.mkdir()
+    (runs.folder(record.run_id).work / "resamples.npz").write_bytes(content)
+    with pytest.raises(PreflightError):
+        bundle.read_bundle(bundled(runs, tmp_path))
+
+
+def with_resamples(members, run_id, content):
+    """Return members with a file of resamples that the list knows."""
+    listing = json.loads(members[0][1])
+    name = f"resamples/{run_id}.npz"
+    listing["members"] = {k: v for k, v in listing["members"].items() if "resamples" not in k}
+    listing["members"][name] = {"bytes": 0, "sha256": hashlib.sha256(content).hexdigest()}
+    rest = [member for member in members[1:] if "resamples" not in member[0]]
+    return [(members[0][0], json.dumps(listing).encode()), *rest, (name, content)]
+
+
 def repack(path, edit):
     """Write a bundle anew; ``edit`` changes a list of (name or info, bytes)."""
     with zipfile.ZipFile(path) as archive:
@@ -88,7 +148,7 @@ def relisted(members, text):
     """Return members with other bytes in the last one, and a list that agrees."""
     listing = json.loads(members[0][1])
     name = members[-1][0]
-    listing["records"][name]["sha256"] = hashlib.sha256(text).hexdigest()
+    listing["members"][name]["sha256"] = hashlib.sha256(text).hexdigest()
     return [(members[0][0], json.dumps(listing).encode()), *members[1:-1], (name, text)]
 
 
@@ -164,7 +224,7 @@ def test_a_damaged_byte_in_an_archive_is_found(runs, tmp_path):
             records = bundle.read_bundle(path)
         except PreflightError:
             continue
-        assert sorted(record.value("APbox") for record in records) == [10.0, 11.0, 12.0]
+        assert sorted(one.record.value("APbox") for one in records) == [10.0, 11.0, 12.0]
 
 
 SECRETS = ("gpu-node7", "jdoe", "alice", "/scratch", "server", "example.org", "/data", "C:")

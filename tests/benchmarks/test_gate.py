@@ -132,3 +132,15 @@ def test_intervals_over_seeds_reach_every_format(board, capsys):
     (table,) = json.loads(capsys.readouterr().out)
     low, high = (table["statistics"]["rows"][0]["intervals"]["APbox"][k] for k in ("low", "high"))
     assert low < 30.1 < high
+
+
+def test_a_page_takes_no_filters_and_heeds_the_gate(board, tmp_path, capsys):
+    root, page = board("runs", ("a", 30.0), ("b", 5.0)), tmp_path / "board.html"
+    with pytest.raises(UserError, match="filters of its own"):
+        run(root, html=page, where="APbox > 3")
+    assert not page.exists()
+    assert run(root, html=page, fail_if="APbox < 10") == EXIT_CODE
+    captured = capsys.readouterr()
+    assert "open it in a browser" in captured.out
+    assert "b in coco" in captured.err
+    assert page.stat().st_size > 1000
