@@ -141,7 +141,9 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
     Raises:
         PreflightError: A record there is damaged, or the folder cannot be written.
     """
-    added, same, conflicts = [], [], []
+    added: list[str] = []
+    same: list[str] = []
+    conflicts: list[str] = []
     for one in packed:
         folder = store.folder(one.record.run_id)
         try:
@@ -153,7 +155,7 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
         if ours is not None and _content(ours) != _content(one.record):
             conflicts.append(one.record.run_id)
             continue
-        (same if ours else added).append(one.record.run_id)
+        (added if ours is None else same).append(one.record.run_id)
         if one.resamples is not None and not (folder.path / _RESAMPLES).exists():
             _write(folder.path / _RESAMPLES, one.resamples)
         if ours is None:

@@ -43,7 +43,11 @@ Published numbers under rules that no recipe here follows exactly. `run.py leade
 shows them in tables of their own; `run.py verify` compares with the nearest protocol, where there
 is one, and says what it does otherwise.
 """
-_VARIANTS = {"frozen": variants.frozen, "cascade": variants.cascade, "pct": variants.fraction}
+_VARIANTS = {
+    "frozen": variants.frozen.__doc__,
+    "cascade": variants.cascade.__doc__,
+    "pct": variants.fraction.__doc__,
+}
 _MOST_ROWS = 12
 
 
@@ -99,13 +103,13 @@ def _about(protocol: str, make: Callable[[], Any]) -> str:
     function = make.func if isinstance(make, partial) else make
     if function.__name__ == "<lambda>":
         base, _, last = protocol.rpartition("+")
-        variant = next(_VARIANTS[end] for end in _VARIANTS if last.endswith(end))
+        variant = next(doc for end, doc in _VARIANTS.items() if last.endswith(end))
         return f"Of `{base}`: {_paragraphs(variant)}"
-    return _paragraphs(function)
+    return _paragraphs(function.__doc__)
 
 
-def _paragraphs(function: Callable[..., Any]) -> str:
-    text = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0]
+def _paragraphs(doc: str | None) -> str:
+    text = inspect.cleandoc(doc or "").partition("\n\nArgs:")[0]
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
     first, *rest = paragraphs
     first = first.removeprefix("Return ").replace("``", "`")

@@ -68,25 +68,11 @@ def records(tasks: Sequence[str] = ("coco",), seeds: int = 3) -> Iterator[RunRec
 
 def _record(task: str, entry: int, seed: int, quality: float) -> RunRecord:
     draw = random.Random(f"{task} {entry} {seed}")
-    name, millions, level = _BACKBONES[entry % len(_BACKBONES)]
+    _, millions, level = _BACKBONES[entry % len(_BACKBONES)]
     method = _METHODS[(entry // len(_BACKBONES)) % len(_METHODS)]
     epochs = 100.0 * (1 + entry % 16) if method != "random" else None
-    weights = "random" if method == "random" else hash16(["weights", entry]) * 4
     coco = task == "coco"
-    spec = RunSpec(
-        task=task,
-        task_version=1,
-        data_fingerprint=("c0" if coco else "1a") * 32,
-        backbone=name if entry < len(_BACKBONES) * len(_METHODS) else f"{name}-v{entry}",
-        weights_sha256=weights,
-        weights_format=method if method != "random" else "backbench",
-        weights_branch="teacher" if method == "dino" else "",
-        recipe={"protocol": _protocol(task), "optim": {f"value_{i}": i / 7 for i in range(60)}},
-        seed=seed,
-        precision="bf16",
-        batch_size=64,
-        limit_images=None,
-    )
+    spec = _spec(task, entry, seed, method)
     metrics = _coco_metrics(draw, level, quality) if coco else _top1(draw, task, level, quality)
     headline = "APbox" if coco else f"{task}_top1"
     record = RunRecord(
@@ -118,6 +104,24 @@ def _record(task: str, entry: int, seed: int, quality: float) -> RunRecord:
         files=(),
     )  # fmt: skip
     return _failed(record) if entry % 37 == 36 and seed == 0 else record
+
+
+def _spec(task: str, entry: int, seed: int, method: str) -> RunSpec:
+    name = _BACKBONES[entry % len(_BACKBONES)][0]
+    return RunSpec(
+        task=task,
+        task_version=1,
+        data_fingerprint=("c0" if task == "coco" else "1a") * 32,
+        backbone=name if entry < len(_BACKBONES) * len(_METHODS) else f"{name}-v{entry}",
+        weights_sha256="random" if method == "random" else hash16(["weights", entry]) * 4,
+        weights_format=method if method != "random" else "backbench",
+        weights_branch="teacher" if method == "dino" else "",
+        recipe={"protocol": _protocol(task), "optim": {f"value_{i}": i / 7 for i in range(60)}},
+        seed=seed,
+        precision="bf16",
+        batch_size=64,
+        limit_images=None,
+    )
 
 
 def _protocol(task: str) -> str:
