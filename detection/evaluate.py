@@ -19,9 +19,10 @@ from backbones.errors import StoppedError, UserError
 from backbones.monitor import Monitor, Progress
 from detection.cocoeval import Scores, get_engine, score
 from detection.config import EvaluationConfig
-from detection.dataset import CocoData, Split, load_truth
+from detection.dataset import CocoData, Split, Truth, load_truth
 from detection.detections import (
     DETECTIONS_FILE,
+    Detections,
     ImageDetections,
     collect,
     write_detections,
@@ -98,14 +99,11 @@ def evaluate(
     parts = distributed.gather(
         detect(model, truth.images, config, monitor, num_workers=options.num_workers)
     )
-    path = out_dir / DETECTIONS_FILE
     outcome: Scores | UserError | None = None
     if distributed.rank() == 0:
         try:
-            detections = collect([image for images, _ in parts for image in images])
-            outcome = score(truth, detections, options.evaluator)
-            write_detections(path, detections)
-            write_matches(out_dir / MATCHES_FILE, match(truth, detections))
+            found = collect([image for images, _ in parts for image in images])
+            outcome = _score_and_keep(truth, found, options.evaluator, out_dir)
         except UserError as error:
             outcome = error
     # A mistake on the first process has to end all of them, not leave them waiting.
@@ -116,11 +114,18 @@ def evaluate(
         metrics=scores.metrics,
         per_class=scores.per_class,
         evaluator=scores.evaluator,
-        detections_file=path,
+        detections_file=out_dir / DETECTIONS_FILE,
         matches_file=out_dir / MATCHES_FILE,
         images_per_second=sum(rate for _, rate in parts),
         num_images=len(truth.images),
     )
+
+
+def _score_and_keep(truth: Truth, detections: Detections, evaluator: str, out_dir: Path) -> Scores:
+    scores = score(truth, detections, evaluator)
+    write_detections(out_dir / DETECTIONS_FILE, detections)
+    write_matches(out_dir / MATCHES_FILE, match(truth, detections))
+    return scores
 
 
 def detect(
