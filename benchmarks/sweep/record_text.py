@@ -92,10 +92,8 @@ def parse(text: bytes) -> Any:
 def parse_checked(text: bytes) -> dict[str, Any]:
     """Return the content of a file that was found valid before; its bulk is parsed when used."""
     parts = _parts().decode(text)
-    return {
-        name: Unread(bytes(part)) if name in _BULK else msgspec.json.decode(part)
-        for name, part in parts.items()
-    }
+    content = {name: getattr(parts, name) for name in parts.__struct_fields__}
+    return {**content, **{name: Unread(bytes(content[name])) for name in _BULK}}
 
 
 def check(content: Any, text: bytes = b"") -> None:
@@ -147,8 +145,11 @@ def _check_schema(content: Any) -> None:
 
 
 @cache
-def _parts() -> "msgspec.json.Decoder[dict[str, msgspec.Raw]]":
-    return msgspec.json.Decoder(dict[str, msgspec.Raw])
+def _parts() -> Any:
+    """Return a decoder that finds the ends of the bulk and leaves it at that."""
+    names = _schema()["properties"]
+    fields = [(name, msgspec.Raw if name in _BULK else Any) for name in names]
+    return msgspec.json.Decoder(msgspec.defstruct("Parts", fields))
 
 
 @cache
