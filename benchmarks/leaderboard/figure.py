@@ -62,7 +62,8 @@ def _panel(plot: Any, shown: Shown) -> None:
 def _labels(plot: Any, shown: Shown, names: Sequence[str]) -> None:
     table = shown.table
     unit = table.units.get(table.headline, "")
-    over = "95 % interval" if shown.statistics is not None else "no interval"
+    known = [interval_of(sure, table.headline) for sure in shown.sure]
+    over = "95 % interval" if any(known) else "no interval known"
     for name, value in (
         ("yticks", range(len(names))),
         ("yticklabels", names),
@@ -75,6 +76,7 @@ def _labels(plot: Any, shown: Shown, names: Sequence[str]) -> None:
         loc="left",
         fontsize=9,
     )
-    plot.invert_yaxis()
+    # The best on top, and room for whole markers.
+    plot.set_ylim(len(names) - 0.5, -0.5)
     plot.grid(axis="x", alpha=0.3)
     plot.spines[["top", "right"]].set_visible(False)
