@@ -1,9 +1,9 @@
 """A page's parts put into one file: what was measured, our scripts and styles, two libraries.
 
-Nothing of a record ever becomes HTML here. What was measured is JSON inside a ``<script>`` that no
-browser runs; our scripts read it and make text nodes of it. The page's own policy (Content Security
-Policy, https://www.w3.org/TR/CSP3/) allows exactly the scripts that were put in, by their hashes,
-and no request at all.
+Nothing of a record ever becomes HTML here. What was measured is packed JSON inside a ``<script>``
+that no browser runs; our scripts read it and make text nodes of it. The page's own policy (Content
+Security Policy, https://www.w3.org/TR/CSP3/) allows exactly the scripts that were put in, by their
+hashes, and no request at all.
 """
 
 import base64
@@ -38,7 +38,7 @@ def write_page(path: Path, document: Mapping[str, Any], details: Mapping[str, An
     Args:
         path: Where to.
         document: What is shown at once, see ``document.make_document``.
-        details: What is shown when somebody asks for it; compressed in the file.
+        details: What is shown when somebody asks for it.
 
     Raises:
         PreflightError: The file cannot be written.
@@ -58,7 +58,7 @@ def page(document: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     return Template((_HERE / "template.html").read_text()).substitute(
         policy=_policy([*libraries, program]),
         style="\n".join((_HERE / "style" / f"{name}.css").read_text() for name in STYLES),
-        document=as_json(document),
+        document=packed(document),
         details=packed(details),
         libraries="\n".join(f"<script>{text}</script>" for text in libraries),
         program=program,
@@ -81,7 +81,7 @@ def as_json(content: Any) -> str:
 
 def packed(content: Any) -> str:
     """Return JSON as base64 of its zlib form, a quarter of the size."""
-    return base64.b64encode(zlib.compress(as_json(content).encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(as_json(content).encode())).decode()
 
 
 @cache
@@ -107,7 +107,9 @@ def _program() -> str:
         text = (_HERE / "script" / f"{name}.js").read_text()
         exports = ", ".join(found for _, found in _EXPORT.findall(text))
         body = _EXPORT.sub(r"\1 \2", _IMPORT.sub(r"const \1 = $\2;", text))
-        parts.append(f"const ${name} = (() => {{\n{body}\nreturn {{ {exports} }};\n}})();")
+        parts.append(
+            f"const ${name} = await (async () => {{\n{body}\nreturn {{ {exports} }};\n}})();"
+        )
     return "\n" + "\n".join(parts) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from backbones.files import canonical_json
@@ -10,13 +10,12 @@ from benchmarks.leaderboard.page.pictures import Album
 from benchmarks.leaderboard.page.repeat import Repeater
 from benchmarks.sweep.record import MAX_CURVE_POINTS, RunRecord
 from benchmarks.sweep.record_text import BadRecordError
-from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.store import Scan, Store
 
 # Numbers of all curves of a page; more runs get fewer points each.
-_CURVE_BUDGET = 180_000
-_FEWEST_POINTS = 20
-_DIGITS = 3
+_CURVE_BUDGET = 120_000
+_FEWEST_POINTS = 16
 
 
 class _Shared:
@@ -70,19 +69,18 @@ def run_details(
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
-    spec = {key: value for key, value in asdict(record.spec).items() if key != "recipe"}
     return {
         "status": record.status,
         "attempt": record.attempt,
         "created": record.created,
         "finished": record.finished,
-        "spec": spec,
-        "labels": asdict(record.labels),
-        "backbone": asdict(record.backbone),
+        "spec": _spec(record.spec),
+        "labels": vars(record.labels),
+        "backbone": vars(record.backbone),
         "metrics": {name: _metric(facts) for name, facts in record.metrics.items()},
         "cost": {name: _significant(value) for name, value in record.cost.items()},
-        "attempts": [list(asdict(attempt).values()) for attempt in record.attempts],
-        "failure": asdict(record.failure) if record.failure else None,
+        "attempts": [list(vars(attempt).values()) for attempt in record.attempts],
+        "failure": vars(record.failure) if record.failure else None,
         "warnings": list(record.warnings),
         "details": dict(record.details),
         "files": [[file["path"], file["sha256"], file["bytes"]] for file in record.files],
@@ -91,14 +89,18 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 def _waiting(request: RunRequest, store: Store | None, repeater: Repeater) -> dict[str, Any]:
     """Return what is known of a run without a record."""
-    spec = {key: value for key, value in asdict(request.spec).items() if key != "recipe"}
     attempts = store.folder(request.spec.run_id).read_attempts() if store else ()
     return {
         "status": "unfinished",
-        "spec": spec,
-        "attempts": [list(asdict(attempt).values()) for attempt in attempts],
+        "spec": _spec(request.spec),
+        "attempts": [list(vars(attempt).values()) for attempt in attempts],
         "repeat": repeater.of_request(request),
     }
+
+
+def _spec(spec: RunSpec) -> dict[str, Any]:
+    """Return a run's identity but for its recipe, which many runs share."""
+    return {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "recipe"}
 
 
 def _metric(facts: Mapping[str, Any]) -> float | str | None:
@@ -127,9 +129,7 @@ def _thin(series: Sequence[float | None], points: int) -> list[float | None]:
 
 
 def _significant(value: float | None) -> float | None:
-    """Return a number with three digits that count, or more where it is a whole one."""
+    """Return a number with three digits that count; a whole one, such as a step, as it is."""
     if value is None or not math.isfinite(value):
         return None
-    if value == round(value) or not value:
-        return int(value) if abs(value) < 1e15 else value
-    return round(value, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    return int(value) if value == int(value) else float(f"{value:.3g}")

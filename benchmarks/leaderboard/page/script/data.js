@@ -1,7 +1,7 @@
 // What was measured, as benchmarks/leaderboard/page/document.py wrote it.
 import { byId } from "./dom.js";
 
-export const content = JSON.parse(byId("document").textContent);
+export const content = await unpack(byId("document").textContent);
 
 /** Costs by position in a row's costs: key, header, decimals, whether more is better. */
 export const COSTS = content.costs.map(([key, header, decimals, more]) => ({ key, header, decimals, more }));

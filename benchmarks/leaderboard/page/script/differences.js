@@ -1,5 +1,5 @@
 // Differences of two rows and how sure they are.
-import { metricFacts, valueOf } from "./data.js";
+import { metricFacts, metricPlace, valueOf } from "./data.js";
 
 // Two-sided 95 % of Student's t for 1 to 20 degrees of freedom (scipy.special.stdtrit), and of the normal.
 const T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086];
@@ -21,14 +21,14 @@ export function difference(table, metric, row, base) {
   const [one, other] = [valueOf(table, row, metric).mean, valueOf(table, base, metric).mean];
   if (one === null || other === null || row.published || base.published) return null;
   const value = one - other;
-  const images = imagesError(table, metric, row.place, base.place);
+  const { error: images, paired } = imagesError(table, metric, row.place, base.place);
   const seeds = seedsError(table, metric, row, base, images !== null);
   if (images === null && seeds === null) return { value, low: null, high: null, word: "", from: "one seed and no results by image: nothing is known about chance" };
   const half = halfWidth(images ?? 0, seeds ?? 0, (table.statistics?.num_images ?? 0) - 1, noiseOf(table, metric).freedom);
   const [low, high] = [value - half, value + half];
   const better = metricFacts(table, metric).higher ? value > 0 : value < 0;
   const word = low <= 0 && high >= 0 ? "tie" : better ? "better" : "worse";
-  const from = [images === null ? "" : "test images, paired", seeds === null ? "" : "seeds"].filter(Boolean).join(" and ");
+  const from = [images === null ? "" : paired ? "test images, paired" : "test images, not paired (wider than need be)", seeds === null ? "" : "seeds"].filter(Boolean).join(" and ");
   return { value, low, high, word, from: `95 % interval from ${from}` };
 }
 
@@ -58,7 +58,10 @@ function quantile(freedom) {
 
 function imagesError(table, metric, one, other) {
   const errors = table.statistics?.errors[metric];
-  if (!errors || one === other) return null;
   const [large, small] = [Math.max(one, other), Math.min(one, other)];
-  return errors[large * (large - 1) / 2 + small] ?? null;
+  const paired = errors?.[large * (large - 1) / 2 + small] ?? null;
+  if (paired !== null || one === other) return { error: paired, paired: true };
+  // The page has the best rows' pairs alone. Errors of images that two rows share add up to more than that.
+  const [mine, theirs] = [one, other].map((place) => table.rows[place].sure?.intervals[metricPlace(table, metric)]?.[2] ?? null);
+  return { error: mine === null || theirs === null ? null : Math.hypot(mine, theirs), paired: false };
 }
