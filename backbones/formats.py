@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from backbones.efficientnet import name_as_timm
 from backbones.errors import PreflightError
 
 if TYPE_CHECKING:
@@ -164,10 +165,17 @@ def swin(content: dict[str, Any], branch: str) -> Imported:
     return Imported(state, (_HEAD, *_BUFFERS))
 
 
+def efficientnet(content: dict[str, Any], branch: str) -> Imported:
+    """lukemelas/EfficientNet-PyTorch, and the files of ml-illustrated's Lite networks."""
+    state = _strip(_state_dict(content, ("state_dict",)))
+    return Imported(name_as_timm(state), (("classifier.*", "classifier"),))
+
+
 FORMATS: Mapping[str, Format] = {
     "backbench": Format(backbench),
     "beit": Format(beit, method="beit"),
     "dino": Format(dino, BRANCHES, method="dino"),
+    "efficientnet": Format(efficientnet, method="supervised"),
     "esvit": Format(esvit, BRANCHES, method="esvit"),
     "lomar": Format(lomar, method="lomar"),
     "mae": Format(mae, method="mae"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from backbones.errors import PreflightError, UserError
 from backbones.files import sha256_file
 from backbones.formats import FORMATS
 from backbones.registry import lookup, zoo
+from backbones.spec import PackagedWeights
 
 _OPTIONS = {"arch": None, "format": None, "branch": None}
 
@@ -19,19 +21,24 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
     """Return the checkpoint that ``source`` names.
 
     Args:
-        source: ``NAME`` or ``random:NAME`` for fresh weights of a backbone (the zoo's, a
-            plug-in's or ``timm:…``); ``timm:NAME`` for timm's pretrained weights;
+        source: ``random:NAME`` for fresh weights of a backbone (the zoo's, a plug-in's or
+            ``timm:…``); ``NAME`` for the same, or for the weights of a package where the backbone
+            has one; ``timm:NAME`` for timm's pretrained weights;
             ``ckpt:FILE?arch=NAME&format=FORMAT&branch=teacher`` for a file, where our own files
             need no options.
         plugins: Folder of further backbones.
 
     Raises:
         UserError: Something in it is unknown; says what comes near.
-        PreflightError: The file is absent, torn, or cannot be downloaded.
+        PreflightError: The file is absent, torn, or cannot be downloaded; or the package with the
+            weights is not installed.
     """
     scheme, colon, rest = source.partition(":")
     if not colon:
-        return _fresh(source, source, plugins)
+        weights = zoo(plugins)[_check_arch(source, plugins)].weights
+        if weights is None:
+            return _fresh(source, source, plugins)
+        return _packaged(source, _check_arch(source, plugins), weights)
     openers: dict[str, Callable[[str, str, Path | None], Checkpoint]] = {
         "random": _fresh,
         "timm": _pretrained,
@@ -43,6 +50,41 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
 def _fresh(source: str, name: str, plugins: Path | None) -> Checkpoint:
     backbone = _check_arch(name, plugins)
     return Checkpoint(backbone=backbone, path=None, sha256=FRESH, method=FRESH, source=source)
+
+
+def has_weights(name: str) -> bool:
+    """Tell whether a backbone's name alone means weights of a package, not fresh ones."""
+    spec = zoo().get(name) or zoo().get(name.replace("_", "-"))
+    return spec is not None and spec.weights is not None
+
+
+def _packaged(source: str, name: str, weights: PackagedWeights) -> Checkpoint:
+    package, _, _ = weights.package.partition("==")
+    # Looked for and never imported: nothing of the package runs.
+    found = find_spec(package.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise PreflightError(
+            f"{source}: its weights come in a package that is not installed; pip install "
+            f"{weights.package} (or backbench[pretrained]), or start from fresh weights "
+            f"(random:{name})."
+        )
+    path = Path(found.origin).parent / weights.file
+    if not path.is_file() or sha256_file(path) != weights.sha256:
+        raise PreflightError(
+            f"{source}: {path} is not the file that {weights.package} carries; pip install "
+            f"--force-reinstall {weights.package}."
+        )
+    return Checkpoint(
+        backbone=name,
+        path=path,
+        sha256=weights.sha256,
+        format=weights.format,
+        method=weights.method,
+        data=weights.data,
+        img_size=weights.img_size,
+        licence=weights.licence,
+        source=source,
+    )
 
 
 def _pretrained(source: str, name: str, plugins: Path | None) -> Checkpoint:

@@ -37,6 +37,31 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that an installed Python package carries, so that no download is needed to use them.
+
+    Attributes:
+        package: Name and version as pip takes them, ``NAME==VERSION``.
+        file: The weights file, from the package's own folder on.
+        sha256: Of its bytes.
+        format: Key layout, see ``backbones.formats``.
+        method: What made the weights.
+        data: What they were made from.
+        img_size: Side in pixels of the images they were made with.
+        licence: Under which the weights may be used.
+    """
+
+    package: str
+    file: str
+    sha256: str
+    format: str
+    method: str
+    data: str
+    img_size: int
+    licence: str
+
+
+@dataclass(frozen=True)
 class BackboneSpec:
     """A backbone's name card; a file in ``backbones/zoo/`` that holds one registers it.
 
@@ -52,6 +77,7 @@ class BackboneSpec:
         mean: Per-channel mean of the images, RGB on the scale 0 to 1.
         std: Per-channel standard deviation, likewise.
         source: Where the architecture comes from: paper and reference implementation.
+        weights: What the name alone means, where a package has it; fresh weights without.
     """
 
     name: str
@@ -64,3 +90,4 @@ class BackboneSpec:
     fresh_params: tuple[str, ...] = ()
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    weights: PackagedWeights | None = None

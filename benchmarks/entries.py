@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.errors import UserError
+from backbones.source import has_weights
 from benchmarks.task import PRETRAIN
 from pretrain.catalog import recipes
 
@@ -17,7 +18,8 @@ class Entry:
 
     Attributes:
         source: As ``backbones.source.open_checkpoint`` reads it: ``NAME`` and ``random:NAME`` are
-            fresh weights, ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file; or
+            fresh weights (``NAME`` those of a package, where the backbone has one), ``timm:NAME``
+            timm's pretrained ones, ``ckpt:FILE?…`` a file; or
             ``pretrain:RECIPE``, whose weights another run of the same store makes first.
         num_folders: So many of a file's folders are part of the name.
     """
@@ -32,8 +34,9 @@ class Entry:
         if kind != "ckpt" or not separator:
             if kind == PRETRAIN:
                 return rest
-            # timm:NAME alone would mean timm's pretrained weights.
-            return rest if kind == "random" and ":" not in rest else self.source
+            # timm:NAME alone would mean timm's pretrained weights, as some names mean a package's.
+            bare = kind == "random" and ":" not in rest and not has_weights(rest)
+            return rest if bare else self.source
         file, mark, options = rest.partition("?")
         shown = "/".join(Path(file).parts[-1 - self.num_folders :])
         return f"ckpt:{shown}{mark}{options}"

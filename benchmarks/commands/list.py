@@ -37,8 +37,9 @@ def main(options: Options) -> int:
             output.line(f"  {text}")
         output.line()
     output.line(
-        "Entries are backbones (fresh weights), timm:NAME for any network of timm with its "
-        "pretrained weights, random:timm:NAME without, ckpt:FILE?arch=NAME&format=FORMAT, and "
+        "Entries are backbones (fresh weights, or those of the package named), random:NAME for "
+        "fresh ones always, timm:NAME for any network of timm with its pretrained weights, "
+        "random:timm:NAME without, ckpt:FILE?arch=NAME&format=FORMAT, and "
         "recipes of the task pretrain, which are run first (pretrain:RECIPE?arch=NAME&seed=N)."
     )
     return 0
@@ -52,7 +53,12 @@ def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
         for name, make in get_task(task).recipes().items()
     ]
     backbones = [
-        {"backbone": spec.name, "layout": spec.layout, "layers": str(spec.num_layers)}
+        {
+            "backbone": spec.name,
+            "layout": spec.layout,
+            "layers": str(spec.num_layers),
+            "weights": spec.weights.package if spec.weights else "fresh",
+        }
         for spec in list_specs(plugins)
     ]
     return {
