@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from backbones.positions import Grid
 
-_CHUNK_LOGITS = 1 << 22  # logits in work at a time; 16 MiB in float32, a part of a server's L3 cache
+# Logits in work at a time; 16 MiB in float32, a part of a server's L3 cache.
+_CHUNK_LOGITS = 1 << 22
 
 
 def attend_relative(heads: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: Grid) -> Tensor:

@@ -1,6 +1,7 @@
 """A page of records that no run made, and a browser to look at it with."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -103,7 +104,8 @@ def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
-        pytest.skip("no Chromium: install the system's package chromium")
+        end = pytest.fail if os.environ.get("BACKBENCH_REQUIRE_BROWSER") else pytest.skip
+        end("no Chromium: install the system's package chromium")
     with playwright.sync_playwright() as started:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         chromium = started.chromium.launch(executable_path=program, args=arguments)
