@@ -1,5 +1,7 @@
 """The work of the task attention: entropy and reach by block and head, and pictures."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -38,23 +40,22 @@ def run_attention(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         # In a suite with other backbones this is an answer, not a failure.
         unknown: dict[str, float | None] = dict.fromkeys(_METRICS)
         return TaskResult(unknown, cost=look.cost(), warnings=(str(error),))
-    sums = _Sums(blocks)
-    pictures = []
-    for seen in look.batches("attend"):
+    sums = _Sums(blocks, look.saved)
+    for seen in look.batches("attend", sums.tensors):
         if not seen.numbers:
             continue
         sums.begin(seen.drawn, len(seen.numbers))
         watch_attention(backbone, look.ready(seen.views[:, 0]), sums.take)
         if seen.drawn:
             maps, asking = sums.last_maps()
-            pictures.append(draw_attention(seen.views[seen.drawn, 0], maps.cpu(), asking))
+            sums.keep(draw_attention(seen.views[seen.drawn, 0], maps.cpu(), asking))
     means = {"entropy": sums.mean("entropy"), "distance": sums.mean("distance")}
     files = [inputs.out_dir / HEADS_FILE]
     panels = {"entropy (nats)": means["entropy"], "distance (pixels)": means["distance"]}
     draw_heads(files[0], inputs.backbone.name, panels)
-    if pictures:
+    if len(sums.pictures):
         files.append(inputs.out_dir / MAPS_FILE)
-        write_png(files[1], grid(torch.cat(pictures)))
+        write_png(files[1], grid(sums.pictures))
     by_block = {name: [_mean(heads) for heads in v] for name, v in means.items()}
     return TaskResult(
         metrics=dict(zip(_METRICS, map(_mean, by_block.values()), strict=True)),
@@ -81,17 +82,35 @@ class _Sums:
 
     Attributes:
         images: Seen so far.
+        pictures: Of some of them, one below the other.
     """
 
-    def __init__(self, blocks: list[Geometry]) -> None:
+    def __init__(self, blocks: list[Geometry], saved: Mapping[str, Tensor]) -> None:
         self._blocks = blocks
         self._sums: dict[str, list[Tensor | float]] = {
-            name: [0.0] * len(blocks) for name in ("entropy", "distance")
+            name: [saved.get(f"{name}.{number}", 0.0) for number in range(len(blocks))]
+            for name in ("entropy", "distance")
         }
         self._drawn: list[int] = []
         self._last: Tensor | None = None
         self._count = 0
-        self.images = 0
+        self.images = int(saved.get("images", 0))
+        self.pictures = saved.get("pictures", torch.empty(0))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that was added up, as ``saved`` has it."""
+        sums = {
+            f"{name}.{number}": torch.as_tensor(total)
+            for name, totals in self._sums.items()
+            for number, total in enumerate(totals)
+        }
+        # Before the first batch there is nothing to add to.
+        known = sums if self.images else {}
+        return {**known, "images": torch.tensor(self.images), "pictures": self.pictures}
+
+    def keep(self, pictures: Tensor) -> None:
+        """Add pictures of some images."""
+        self.pictures = torch.cat([self.pictures, pictures]) if len(self.pictures) else pictures
 
     def begin(self, drawn: list[int], count: int) -> None:
         """Get ready for a batch of ``count`` images, of which some are to be drawn."""

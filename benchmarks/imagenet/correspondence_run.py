@@ -1,11 +1,13 @@
 """The work of the task correspondence: two views, matches, their mean."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from backbones.files import write_atomically
 from backbones.monitor import Monitor
@@ -19,6 +21,7 @@ from pretrain.pictures import grid, write_png
 
 PICTURE_FILE = "correspondence.png"
 IMAGES_FILE = "correspondence.npz"
+_COLUMNS = ("numbers", "accuracy", "pixels")
 
 
 def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
@@ -33,9 +36,8 @@ def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     backbone = look.frozen.backbone
     stride = backbone.strides[-1]
     columns = -(-config.data.img_size // stride)
-    numbers: list[int] = []
-    accuracy, pixels, pictures = [], [], []
-    for seen in look.batches("match", partial(ShowPairs, seed=inputs.seed)):
+    found = _Found(look.saved)
+    for seen in look.batches("match", found.tensors, partial(ShowPairs, seed=inputs.seed)):
         if not seen.numbers:
             continue
         with torch.no_grad():
@@ -43,13 +45,10 @@ def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
                 encode_regions(backbone, look.ready(view))[1] for view in seen.views.unbind(dim=1)
             )
         matches = match_mirrored(first, second, columns, stride, config.look.num_pairs)
-        numbers += seen.numbers
-        accuracy.append(matches.right.double().mean(dim=1).cpu())
-        pixels.append(matches.pixels.mean(dim=1).cpu())
-        if seen.drawn:
-            pictures.append(_draw(seen, matches, stride))
-    by_image = {"accuracy": torch.cat(accuracy).numpy(), "pixels": torch.cat(pixels).numpy()}
-    files = _write(inputs.out_dir, {"indices": np.array(numbers), **by_image}, pictures)
+        found.add(seen, matches, stride)
+    numbers, *measured = (found.parts[name].numpy() for name in _COLUMNS)
+    by_image = dict(zip(_COLUMNS[1:], measured, strict=True))
+    files = _write(inputs.out_dir, {"indices": numbers, **by_image}, found.parts["pictures"])
     regions = columns * columns
     return TaskResult(
         metrics={
@@ -71,21 +70,48 @@ def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     )
 
 
-def _draw(seen: Seen, matches: Matches, stride: int) -> torch.Tensor:
+class _Found:
+    """What the images so far came to.
+
+    Attributes:
+        parts: Columns with a row an image, and pictures of some images.
+    """
+
+    def __init__(self, saved: Mapping[str, Tensor]) -> None:
+        empty = {"numbers": torch.empty(0, dtype=torch.int64), "pictures": torch.empty(0)}
+        fresh = {name: torch.empty(0, dtype=torch.float64) for name in _COLUMNS[1:]}
+        self.parts: dict[str, Tensor] = {**fresh, **empty, **saved}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.parts
+
+    def add(self, seen: Seen, matches: Matches, stride: int) -> None:
+        self._append("numbers", torch.tensor(seen.numbers))
+        self._append("accuracy", matches.right.double().mean(dim=1))
+        self._append("pixels", matches.pixels.mean(dim=1))
+        if seen.drawn:
+            self._append("pictures", _draw(seen, matches, stride))
+
+    def _append(self, name: str, rows: Tensor) -> None:
+        before = self.parts[name]
+        self.parts[name] = torch.cat([before, rows.cpu()]) if len(before) else rows.cpu()
+
+
+def _draw(seen: Seen, matches: Matches, stride: int) -> Tensor:
     chosen = torch.tensor(seen.drawn, device=matches.first.device)
     parts = (matches.first, matches.second, matches.right, matches.pixels)
     own = Matches(*(part[chosen].cpu() for part in parts))
     return draw_matches(seen.views[seen.drawn], own, stride)
 
 
-def _write(folder: Path, columns: dict[str, Any], pictures: list[torch.Tensor]) -> tuple[Path, ...]:
+def _write(folder: Path, columns: dict[str, Any], pictures: Tensor) -> tuple[Path, ...]:
     """Write what each image came to, and the pictures; return the files."""
 
     def write(file: BinaryIO) -> None:
         np.savez_compressed(file, **columns)
 
     write_atomically(folder / IMAGES_FILE, write)
-    if not pictures:
+    if not len(pictures):
         return (folder / IMAGES_FILE,)
-    write_png(folder / PICTURE_FILE, grid(torch.cat(pictures)))
+    write_png(folder / PICTURE_FILE, grid(pictures))
     return folder / IMAGES_FILE, folder / PICTURE_FILE

@@ -1,6 +1,5 @@
 """The work of the task linear: features, heads, choice, scores."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from statistics import median
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from backbones.errors import PreflightError
-from backbones.files import canonical_json
 from backbones.monitor import Monitor
 from benchmarks.imagenet.heads import HeadKey
+from benchmarks.imagenet.identity import identity_of
 from benchmarks.imagenet.linear_recipes import LinearConfig
 from benchmarks.imagenet.parts import others, take_per_class
 from benchmarks.imagenet.probe import Labelled, Probe, Trained, make_groups
@@ -22,7 +21,6 @@ from benchmarks.imagenet.real_labels import real_top1
 from benchmarks.imagenet.scores import score, write_predictions
 from benchmarks.imagenet.subject import Split, Subject
 from benchmarks.imagenet.views import RandomView
-from benchmarks.overrides import as_plain
 from benchmarks.task import TaskInputs, TaskResult
 from pretrain.data.images import Subset
 
@@ -45,13 +43,7 @@ def run_linear(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     training = _Training(subject, config, kinds, inputs.seed)
     groups = make_groups(kinds, config, subject.num_classes, inputs.seed)
     probe = Probe(groups, config, subject.device, inputs.seed, monitor)
-    identity = {
-        "recipe": hashlib.sha256(canonical_json(as_plain(config)).encode()).hexdigest()[:16],
-        "backbone": f"{subject.frozen.spec.name} {subject.frozen.identity}",
-        "data": subject.images.fingerprint,
-        "limit": str(inputs.limit_images),
-        "seed": str(inputs.seed),
-    }
+    identity = identity_of(inputs, subject.frozen, subject.images.fingerprint)
     trained = probe.train(training.epoch, training.holdout, inputs.out_dir / "heads", identity)
     winner = probe.winner()
     test = labelled(subject.val, list(kinds))

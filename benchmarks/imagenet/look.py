@@ -12,9 +12,11 @@ from torch import Tensor
 from backbones import devices
 from backbones.errors import PreflightError, StoppedError
 from backbones.monitor import Monitor, Progress
+from backbones.training_state import StateFolder, TrainingState
 from backbones.workers import make_in_workers
 from benchmarks.imagenet.extract import freeze
 from benchmarks.imagenet.folders import open_labelled
+from benchmarks.imagenet.identity import identity_of
 from benchmarks.imagenet.region_recipes import RegionConfig
 from benchmarks.imagenet.views import CentralView, Show, Shown
 from benchmarks.sweep.environment import loader_workers
@@ -25,6 +27,8 @@ from pretrain.stream import refuse_too_many
 
 Views = TypeVar("Views")
 _NAMED = 3
+# Between two saved states: so much is looked at again after a run was killed.
+_STATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,12 @@ class Seen:
 class Look:
     """A backbone, and test images evenly spread over their split.
 
+    What the images came to is saved now and then, so that a run which stopped goes on behind the
+    last batch.
+
     Attributes:
         frozen: The backbone.
+        saved: What an earlier process had collected; empty at first.
         pixels: Normalises on its device.
         unreadable: By number, where images lie that cannot be read, and why.
     """
@@ -55,42 +63,58 @@ class Look:
         """Build the backbone and choose the images.
 
         Raises:
+            UserError: The folder holds the state of another run.
             PreflightError: Weights or images cannot serve.
         """
         self._start = time.perf_counter()
         config: RegionConfig = inputs.config
         self._config = config
         self._monitor = monitor
-        self._val = open_labelled(inputs.data, inputs.cache, inputs.limit_images).val
+        images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
+        self._val = images.val
         count = min(config.look.num_images or len(self._val), len(self._val))
         self.numbers = _spread(len(self._val), count)
         self._drawn = {self.numbers[i] for i in _spread(count, config.look.num_pictures)}
         self.frozen = freeze(inputs.backbone, inputs.checkpoint, config.data.img_size, inputs.seed)
         monitor.say(self.frozen.coverage.sentence())
         self.pixels = Pixels(inputs.backbone, self.frozen.device)
-        self.unreadable: dict[int, str] = {}
+        identity = identity_of(inputs, self.frozen, images.fingerprint)
+        self._states = StateFolder(inputs.out_dir / "look", identity)
+        state = self._states.newest(monitor.say) or TrainingState(0, {}, {"unreadable": {}})
+        self._first, self.saved = state.step, state.tensors
+        self.unreadable = {int(number): text for number, text in state.notes["unreadable"].items()}
 
     def batches(
-        self, what: str, second: Callable[[Show], Callable[[Sequence[int]], Any]] | None = None
+        self,
+        what: str,
+        collected: Callable[[], dict[str, Tensor]],
+        second: Callable[[Show], Callable[[Sequence[int]], Any]] | None = None,
     ) -> Iterator[Seen]:
-        """Yield the images, those that cannot be read left out.
+        """Yield the images that are left, those that cannot be read left out.
 
         Args:
             what: For messages.
+            collected: Returns all that the images so far came to, to be found in ``saved`` later.
             second: Wraps what makes the central views so that it gives second ones beside; None
                 for one view.
 
         Raises:
             PreflightError: Too many images cannot be read, or none can.
-            StoppedError: The monitor asked to stop.
+            StoppedError: The monitor asked to stop; what was collected is saved.
         """
         show = Show(Subset(self._val, self.numbers), CentralView.of(self._config.data))
         make = show if second is None else second(show)
         size, count = self._config.extraction.batch_size, len(self.numbers)
         keys = [range(at, min(at + size, count)) for at in range(0, count, size)]
-        made = make_in_workers(make, keys, loader_workers())
-        for number, (key, found) in enumerate(zip(keys, made, strict=True)):
-            if self._monitor.should_stop():
+        todo = keys[self._first :]
+        made = make_in_workers(make, todo, loader_workers())
+        saved_at = time.perf_counter()
+        for number, (key, found) in enumerate(zip(todo, made, strict=True), self._first):
+            stop = self._monitor.should_stop()
+            if stop or time.perf_counter() - saved_at > _STATE_SECONDS:
+                self._save(number, collected())
+                saved_at = time.perf_counter()
+            if stop:
                 raise StoppedError
             shown, *others = found if isinstance(found, tuple) else (found,)
             yield self._readable(key, shown, others)
@@ -120,6 +144,12 @@ class Look:
             "peak_memory_gib": devices.peak_memory_gib(),
             "seconds": seconds,
         }
+
+    def _save(self, finished: int, collected: dict[str, Tensor]) -> None:
+        """Keep what the first batches came to."""
+        tensors = {name: value.cpu().contiguous() for name, value in collected.items()}
+        unreadable = {str(number): text for number, text in self.unreadable.items()}
+        self._states.save(TrainingState(finished, tensors, {"unreadable": unreadable}))
 
     def _readable(self, key: range, shown: Shown, others: Sequence[Tensor]) -> Seen:
         self.unreadable |= {self.numbers[key[at]]: text for at, text in shown.unreadable.items()}

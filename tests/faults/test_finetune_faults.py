@@ -190,6 +190,37 @@ def test_regions_are_looked_at_in_the_images_that_can_be_read(images, run, task)
         run(images, config, task=task, folder="none")
 
 
+class Steps(Ears):
+    """Remembers which batches were reported."""
+
+    def __init__(self, stop_after=10**9):
+        super().__init__(stop_after)
+        self.steps = []
+
+    def progress(self, event):
+        self.steps.append(event.step)
+
+
+@pytest.mark.parametrize("task", ["correspondence", "attention"])
+def test_a_look_that_stopped_goes_on_behind_the_last_batch(images, run, task):
+    config = look(correspondence_mini() if task == "correspondence" else attention_mini())
+    (images / "val" / "ant" / "ant_0.png").write_bytes(b"no image")
+    whole = run(images, config, task=task, folder="whole")
+    with pytest.raises(StoppedError):
+        run(images, config, Steps(stop_after=2), task=task, folder="parts")
+    second = Steps()
+    found = run(images, config, second, task=task, folder="parts")
+    assert second.steps == [3]  # of three batches of five
+    assert found.metrics == whole.metrics
+    assert found.curves == whole.curves
+    assert found.details == whole.details
+    assert found.warnings == whole.warnings
+    for one, other in zip(found.files, whole.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    with pytest.raises(UserError, match="holds the state of another run"):
+        run(images, look(config, num_images=4), task=task, folder="parts")
+
+
 def test_batches_do_not_change_what_regions_come_to(images, run):
     one = run(images, look(correspondence_mini()), task="correspondence")
     other = replace(look(correspondence_mini()), extraction=ExtractionConfig(batch_size=12))
