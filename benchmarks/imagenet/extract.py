@@ -35,6 +35,9 @@ from pretrain.stream import refuse_too_many
 # Raised whenever the same images, backbone and view give other rows.
 _VERSION = 1
 _WAIT_SECONDS = 0.5
+# Of the time of an extraction: when this much goes by without images, the backbone is not what it
+# takes so long for.
+_SLOW_LOADING = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Extractor:
     Attributes:
         images_seen: Images that went through the backbone in this process.
         seconds: Spent on them.
+        seconds_loading: Of these, spent without images to look at.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Extractor:
         self._pixels = Pixels(frozen.spec, frozen.device)
         self.images_seen = 0
         self.seconds = 0.0
+        self.seconds_loading = 0.0
 
     def table(self, images: ImageSet, view: View, what: str, max_corrupt: int) -> FeatureTable:
         """Return the features of all images.
@@ -129,6 +134,7 @@ class Extractor:
         work = _Work(folder, images, view, what)
         todo = [number for number in range(len(folder)) if number not in blocks]
         self._tell(work, bool(todo))
+        before = (self.seconds, self.seconds_loading)
         while todo:
             for number in todo:
                 block = self._take(work, number)
@@ -141,6 +147,7 @@ class Extractor:
                 self._stop_if_asked()
                 time.sleep(_WAIT_SECONDS)
         _refuse_too_many(blocks.values(), max_corrupt)
+        self._tell_loading(work, self.seconds - before[0], self.seconds_loading - before[1])
         return FeatureTable(self._frozen.layout, [blocks[n] for n in range(len(folder))])
 
     def forget(self, images: ImageSet, view: View) -> None:
@@ -166,6 +173,15 @@ class Extractor:
             self._monitor.say(f"{about}: on the CPU, there is no CUDA device")
         else:
             self._monitor.say(f"{about}: on {torch.cuda.get_device_name(self._frozen.device)}")
+
+    def _tell_loading(self, work: "_Work", seconds: float, loading: float) -> None:
+        """Say so where images came too slowly for the backbone."""
+        if loading > _SLOW_LOADING * seconds:
+            self._monitor.say(
+                f"features of {work.what}: {100 * loading / seconds:.0f} % of the time there was "
+                "no image to look at; reading and decoding are the bottleneck, not the backbone "
+                "(more CPU cores, smaller images or a faster disk would help)"
+            )
 
     def _take(self, work: "_Work", number: int) -> Block | None:
         """Return a block, made here if need be; None while another process makes it."""
@@ -206,7 +222,12 @@ class Extractor:
     def _shown(self, work: "_Work", batches: Sequence[range]) -> Iterator[Shown]:
         show = Show(work.images, work.view)
         on_gpu = self._frozen.device.type == "cuda"
-        return make_in_workers(show, batches, loader_workers(), pin_memory=on_gpu)
+        made = make_in_workers(show, batches, loader_workers(), pin_memory=on_gpu)
+        start = time.perf_counter()
+        for shown in made:
+            self.seconds_loading += time.perf_counter() - start
+            yield shown
+            start = time.perf_counter()
 
     @torch.no_grad()
     def _forward(self, shown: Shown) -> Rows:

@@ -11,6 +11,7 @@ from benchmarks.imagenet.predict import Tested
 from benchmarks.imagenet.real_labels import judge_real, read_real_labels, real_top1
 from benchmarks.imagenet.scores import about_top5, write_predictions
 from benchmarks.imagenet.tuning import Tuned, Tuning
+from benchmarks.imagenet.vision_sets import about_mean_class
 from benchmarks.task import TaskInputs, TaskResult
 
 PREDICTIONS_FILE = "predictions.npz"
@@ -59,7 +60,10 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             "num_classes": len(images.classes),
         },
         files=(path,),
-        warnings=tuple(warnings_of(tuned, len(images.classes))),
+        warnings=(
+            *warnings_of(tuned, len(images.classes)),
+            *about_mean_class(inputs.data),
+        ),
     )
 
 

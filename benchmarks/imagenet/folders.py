@@ -4,7 +4,8 @@
 * ``val/*`` without folders, as the official archive unpacks, beside a list of its classes: a line
   ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in sorted order
   (``val.txt`` of BVLC/caffe's ``get_ilsvrc_aux.sh``, Kaggle's ``LOC_val_solution.csv``);
-* tar shards in ``train/`` and ``val/`` with classes in ``.cls`` members (webdataset).
+* tar shards in ``train/`` and ``val/`` with classes in ``.cls`` members (webdataset);
+* what ``torchvision.datasets`` keeps on disk, see ``vision_sets``.
 """
 
 import re
@@ -19,6 +20,7 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot
+from benchmarks.imagenet.vision_sets import open_vision_set, vision_set
 from benchmarks.sweep.spec import hash16
 from benchmarks.task import Facts
 from pretrain.data.find import find_images, take_fraction
@@ -80,7 +82,7 @@ def read_facts(data: DataRoot, cache: Path) -> Facts:
     """
     if data.path is None:
         return Facts(MINI_SHA256, num_crops("train"), num_crops("val"))
-    images = find_labelled(data.path, cache)
+    images = _find(data, data.path, cache)
     return Facts(images.fingerprint, len(images.train), len(images.val))
 
 
@@ -95,9 +97,22 @@ def open_labelled(data: DataRoot, cache: Path, limit: int | None = None) -> Labe
     Raises:
         PreflightError: The folder has none of the layouts.
     """
-    images = find_labelled(data.path or mini_data().imagenet, cache)
+    images = _find(data, data.path or mini_data().imagenet, cache)
     train, val = (take_fraction(split, 1.0, limit, seed=0) for split in (images.train, images.val))
     return LabelledImages(images.root, train, val, images.classes, images.fingerprint)
+
+
+def _find(data: DataRoot, root: Path, cache: Path) -> LabelledImages:
+    known = vision_set(data)
+    return (
+        find_labelled(root, cache) if known is None else _join(root, *open_vision_set(known, root))
+    )
+
+
+def _join(root: Path, train: ImageSet, val: ImageSet) -> LabelledImages:
+    _refuse_different(root, train, val)
+    fingerprint = hash16([train.fingerprint, val.fingerprint, list(train.classes)])
+    return LabelledImages(root, train, val, train.classes, fingerprint)
 
 
 def find_labelled(root: Path, cache: Path) -> LabelledImages:
@@ -121,9 +136,7 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
     val = find_images(root / "val", cache)
     if not val.classes:
         val = _with_list(root, val, train.classes)
-    _refuse_different(root, train, val)
-    fingerprint = hash16([train.fingerprint, val.fingerprint, list(train.classes)])
-    return LabelledImages(root, train, val, train.classes, fingerprint)
+    return _join(root, train, val)
 
 
 def labels_of(images: ImageSet) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

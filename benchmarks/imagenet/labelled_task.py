@@ -11,6 +11,7 @@ from backbones.monitor import Monitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
 from benchmarks.imagenet.folders import read_facts
+from benchmarks.imagenet.vision_sets import VISION_SETS, vision_set
 from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, inputs_on_mini
 
 # Of each split, for a try-out: as many as the headline of k-NN needs neighbours.
@@ -49,10 +50,12 @@ class LabelledTask:
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the images lie."""
         root = find_labelled_root(given)
-        if root.path is not None and not (root.path / "train").is_dir():
+        here = root.path is None or (root.path / "train").is_dir()
+        if not here and vision_set(root) is None:
             raise PreflightError(
                 f"{root.path} ({root.origin}) has no folder train; labelled images lie in "
-                "train/CLASS and val/CLASS, or in tar shards in train and val."
+                "train/CLASS and val/CLASS, in tar shards in train and val, or as torchvision "
+                f"keeps {', '.join(VISION_SETS)}."
             )
         return root
 

@@ -19,6 +19,7 @@ from benchmarks.imagenet.real_labels import judge_real, read_real_labels
 from benchmarks.imagenet.scores import Scores, Verdict, about_top5
 from benchmarks.imagenet.table import FeatureTable
 from benchmarks.imagenet.views import CentralView, View
+from benchmarks.imagenet.vision_sets import about_mean_class
 from benchmarks.task import TaskInputs
 from pretrain.data.images import ImageSet
 
@@ -135,7 +136,7 @@ class Subject:
 
     def warnings(self) -> list[str]:
         """Return what a reader of the numbers should know."""
-        found = about_top5(self.num_classes)
+        found = about_top5(self.num_classes) + about_mean_class(self._root)
         for what, split in (("training", self.train), ("test", self.val)):
             texts = split.table.unreadable
             if texts:
@@ -169,11 +170,15 @@ class Subject:
     def details(self) -> dict[str, Any]:
         """Return what the numbers rest on."""
         layout = self.frozen.layout
+        extractor = self._extractor
         return {
             "num_train": len(self.train),
             "num_test": len(self.val),
             "num_classes": self.num_classes,
             "features": {kind: layout.width_of(kind) for kind in layout.kinds},
-            "images_extracted": self._extractor.images_seen,
+            "images_extracted": extractor.images_seen,
+            "loading_share": (
+                extractor.seconds_loading / extractor.seconds if extractor.seconds else None
+            ),
             "device": str(self.device),
         }

@@ -1,10 +1,15 @@
 """What goes wrong with labelled images and their features, and the sentence that says so."""
 
 import json
+import shutil
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -15,7 +20,7 @@ from backbones.errors import PreflightError, StoppedError, UserError
 from backbones.monitor import SilentMonitor
 from backbones.source import open_checkpoint
 from benchmarks.data.roots import DataRoot, find_labelled_root, parse_data
-from benchmarks.imagenet import extract, table
+from benchmarks.imagenet import extract, table, views
 from benchmarks.imagenet.config import DataConfig
 from benchmarks.imagenet.folders import find_labelled, labels_of
 from benchmarks.imagenet.knn_recipes import knn_mini
@@ -235,6 +240,69 @@ def test_an_extraction_that_stopped_goes_on_in_the_middle(images, run, small_blo
     assert done == 2, "two batches a block, and the third block was begun"
     rest = run(images)
     assert rest.details["images_extracted"] == 36 - 16
+
+
+def test_another_process_s_block_is_waited_for_and_not_made_twice(
+    images, run, small_blocks, tmp_path
+):
+    first = run(images)
+    made = sorted((tmp_path / "cache" / "features").glob("*/block-*.json"))[0]
+    away = tmp_path / "away.json"
+    made.rename(away)
+    told = threading.Event()
+
+    class Waiting(Ears):
+        def should_stop(self):
+            told.set()  # nothing is left to do but what the other one is about
+            return super().should_stop()
+
+    with ThreadPoolExecutor(1) as other, filelock.FileLock(made.with_suffix(".lock")):
+        result = other.submit(run, images, monitor=Waiting())
+        assert told.wait(timeout=60)
+        away.rename(made)
+    assert result.result().details["images_extracted"] == 0
+    assert result.result().metrics == first.metrics
+
+
+def test_slow_reading_is_said_and_fast_reading_is_not(images, run, monkeypatch, tmp_path):
+    decode = views.decode
+
+    def slowly(content):
+        time.sleep(0.02)
+        return decode(content)
+
+    monkeypatch.setattr(views, "decode", slowly)
+    ears = Ears()
+    share = run(images, monitor=ears).details["loading_share"]
+    assert share > 0.25
+    (train, val) = [text for text in ears.said if "are the bottleneck, not the backbone" in text]
+    assert train.startswith("features of train: ")
+    assert val.startswith("features of val: ")
+    monkeypatch.setattr(extract, "_SLOW_LOADING", 1.0)
+    ears = Ears()
+    shutil.rmtree(tmp_path / "cache")
+    run(images, monitor=ears)
+    assert not any("bottleneck" in text for text in ears.said)
+    assert run(images).details["loading_share"] is None, "nothing was extracted"
+
+
+def test_a_record_says_what_decided_it(images, run):
+    found = run(images)
+    assert found.details["headline"] == "pooled/k5"
+    kinds = found.details["features"]
+    assert set(found.details["variants"]) == {f"{kind}/k{k}" for kind in kinds for k in (3, 5)}
+    assert found.details["variants"]["pooled/k5"]["top1"] == found.metrics["knn_top1"]
+    linear = run(images, linear_mini(), task="linear")
+    chosen, shares = linear.details["chosen"], linear.details["holdout_top1"]
+    norm = "+bn" if chosen["norm"] == "batch" else ""
+    name = f"{chosen['features']}{norm}/lr{chosen['base_lr']:g}"
+    assert shares[name] == max(shares.values())
+    assert len(shares) == linear.details["num_heads"]
+    assert min(shares.values()) <= linear.details["holdout_median"] <= max(shares.values())
+    for curve in ("loss", "holdout_best", "holdout_median"):
+        assert len(linear.curves[curve]) == linear_mini().schedule.epochs
+    lowshot = run(images, lowshot_mini(), task="lowshot").details["chosen"]
+    assert all(one["num_labels"] for one in lowshot.values())
 
 
 def test_random_views_are_extracted_as_the_training_needs_them(images, run, tmp_path):
