@@ -130,7 +130,11 @@ class HeadGroup:
 
 
 class HeadOptimizer:
-    """Moves all heads of all groups by one optimizer of a library."""
+    """Moves all heads of all groups by one optimizer of a library.
+
+    SGD is linear in the gradients, so rates that differ from head to head go into these, and a
+    group's heads are one tensor to it. LARS adapts to each head's norm and keeps them apart.
+    """
 
     def __init__(self, groups: Sequence[HeadGroup], config: HeadConfig, batch_size: int) -> None:
         """Set up.
@@ -141,21 +145,39 @@ class HeadOptimizer:
             batch_size: That rates are scaled to, from 256.
         """
         self._groups = groups
-        self._parameters = [group.parameters() for group in groups]
-        self._optimizer = self._make(config, batch_size / 256)
+        self._config = config
+        self._scale = batch_size / 256
+        self._apart = config.optimizer == "lars"
+        self._peaks = [
+            torch.tensor([key.base_lr * self._scale for key in group.keys]).to(group.weights)
+            for group in groups
+        ]
+        if self._apart:
+            self._parameters = [group.parameters() for group in groups]
+        else:
+            whole = [(nn.Parameter(g.weights), nn.Parameter(g.biases)) for g in groups]
+            self._parameters = [[pair] for pair in whole]
+        self._optimizer = self._make_lars() if self._apart else self._make_sgd()
+        self._rates = [float(settings["lr"]) for settings in self._optimizer.param_groups]
 
     def step(self, gradients: Sequence[tuple[Tensor, Tensor]], factor: float) -> None:
         """Do one update.
 
         Args:
-            gradients: Of weights and biases, a pair a group.
+            gradients: Of weights and biases, a pair a group; they are used up.
             factor: Of every learning rate.
         """
-        for settings, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+        for settings, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
             settings["lr"] = peak * factor
-        for parameters, (weights, biases) in zip(self._parameters, gradients, strict=True):
-            for number, (weight, bias) in enumerate(parameters):
-                weight.grad, bias.grad = weights[number], biases[number]
+        for number, (weights, biases) in enumerate(gradients):
+            if self._apart:
+                pairs = list(zip(weights, biases, strict=True))
+            else:
+                pairs = [self._at_rates(number, weights, biases)]
+            for (weight, bias), (of_weight, of_bias) in zip(
+                self._parameters[number], pairs, strict=True
+            ):
+                weight.grad, bias.grad = of_weight, of_bias
         self._optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
@@ -178,7 +200,18 @@ class HeadOptimizer:
             for pair in parameters:
                 yield from pair
 
-    def _make(self, config: HeadConfig, scale: float) -> Optimizer:
+    def _at_rates(self, number: int, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradients times the rates of their heads, decay included, in place."""
+        group, peaks = self._groups[number], self._peaks[number]
+        if self._config.weight_decay:
+            weights.add_(group.weights, alpha=self._config.weight_decay)
+            biases.add_(group.biases, alpha=self._config.weight_decay)
+        return weights.mul_(peaks[:, None, None]), biases.mul_(peaks[:, None])
+
+    def _make_sgd(self) -> Optimizer:
+        return SGD(self._flat(), lr=1.0, momentum=self._config.momentum, foreach=True)
+
+    def _make_lars(self) -> Optimizer:
         # One multi-tensor step for all that share a rate. LARS adapts to the norm of matrices
         # alone: facebookresearch/mae util/lars.py.
         shared: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -186,10 +219,10 @@ class HeadOptimizer:
             for key, (weight, bias) in zip(group.keys, parameters, strict=True):
                 shared.setdefault((key.base_lr, True), []).append(weight)
                 shared.setdefault((key.base_lr, False), []).append(bias)
-        self._peaks = [base_lr * scale for base_lr, _ in shared]
-        values: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-        if config.optimizer == "lars":
-            settings = [{"params": p, "always_adapt": adapt} for (_, adapt), p in shared.items()]
-            lars: Optimizer = Lars(settings, lr=1.0, **values)
-            return lars
-        return SGD([{"params": p} for p in shared.values()], lr=1.0, foreach=True, **values)
+        settings: list[dict[str, Any]] = [
+            {"params": found, "always_adapt": adapt, "lr": base_lr * self._scale}
+            for (base_lr, adapt), found in shared.items()
+        ]
+        decay = {"momentum": self._config.momentum, "weight_decay": self._config.weight_decay}
+        lars: Optimizer = Lars(settings, lr=1.0, **decay)
+        return lars

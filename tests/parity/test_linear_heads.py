@@ -84,18 +84,19 @@ def train_by_hand(first, batches, rates, config, batch_norm):
         if config.optimizer == "lars":
             trust = 0.001 * length(weights) / length(dw)
         for c in range(classes):
-            mb[c] = config.momentum * mb[c] + db[c]
+            mb[c] = config.momentum * mb[c] + db[c] + config.weight_decay * biases[c]
             biases[c] -= lr * mb[c]
             for d in range(width):
-                mw[c][d] = config.momentum * mw[c][d] + trust * dw[c][d]
+                slope = trust * dw[c][d] + config.weight_decay * weights[c][d]
+                mw[c][d] = config.momentum * mw[c][d] + slope
                 weights[c][d] -= lr * mw[c][d]
     return weights, biases
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
-def test_a_grid_of_heads_is_heads_one_by_one(norm, optimizer):
-    config = HeadConfig(optimizer=optimizer, init_std=0.3, norm_eps=EPS)
+@pytest.mark.parametrize(("optimizer", "decay"), [("sgd", 0.0), ("sgd", 0.1), ("lars", 0.0)])
+def test_a_grid_of_heads_is_heads_one_by_one(norm, optimizer, decay):
+    config = HeadConfig(optimizer=optimizer, weight_decay=decay, init_std=0.3, norm_eps=EPS)
     torch.manual_seed(0)
     keys = [HeadKey("pooled", norm, lr) for lr in (0.02, 0.3, 2.0)]
     group = HeadGroup(keys, 3, 4, config)
