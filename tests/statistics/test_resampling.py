@@ -44,26 +44,28 @@ def repeated(truth: Truth, detections: Detections, weights: np.ndarray) -> tuple
     return Truth(images, truth.class_names), collect(found)
 
 
-def expected(truth: Truth, detections: Detections, kind: Any) -> np.ndarray:
-    summary = summarize(get_engine("pycocotools")(truth, detections, kind))
+def expected(truth: Truth, detections: Detections, kind: Any, engine: Any) -> np.ndarray:
+    summary = summarize(get_engine(engine)(truth, detections, kind))
     return np.array([np.nan if summary[name] is None else summary[name] for name in NAMES])
 
 
 @pytest.mark.parametrize(("copies", "digits"), CASES, ids=IDS)
 @pytest.mark.parametrize("seed", range(2))
 def test_weights_give_what_repeated_images_give(copies: int, digits: int, seed: int) -> None:
+    """By hotcoco, which gives pycocotools' bits (tests/parity), and once by pycocotools itself."""
     rng = np.random.default_rng(seed)
     truth = make_truth(rng)
     detections = jitter(rng, truth, copies, digits)
     matches = match(truth, detections)
     count = len(truth.images)
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=2)
-    weights = np.concatenate([np.ones((1, count)), drawn]).astype(np.int32)
-    for kind, theirs in KINDS.items():
-        ours = mean_of_classes(resample(matches, kind, weights))
-        for row, own in zip(ours, weights, strict=True):
-            want = expected(*repeated(truth, detections, own), theirs)
-            np.testing.assert_allclose(row, want, rtol=0, atol=1e-9)
+    weights = np.concatenate([drawn, np.ones((1, count))]).astype(np.int32)
+    ours = {kind: mean_of_classes(resample(matches, kind, weights)) for kind in KINDS}
+    for row, own in enumerate(weights):
+        data = repeated(truth, detections, own)
+        for kind, theirs in KINDS.items():
+            want = expected(*data, theirs, "hotcoco" if row else "pycocotools")
+            np.testing.assert_allclose(ours[kind][row], want, rtol=0, atol=1e-9)
 
 
 def test_company_of_equal_scores_is_taken_copy_by_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +76,7 @@ def test_company_of_equal_scores_is_taken_copy_by_copy(monkeypatch: pytest.Monke
     matches = match(truth, detections)
     weights = np.full((1, len(truth.images)), 3, dtype=np.int32)
     right = mean_of_classes(resample(matches, "box", weights))[0]
-    want = expected(*repeated(truth, detections, weights[0]), "bbox")
+    want = expected(*repeated(truth, detections, weights[0]), "bbox", "pycocotools")
     np.testing.assert_allclose(right, want, rtol=0, atol=1e-9)
     monkeypatch.setattr(resampling, "_in_company", lambda i, s, r: np.zeros(len(i), bool))
     wrong = mean_of_classes(resample(matches, "box", weights))[0]
@@ -102,7 +104,7 @@ def test_parts_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     matches = match(truth, jitter(rng, truth, 3, 1))
     weights = rng.integers(0, 4, (9, len(truth.images))).astype(np.int32)
     whole = resample(matches, "box", weights)
-    monkeypatch.setattr(resampling, "_CELLS_AT_ONCE", 1)
+    monkeypatch.setattr(resampling, "_CHOICES_AT_ONCE", 4)
     parts = resample(matches, "box", weights, threads=3)
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-9)
 
