@@ -1,8 +1,8 @@
-"""How maps lie in memory, which decides what a CPU's convolutions cost.
+"""How maps lie in memory, which decides what convolutions cost.
 
-There the backward pass of a 3x3 convolution takes 3.5 times as long where the channels are
-innermost, as transformers and LayerNorm leave them (oneDNN 3, 256 channels, 256 x 256 positions).
-A GPU's kernels like them innermost, so nothing is moved on one.
+On a CPU the backward pass of a 3x3 convolution takes 3.5 times as long where the channels are
+innermost, as transformers and LayerNorm leave them (oneDNN 3, 256 channels, 256 x 256 positions);
+ResNet-50 with FPN is 1.23 times as fast with them outermost. A GPU likes them innermost.
 """
 
 from typing import Any
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 
-def channels_outermost(maps: Tensor) -> Tensor:
-    """Return maps (B, C, H, W) as the device's convolutions like them."""
-    return maps.contiguous() if maps.device.type == "cpu" else maps
+def laid_out(maps: Tensor) -> Tensor:
+    """Return maps or images (B, C, H, W) as the device's convolutions like them."""
+    on_cpu = maps.device.type == "cpu"
+    layout = torch.contiguous_format if on_cpu else torch.channels_last
+    return maps.contiguous(memory_format=layout)
 
 
 def swapped(rows: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from backbones.features import Backbone
 from backbones.spec import BackboneSpec
 from detection.adapter import adapt, freeze, freeze_unused
 from detection.config import DetectionConfig, EvaluationConfig, ModelConfig
+from detection.layout import laid_out
 from detection.pyramid import make_norm
 from detection.roi_align import SeparableRoIAlign
 
@@ -89,7 +90,7 @@ class Detector(GeneralizedRCNN):
         return self
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise and pad a batch, channels last.
+        """Normalise and pad a batch.
 
         Raises:
             UserError: An image exceeds the square it should be padded to, where detectron2 would
@@ -103,7 +104,7 @@ class Detector(GeneralizedRCNN):
                     f"than the padded square of {self._square}; make data.img_size larger."
                 )
         images = super().preprocess_image(batched_inputs)
-        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        images.tensor = laid_out(images.tensor)
         return images
 
 

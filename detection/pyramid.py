@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.layout import channels_outermost, swapped
+from detection.layout import laid_out, swapped
 
 # Coarsest pyramid level that a neck computes; the one above is a subsample of it.
 COARSEST_BUILT_LEVEL = 5
@@ -77,7 +77,7 @@ class SimplePyramid(nn.Module):
             height: H of the padded images, a multiple of the coarsest stride.
             width: W, likewise.
         """
-        features = channels_outermost(self._resample(features, height, width))
+        features = laid_out(self._resample(features, height, width))
         maps = {f"p{level}": self.get_submodule(f"simfp_{level}")(features) for level in self.built}
         for level in self.levels[len(self.built) :]:
             maps[f"p{level}"] = F.max_pool2d(maps[f"p{level - 1}"], kernel_size=1, stride=2)

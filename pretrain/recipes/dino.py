@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
 from pretrain.distillation_config import DistillationConfig
-from pretrain.nano import NANO_SCHEDULE
+from pretrain.nano import NANO_COMPARING_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def dino_nano() -> PretrainConfig:
         model=NANO,
         data=replace(DATA, img_size=64),
         optim=replace(OPTIM, base_lr=2e-3),
-        schedule=replace(NANO_SCHEDULE, epochs=20),
+        schedule=replace(NANO_COMPARING_SCHEDULE, epochs=20),
     )
 
 

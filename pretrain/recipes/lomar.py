@@ -109,7 +109,7 @@ def lomar_nano() -> PretrainConfig:
         backbone="vit-nano",
         model=LoMaRConfig(window_size=4),
         data=DataConfig(img_size=64),
-        optim=OptimConfig(base_lr=8e-3),
+        optim=OptimConfig(base_lr=1.6e-2),
         schedule=NANO_SCHEDULE,
     )
 

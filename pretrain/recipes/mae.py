@@ -98,7 +98,7 @@ def mae_nano() -> PretrainConfig:
         backbone="vit-nano",
         model=MAEConfig(decoder_dim=64, decoder_layers=2, decoder_heads=2),
         data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
-        optim=OptimConfig(base_lr=8e-3),
+        optim=OptimConfig(base_lr=1.6e-2),
         schedule=NANO_SCHEDULE,
     )
 

@@ -16,7 +16,7 @@ from pretrain.config import (
     ScheduleConfig,
 )
 from pretrain.masked_config import at_least
-from pretrain.nano import NANO_SCHEDULE
+from pretrain.nano import NANO_COMPARING_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def mocov3_nano(backbone: str = "vit-nano") -> PretrainConfig:
         model=MoCoV3Config(hidden_dim=256, output_dim=64),
         data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
         optim=OptimConfig(base_lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.1, spared="nothing"),
-        schedule=NANO_SCHEDULE,
+        schedule=NANO_COMPARING_SCHEDULE,
     )
 
 

@@ -117,9 +117,9 @@ def supervised_nano() -> PretrainConfig:
         protocol="supervised/v1+nano",
         method="supervised",
         backbone="vit-nano",
-        model=SupervisedConfig(rand_magnitude=5, erase=0.0, mixup=0.2, cutmix=0.2, drop_path=0.0),
+        model=SupervisedConfig(rand_magnitude=5, erase=0.0, mixup=0.0, cutmix=0.0, drop_path=0.0),
         data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
-        optim=OptimConfig(base_lr=6e-3, betas=(0.9, 0.999)),
+        optim=OptimConfig(base_lr=1.6e-2, betas=(0.9, 0.999)),
         schedule=NANO_SCHEDULE,
     )
 
