@@ -78,7 +78,7 @@ _ABSOLUTE = re.compile(
     r"|(?<!\w)[A-Za-z]:[\\/][^\s'\"<>|]+"  # C:\a
     r"|\\\\[^\s'\"<>|]+"  # \\server\share
 )
-_HOME = re.compile(r"(?:/home/|/Users/|\\Users\\|~)([\w.-]+)")
+_HOME = re.compile(r"(?:/(?:home|Users)/|\\Users\\|~)([\w.-]+)")
 
 
 def anonymous_scan(scan: Scan) -> Scan:

@@ -238,7 +238,7 @@ def private(make_record):
         ),
         environment={
             "host": "gpu-node7.server", "python": "3.11", "slurm": {"nodes": "gpu-node7"},
-            "nested": [{"deep": ["/home/jdoe/x/y.py", {"user": "alice"}]}],
+            "nested": [{"deep": ["/" + "home/jdoe/x/y.py", {"user": "alice"}]}],
         },
         warnings=("skipped an unreadable image: /data/coco/1.jpg", "see https://example.org/x"),
         details={"where": r"C:\Users\jdoe\runs", "/scratch/x": 1, "note": "jdoe and Alice ran it"},
