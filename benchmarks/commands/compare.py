@@ -18,6 +18,7 @@ from benchmarks.leaderboard.statistics.detections import (
 )
 from benchmarks.leaderboard.statistics.runs import NoImagesError
 from benchmarks.leaderboard.statistics.selection import Mismatch, Subject, select
+from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.sweep.record import BadRecordError, RunRecord
 from benchmarks.sweep.store import Scan, Store
 
@@ -131,7 +132,8 @@ def _draw(
 
     assert options.pictures is not None
     rows = comparison.table.rows
-    runs = dict(zip(comparison.names, (records[row.run_ids[0]] for row in rows), strict=True))
+    firsts = (done_runs(row, records)[0] for row in rows)
+    runs = dict(zip(comparison.names, firsts, strict=True))
     first = runs[comparison.names[0]]
     gallery = Gallery(store, runs, coco_data(store, first, options.data), split_of(first))
     written = []

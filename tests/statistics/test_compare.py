@@ -10,13 +10,14 @@ import pytest
 
 from backbones.files import sha256_file
 from benchmarks import cli
+from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.statistics.correlation import predictions
 from benchmarks.leaderboard.statistics.resamples import compute_resamples, write_resamples
 from benchmarks.leaderboard.statistics.runs import NoImagesError, resamples_of
 from benchmarks.leaderboard.statistics.table import difference, table_statistics
 from benchmarks.sweep.record import BackboneFacts, Labels, RunRecord
-from benchmarks.sweep.spec import RunSpec
+from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.store import Store
 
 COUNT = 200
@@ -160,6 +161,18 @@ def test_unequal_rules_are_refused_field_by_field(store, capsys, changes, field)
     assert "Refused: knn" in out
     assert field in out
     assert "verdict" not in out
+
+
+def test_a_first_seed_that_never_ended_is_passed_over(store, capsys):
+    rules = {"protocol": "knn/v2", "k": 5}
+    first, _ = (record(store, "other", seed, np.full(COUNT, 50.0), **rules) for seed in (0, 1))
+    store.folder(first.run_id).record.unlink()
+    data = DataRoot("imagenet", "mini", None, "embedded")
+    names = ("imagenet", "other", "other", "r", "knn/v2")
+    store.prepare(RunRequest(first.spec, *names, num_steps=1, num_images=1, data=data))
+    _, out, _ = run(store, capsys, "good", "other")
+    (line,) = (line for line in out.splitlines() if "recipe.vote.k" in line)
+    assert line.split()[-2:] == ["20", "5"]
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,9 @@ def _differences(
 
 def _fields(subject: Subject, records: Mapping[str, RunRecord]) -> dict[str, str]:
     key = {name: str(value) for name, value in asdict(subject.table.key).items()}
-    record = records.get(subject.row.run_ids[0])
+    # The first seed may be one that never ended.
+    ended = (records[run_id] for run_id in subject.row.run_ids if run_id in records)
+    record = next(ended, None)
     return key if record is None else {**key, **_flat("recipe", record.spec.recipe)}
 
 
