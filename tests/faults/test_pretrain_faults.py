@@ -78,7 +78,7 @@ def test_no_images(run, tmp_path):
 def test_fewer_images_than_a_batch(run, tmp_path):
     code, said = run("mae-nano", sets=())
     assert code == 2
-    assert_one_sentence(said, "There are 8 images, fewer than a batch of 64")
+    assert_one_sentence(said, "There are 8 images, fewer than a batch of 16")
     assert not started(tmp_path)
 
 
