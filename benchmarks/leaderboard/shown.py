@@ -94,13 +94,13 @@ def make_choice(
         UserError: A name is unknown or an expression not understood.
     """
     known = names_of(tables)
-    for flag, names in (
-        ("--sort", [name.partition(":")[0] for name in order]),
-        ("--columns", columns),
+    for flag, names, allowed in (
+        ("--sort", [name.partition(":")[0] for name in order], known),
+        ("--columns", columns, [*known, "ties"]),
     ):
         for name in names:
-            if name not in known:
-                raise UserError(missing_name(flag, name, known))
+            if name not in allowed:
+                raise UserError(missing_name(flag, name, allowed))
     for name in order:
         if name.partition(":")[2] not in ("", "up", "down"):
             raise UserError(f"--sort {name}: behind the colon stands up or down.")

@@ -58,9 +58,9 @@ def test_rows_without_a_value_stand_last_either_way(board, capsys):
 
 def test_chosen_columns_come_in_their_order(board, capsys):
     root = board("runs", ("a", 10.0), ("b", 30.0))
-    run(root, columns=("APbox", "gflops", "entry"), format="table")
+    run(root, columns=("APbox", "ties", "gflops", "entry"), format="table")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == ["APbox", "GFLOPs", "entry"]
+    assert lines[2].split() == ["APbox", "ties", "GFLOPs", "entry"]
     assert lines[4].split() == ["30.0", "—", "b"]
 
 
