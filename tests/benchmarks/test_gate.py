@@ -61,7 +61,7 @@ def test_chosen_columns_come_in_their_order(board, capsys):
     run(root, columns=("APbox", "ties", "gflops", "entry"), format="table")
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == ["APbox", "ties", "GFLOPs", "entry"]
-    assert lines[4].split() == ["30.0", "—", "b"]
+    assert lines[4].split() == ["30.0", "a", "—", "b"]
 
 
 @pytest.mark.parametrize(
