@@ -108,7 +108,19 @@ def _add_operating(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--suite", default="coco", metavar="NAME", help="default: coco")
+    run.add_argument(
+        "--suite",
+        default="",
+        metavar="NAME",
+        help="default: coco, or the first that has the --tasks",
+    )
+    run.add_argument(
+        "--tasks",
+        type=_pieces,
+        default=[],
+        metavar="A,B",
+        help="only these of the suite's; `run.py list` names them; default: all",
+    )
     run.add_argument(
         "--entries",
         type=_pieces,

@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from backbones.errors import UserError
@@ -81,6 +82,29 @@ def get_suite(name: str) -> Suite:
         UserError: There is no such suite.
     """
     return lookup("suite", name, SUITES)
+
+
+def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
+    """Return the suite that a person means, with the wanted tasks alone.
+
+    Args:
+        name: Of a suite; empty for the first one that has all wanted tasks.
+        wanted: Names of tasks; none of them means every task of the suite.
+
+    Raises:
+        UserError: There is no such suite or task, or none has all of these tasks.
+    """
+    known = {task: task for suite in SUITES.values() for task in suite.tasks}
+    for task in wanted:
+        lookup("task", task, known)
+    for suite in [get_suite(name)] if name else SUITES.values():
+        if set(wanted) <= set(suite.tasks):
+            kept = tuple(task for task in suite.tasks if task in wanted)
+            return replace(suite, tasks=kept or suite.tasks)
+    missing = ", ".join(task for task in wanted if name and task not in SUITES[name].tasks)
+    why = f"the suite {name} has no {missing}" if name else "no one suite has all of these"
+    suites = [f"{suite.name} has {', '.join(suite.tasks)}" for suite in SUITES.values()]
+    raise UserError(f"--tasks {','.join(wanted)}: {why}; {'; '.join(suites)}.")
 
 
 def task_names() -> list[str]:

@@ -61,8 +61,12 @@ def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
         }
         for spec in list_specs(plugins)
     ]
+    suites = [
+        {"suite": suite.name, "tasks": ", ".join(suite.tasks), "about": suite.about}
+        for suite in SUITES.values()
+    ]
     return {
-        "suites": [{"suite": suite.name, "about": suite.about} for suite in SUITES.values()],
+        "suites": suites,
         "backbones": backbones,
         "recipes": recipes,
         "formats": [{"format": name, "method": form.method} for name, form in FORMATS.items()],

@@ -12,7 +12,7 @@ from benchmarks.commands.executors import Choice, check, has_gpus, make_executor
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
-from benchmarks.suites import get_suite
+from benchmarks.suites import choose_suite
 from benchmarks.sweep.assemble import Order, assemble
 from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
@@ -48,6 +48,7 @@ class Options:
     """What was typed; see the command line's own help."""
 
     suite: str
+    tasks: Sequence[str]
     entries: Sequence[str]
     recipe: str | None
     overrides: Sequence[str]
@@ -112,7 +113,7 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
 
 
 def _order(options: Options) -> Order:
-    suite = get_suite(options.suite)
+    suite = choose_suite(options.suite, options.tasks)
     return Order(
         suite=suite,
         entries=parse_entries(list(options.entries)),

@@ -14,9 +14,9 @@ RUN = ROOT / "benchmarks" / "run.py"
 
 FLAGS = {
     "run": {
-        "--suite", "--entries", "--recipe", "--set", "--seeds", "--data", "--out", "--plugins",
-        "--evaluator", "--executor", "--jobs", "--processes", "--cluster", "--max-parallel",
-        "--track", "--rerun", "--limit-images", "--dry-run", "--json",
+        "--suite", "--tasks", "--entries", "--recipe", "--set", "--seeds", "--data", "--out",
+        "--plugins", "--evaluator", "--executor", "--jobs", "--processes", "--cluster",
+        "--max-parallel", "--track", "--rerun", "--limit-images", "--dry-run", "--json",
     },
     "pretrain": {
         "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
@@ -134,6 +134,10 @@ def test_bad_seeds_are_usage(text, run_py):
     ("arguments", "code", "words"),
     [
         (["--suite", "cocoa"], 2, "Did you mean 'coco'"),
+        (["--tasks", "knnn"], 2, "Did you mean 'knn'"),
+        (["--tasks", "coco,"], 2, "Unknown task ''"),
+        (["--suite", "coco", "--tasks", "knn"], 2, "the suite coco has no knn; coco has coco; im"),
+        (["--tasks", "attention,knn"], 2, "no one suite has all of these"),
         (["--entries", "vit-nan"], 2, "Did you mean 'vit-nano'"),
         (["--entries", "vit-nano,,swin-nano"], 2, "empty entry"),
         (["--entries", "http://x"], 2, "unknown kind 'http'"),

@@ -9,7 +9,7 @@ import pytest
 
 from backbones.errors import UserError
 from benchmarks.entries import parse_entries
-from benchmarks.suites import get_suite
+from benchmarks.suites import choose_suite, get_suite
 from benchmarks.sweep.assemble import Order, assemble
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,8 @@ def plan(tmp_path, monkeypatch):
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
     monkeypatch.delenv("IMAGENET_DIR", raising=False)
 
-    def assembled(suite="all", **wishes):
-        order = Order(get_suite(suite), entries=parse_entries(["vit-nano"]), **wishes)
+    def assembled(suite=None, **wishes):
+        order = Order(suite or get_suite("all"), entries=parse_entries(["vit-nano"]), **wishes)
         return {request.spec.task: request for request in assemble(order, tmp_path)}
 
     return assembled
@@ -49,10 +49,32 @@ def test_an_override_is_for_the_tasks_that_have_its_field(plan):
     requests = plan(overrides=["vote.temperature=0.1"])
     assert "+custom" in requests["knn"].protocol
     assert "+custom" not in requests["linear"].protocol + requests["coco"].protocol
-    shared = plan(suite="imagenet", overrides=["data.img_size=48"])
+    shared = plan(suite=get_suite("imagenet"), overrides=["data.img_size=48"])
     assert all("+custom" in request.protocol for request in shared.values())
     with pytest.raises(UserError, match=r"vote\.temprature"):
         plan(overrides=["vote.temprature=0.1"])
+
+
+def tasks_of(name, *wanted):
+    return choose_suite(name, wanted).tasks
+
+
+def test_tasks_narrow_a_suite():
+    assert tasks_of("") == ("coco",)
+    assert tasks_of("imagenet") == get_suite("imagenet").tasks
+    assert tasks_of("all", "linear", "coco") == ("coco", "linear")
+    assert choose_suite("", ["knn"]) == choose_suite("imagenet", ["knn"])
+    assert choose_suite("", ["attention"]).name == "analysis"
+    assert choose_suite("", ["knn", "coco"]).name == "all"
+
+
+def test_a_task_alone_is_the_same_run_as_in_its_suite(plan):
+    alone = plan(suite=choose_suite("", ["linear"]), overrides=["data.img_size=48"])
+    assert list(alone) == ["linear"]
+    within = plan(suite=get_suite("imagenet"), overrides=["data.img_size=48"])
+    assert alone["linear"].spec == within["linear"].spec
+    with pytest.raises(UserError, match=r"vote\.temperature"):
+        plan(suite=choose_suite("", ["linear"]), overrides=["vote.temperature=0.1"])
 
 
 def test_an_evaluator_is_for_the_task_that_has_it(plan):

@@ -89,7 +89,7 @@ def test_a_row_tells_where_it_comes_from(coco):
     drawer = coco.locator("#drawer")
     drawer.get_by_text("Do it again").wait_for()
     text = drawer.inner_text()
-    assert "python benchmarks/run.py --suite coco --entries" in text
+    assert "python benchmarks/run.py --tasks coco --entries" in text
     assert "--seeds 0," in text
     for part in ("SHA-256", "Data fingerprint", "Environment", "Curves", "Attempts", "Recipe"):
         assert part in text

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import cli
 from benchmarks.entries import Entry, parse_entries
 from benchmarks.leaderboard.page.repeat import Repeater
-from benchmarks.suites import get_suite
+from benchmarks.suites import choose_suite, get_suite
 from benchmarks.sweep.assemble import Order, assemble
 
 
@@ -16,7 +16,7 @@ def asked_by(command, cache):
     assert words[:2] == ["python", "benchmarks/run.py"]
     parsed = cli.parser().parse_args(["run", *words[2:]])
     order = Order(
-        suite=get_suite(parsed.suite),
+        suite=choose_suite(parsed.suite, parsed.tasks),
         entries=parse_entries(parsed.entries),
         recipe=parsed.recipe,
         overrides=parsed.overrides,
@@ -44,7 +44,7 @@ def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrid
     for request in assemble(order, tmp_path):
         found = Repeater().of_request(request)
         assert found["note"] == ""
-        assert request.spec.run_id in asked_by(found["command"], tmp_path)
+        assert asked_by(found["command"], tmp_path) == {request.spec.run_id}
 
 
 def test_a_recipe_that_changed_since_is_told(tmp_path):

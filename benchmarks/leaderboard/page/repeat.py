@@ -8,7 +8,7 @@ from typing import Any
 from backbones.errors import UserError
 from backbones.files import canonical_json
 from benchmarks.overrides import apply_overrides, as_plain
-from benchmarks.suites import SUITES, get_task
+from benchmarks.suites import get_task
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.task import PRETRAIN
@@ -38,7 +38,7 @@ class Repeater:
         data = [] if labels.mini else ["--data", f"{_kind(record.spec.task)}={_DIR}"]
         note = "Put in where the data lie." if data else ""
         arguments = [
-            *self._what(record.spec, labels.suite, labels.entry),
+            *self._what(record.spec, labels.entry),
             *("--recipe", labels.recipe),
         ]
         return self._command(record.spec, labels.recipe, [*arguments, *data], note)
@@ -47,7 +47,7 @@ class Repeater:
         """Return the command that does a requested run (again)."""
         spec = request.spec
         arguments = [
-            *self._what(spec, request.suite, request.source or request.entry),
+            *self._what(spec, request.source or request.entry),
             *("--recipe", request.recipe),
         ]
         if request.data.path is not None:
@@ -58,16 +58,10 @@ class Repeater:
             arguments += ["--evaluator", request.evaluator]
         return self._command(spec, request.recipe, arguments, "")
 
-    def _what(self, spec: RunSpec, suite: str, source: str) -> list[str]:
+    def _what(self, spec: RunSpec, source: str) -> list[str]:
         if spec.task == PRETRAIN:
             return ["pretrain", "--arch", spec.backbone]
-        known = SUITES.get(suite)
-        smallest = min(
-            (s for s in SUITES.values() if spec.task in s.tasks),
-            key=lambda s: len(s.tasks),
-            default=known,
-        )
-        return ["--suite", smallest.name if smallest else suite, "--entries", source]
+        return ["--tasks", spec.task, "--entries", source]
 
     def _command(
         self, spec: RunSpec, recipe: str, arguments: list[str], note: str
