@@ -1,20 +1,19 @@
 """What a detector found, image by image: collected, kept in one small file, read again."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from backbones.arrays import ArrayFormat
 from backbones.errors import UserError
-from backbones.files import write_atomically
 
 DETECTIONS_FILE = "detections.npz"
-_FORMAT = "backbench-detections-1"
+_FORMAT = ArrayFormat("backbench-detections-1", "detections")
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,6 @@ def write_detections(path: Path, detections: Detections) -> None:
         PreflightError: The file cannot be written.
     """
     columns = {
-        "format": np.array(_FORMAT),
         "image_ids": detections.image_ids,
         "sizes": detections.sizes,
         "ends": detections.ends,
@@ -140,11 +138,7 @@ def write_detections(path: Path, detections: Detections) -> None:
     if detections.masks is not None:
         columns["mask_ends"] = np.cumsum([len(m) for m in detections.masks], dtype=np.int64)
         columns["mask_bytes"] = np.frombuffer(b"".join(detections.masks), dtype=np.uint8)
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **columns)  # type: ignore[arg-type]
-
-    write_atomically(path, write)
+    _FORMAT.write(path, columns)
 
 
 def read_detections(path: Path) -> Detections:
@@ -153,16 +147,12 @@ def read_detections(path: Path) -> Detections:
     Raises:
         UserError: The file is absent, damaged, or something else.
     """
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-        if str(columns.pop("format")) == _FORMAT:
-            masks = _split(columns.pop("mask_ends", None), columns.pop("mask_bytes", None))
-            return Detections(**columns, masks=masks)
-        fault = "another format"
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        fault = str(error)
-    raise UserError(f"{path} is no whole file of detections ({fault}); run the evaluation again.")
+    return _FORMAT.read(path, _parse)
+
+
+def _parse(columns: dict[str, Any]) -> Detections:
+    masks = _split(columns.pop("mask_ends", None), columns.pop("mask_bytes", None))
+    return Detections(**columns, masks=masks)
 
 
 def _split(

@@ -4,21 +4,19 @@ With it every number can be computed anew for any choice of images, without the 
 masks, or another match.
 """
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from backbones.errors import UserError
-from backbones.files import write_atomically
+from backbones.arrays import ArrayFormat
 
 MATCHES_FILE = "matches.npz"
-_FORMAT = "backbench-matches-1"
+_FORMAT = ArrayFormat("backbench-matches-1", "matches")
 
 # COCO's axes (pycocotools ``Params.setDetParams``).
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -104,7 +102,6 @@ def write_matches(path: Path, matches: Matches) -> None:
         PreflightError: The file cannot be written.
     """
     columns: dict[str, Any] = {
-        "format": np.array(_FORMAT),
         "image_ids": matches.image_ids,
         "class_names": np.array(matches.class_names, dtype=np.str_),
         "images": matches.images,
@@ -117,11 +114,7 @@ def write_matches(path: Path, matches: Matches) -> None:
     for name, kind in matches.kinds.items():
         columns[f"{name}/matched"] = _pack(kind.matched)
         columns[f"{name}/ignored"] = _pack(kind.ignored)
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **columns)
-
-    write_atomically(path, write)
+    _FORMAT.write(path, columns)
 
 
 def read_matches(path: Path) -> Matches:
@@ -130,15 +123,7 @@ def read_matches(path: Path) -> Matches:
     Raises:
         UserError: The file is absent, damaged, or something else.
     """
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-        if str(columns.pop("format")) == _FORMAT:
-            return _parse(columns)
-        fault = "another format"
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        fault = str(error)
-    raise UserError(f"{path} is no whole file of matches ({fault}); run the evaluation again.")
+    return _FORMAT.read(path, _parse)
 
 
 def _parse(columns: dict[str, Any]) -> Matches:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.files import write_atomically
 from backbones.monitor import Monitor
+from benchmarks.imagenet.by_image import CORRESPONDENCE, CORRESPONDENCE_FILE
 from benchmarks.imagenet.correspondence import Matches, ShowPairs, match_mirrored
 from benchmarks.imagenet.look import Look, Seen
 from benchmarks.imagenet.region_pictures import draw_matches
@@ -20,7 +19,6 @@ from pretrain.parts.regions import encode_regions
 from pretrain.pictures import grid, write_png
 
 PICTURE_FILE = "correspondence.png"
-IMAGES_FILE = "correspondence.npz"
 _COLUMNS = ("numbers", "accuracy", "pixels")
 
 
@@ -106,12 +104,8 @@ def _draw(seen: Seen, matches: Matches, stride: int) -> Tensor:
 
 def _write(folder: Path, columns: dict[str, Any], pictures: Tensor) -> tuple[Path, ...]:
     """Write what each image came to, and the pictures; return the files."""
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **columns)
-
-    write_atomically(folder / IMAGES_FILE, write)
+    CORRESPONDENCE.write(folder / CORRESPONDENCE_FILE, columns)
     if not len(pictures):
-        return (folder / IMAGES_FILE,)
+        return (folder / CORRESPONDENCE_FILE,)
     write_png(folder / PICTURE_FILE, grid(pictures))
-    return folder / IMAGES_FILE, folder / PICTURE_FILE
+    return folder / CORRESPONDENCE_FILE, folder / PICTURE_FILE

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from backbones import devices
 from backbones.distributed import leave_process_group, rank
 from backbones.monitor import Monitor, SilentMonitor
+from benchmarks.imagenet.by_image import PREDICTIONS_FILE
 from benchmarks.imagenet.folders import LabelledImages, class_name, open_labelled
 from benchmarks.imagenet.predict import Tested
 from benchmarks.imagenet.real_labels import judge_real, read_real_labels, real_top1
@@ -14,7 +15,6 @@ from benchmarks.imagenet.tuning import Tuned, Tuning
 from benchmarks.imagenet.vision_sets import about_mean_class
 from benchmarks.task import TaskInputs, TaskResult
 
-PREDICTIONS_FILE = "predictions.npz"
 _NAMED = 3
 
 

@@ -6,14 +6,13 @@ import numpy as np
 
 from backbones.errors import PreflightError
 from backbones.monitor import Monitor, Progress
+from benchmarks.imagenet.by_image import PREDICTIONS_FILE
 from benchmarks.imagenet.knn import Bank, classify
 from benchmarks.imagenet.knn_recipes import KnnConfig
 from benchmarks.imagenet.real_labels import real_top1
 from benchmarks.imagenet.scores import Verdict, score, write_predictions
 from benchmarks.imagenet.subject import Split, Subject
 from benchmarks.task import TaskInputs, TaskResult
-
-PREDICTIONS_FILE = "predictions.npz"
 
 
 def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:

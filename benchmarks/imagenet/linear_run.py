@@ -12,6 +12,7 @@ from torch import Tensor
 
 from backbones.errors import PreflightError
 from backbones.monitor import Monitor
+from benchmarks.imagenet.by_image import PREDICTIONS_FILE
 from benchmarks.imagenet.heads import HeadKey
 from benchmarks.imagenet.identity import identity_of
 from benchmarks.imagenet.linear_recipes import LinearConfig
@@ -24,7 +25,6 @@ from benchmarks.imagenet.views import RandomView
 from benchmarks.task import TaskInputs, TaskResult
 from pretrain.data.images import Subset
 
-PREDICTIONS_FILE = "predictions.npz"
 # Features that fit into this share of the free memory are read into it, others row by row.
 _MEMORY_SHARE = 0.5
 

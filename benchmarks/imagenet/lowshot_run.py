@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from backbones.monitor import Monitor, Progress
+from benchmarks.imagenet.by_image import PREDICTIONS_FILE
 from benchmarks.imagenet.few_labels import list_of, read_list
 from benchmarks.imagenet.logistic import Standard, choose, fit
 from benchmarks.imagenet.lowshot_recipes import SHARES, LowshotConfig, RegressionConfig
@@ -13,8 +14,6 @@ from benchmarks.imagenet.parts import Places, take_per_class
 from benchmarks.imagenet.scores import Scores, Verdict, judge, score, write_predictions
 from benchmarks.imagenet.subject import Subject
 from benchmarks.task import TaskInputs, TaskResult
-
-PREDICTIONS_FILE = "predictions.npz"
 
 
 def run_lowshot(inputs: TaskInputs, monitor: Monitor) -> TaskResult:

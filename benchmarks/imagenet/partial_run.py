@@ -15,9 +15,10 @@ from backbones.errors import UserError
 from backbones.files import write_atomically
 from backbones.monitor import Monitor
 from backbones.spec import BackboneSpec, BuildOptions
+from benchmarks.imagenet.by_image import PREDICTIONS_FILE
 from benchmarks.imagenet.finetune import mlp_names
 from benchmarks.imagenet.finetune_config import ALL_BLOCKS
-from benchmarks.imagenet.finetune_run import PREDICTIONS_FILE, Quiet, warnings_of
+from benchmarks.imagenet.finetune_run import Quiet, warnings_of
 from benchmarks.imagenet.folders import open_labelled
 from benchmarks.imagenet.partial_recipes import PartialConfig
 from benchmarks.imagenet.scores import write_predictions

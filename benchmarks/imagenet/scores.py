@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from backbones.files import write_atomically
+from benchmarks.imagenet.by_image import PREDICTIONS
 
-_FORMAT = "backbench-predictions-1"
 # Fewer classes than this leave nothing to be wrong about within the first five.
 _TOP = 5
 
@@ -118,7 +117,6 @@ def write_predictions(
         PreflightError: The file cannot be written.
     """
     columns: dict[str, Any] = {
-        "format": np.array(_FORMAT),
         "indices": indices,
         "labels": truth.numpy().astype(np.int32),
         "headline": np.array(headline),
@@ -128,11 +126,7 @@ def write_predictions(
     }
     if real is not None:
         columns["real"] = real
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **columns)
-
-    write_atomically(path, write)
+    PREDICTIONS.write(path, columns)
 
 
 def _small(rank: Tensor) -> npt.NDArray[np.uint8]:

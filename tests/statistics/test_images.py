@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.imagenet.by_image import CORRESPONDENCE, CORRESPONDENCE_FILE
 from benchmarks.imagenet.real_labels import judge_real, real_top1
 from benchmarks.imagenet.scores import Verdict, score, write_predictions
 from benchmarks.leaderboard.statistics.images import read_image_results
@@ -87,8 +88,8 @@ def test_metrics_of_a_detector_are_those_of_the_task(tmp_path):
 def test_correspondence_is_a_mean(tmp_path):
     rng = np.random.default_rng(2)
     columns = {"indices": np.arange(9), "accuracy": rng.random(9), "pixels": rng.random(9)}
-    np.savez_compressed(tmp_path / "correspondence.npz", **columns)
-    results = read_image_results([tmp_path / "correspondence.npz"], "correspondence", ())
+    CORRESPONDENCE.write(tmp_path / CORRESPONDENCE_FILE, columns)
+    results = read_image_results([tmp_path / CORRESPONDENCE_FILE], "correspondence", ())
     assert results is not None
     own = np.array([[0, 2, 1, 1, 0, 0, 3, 1, 1]], dtype=np.int32)
     found = results.metrics(own)

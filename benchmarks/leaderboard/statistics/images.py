@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +11,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from backbones.errors import UserError
+from benchmarks.imagenet.by_image import (
+    CORRESPONDENCE,
+    CORRESPONDENCE_FILE,
+    PREDICTIONS,
+    PREDICTIONS_FILE,
+)
 from benchmarks.leaderboard.statistics.results import Floats
 from detection.matches import MATCHES_FILE, Matches, read_matches
 from detection.resampling import NAMES, mean_of_classes, resample
 
 Weights = npt.NDArray[np.int32]
 
-PREDICTIONS_FILE = "predictions.npz"
-CORRESPONDENCE_FILE = "correspondence.npz"
-_PREDICTIONS_FORMAT = "backbench-predictions-1"
 _TOP = {"top1": 1, "top5": 5}
 _MEASURES = (*_TOP, "mean_class", "real")
 _MOST_THREADS = 8
@@ -164,12 +165,10 @@ def read_image_results(
     if MATCHES_FILE in by_name:
         return Detected(read_matches(by_name[MATCHES_FILE]))
     if PREDICTIONS_FILE in by_name:
-        columns = _columns(by_name[PREDICTIONS_FILE])
-        if str(columns.get("format")) != _PREDICTIONS_FORMAT:
-            raise UserError(f"{by_name[PREDICTIONS_FILE]} has another format; run it again.")
+        columns = PREDICTIONS.read(by_name[PREDICTIONS_FILE], dict)
         return Classified(columns, task, tuple(metrics))
     if CORRESPONDENCE_FILE in by_name:
-        columns = _columns(by_name[CORRESPONDENCE_FILE])
+        columns = CORRESPONDENCE.read(by_name[CORRESPONDENCE_FILE], dict)
         values = {
             "correspondence_accuracy": 100 * columns["accuracy"],
             "correspondence_distance": columns["pixels"],
@@ -181,14 +180,6 @@ def read_image_results(
 def identity_of(image_ids: npt.NDArray[np.int64]) -> str:
     """Return what sets of images share that may be resampled together."""
     return hashlib.sha256(np.ascontiguousarray(image_ids, dtype="<i8").tobytes()).hexdigest()
-
-
-def _columns(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no whole file ({error}); run it again.") from error
 
 
 def _share(

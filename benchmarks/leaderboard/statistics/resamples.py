@@ -1,23 +1,20 @@
 """Metrics of one run under the same thousand choices of test images as any other run's."""
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from backbones.errors import UserError
-from backbones.files import write_atomically
+from backbones.arrays import ArrayFormat
 from benchmarks.leaderboard.statistics.images import ImageResults, Weights, identity_of
 from benchmarks.leaderboard.statistics.results import Floats
 
 RESAMPLES_FILE = "resamples.npz"
 NUM_RESAMPLES = 1_000
 # Raise the number when the choices of images or the meaning of the columns change.
-_FORMAT = "backbench-resamples-1"
+_FORMAT = ArrayFormat("backbench-resamples-1", "resamples")
 _SEED = 20_261_121
 # Choices of images in memory at a time: 64 MB.
 _CELLS_AT_ONCE = 2**24
@@ -87,19 +84,14 @@ def write_resamples(path: Path, resamples: Resamples) -> None:
         PreflightError: The file cannot be written.
     """
     names = list(resamples.plain)
-
-    def write(file: BinaryIO) -> None:
-        np.savez(
-            file,
-            format=np.array(_FORMAT),
-            images=np.array(resamples.images),
-            num_images=np.array(resamples.num_images),
-            names=np.array(names, dtype=np.str_),
-            plain=np.array([resamples.plain[name] for name in names]),
-            values=np.array([resamples.values[name] for name in names], dtype=np.float32),
-        )
-
-    write_atomically(path, write)
+    arrays = {
+        "images": np.array(resamples.images),
+        "num_images": np.array(resamples.num_images),
+        "names": np.array(names, dtype=np.str_),
+        "plain": np.array([resamples.plain[name] for name in names]),
+        "values": np.array([resamples.values[name] for name in names], dtype=np.float32),
+    }
+    _FORMAT.write(path, arrays, compressed=False)
 
 
 def read_resamples(path: Path) -> Resamples:
@@ -108,14 +100,7 @@ def read_resamples(path: Path) -> Resamples:
     Raises:
         UserError: The file is absent, damaged, or something else.
     """
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["format"]) == _FORMAT:
-                return _parse(file)
-        fault = "another format"
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        fault = str(error)
-    raise UserError(f"{path} is no whole file of resamples ({fault}).")
+    return _FORMAT.read(path, _parse)
 
 
 def _parse(file: Mapping[str, npt.NDArray[np.float64]]) -> Resamples:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from backbones.errors import PreflightError, UserError
 from backbones.files import sha256_file
+from benchmarks.imagenet.by_image import CORRESPONDENCE_FILE, PREDICTIONS_FILE
 from benchmarks.leaderboard.statistics.images import (
-    CORRESPONDENCE_FILE,
-    PREDICTIONS_FILE,
     ImageResults,
     read_image_results,
 )
@@ -64,7 +63,7 @@ def image_results(store: Store, record: RunRecord) -> ImageResults:
     Raises:
         NoImagesError: There is nothing, or it is not what the record says.
     """
-    paths = _files(store, record, _BY_IMAGE)
+    paths = files_of(store, record, _BY_IMAGE)
     try:
         results = read_image_results(paths.values(), record.spec.task, record.metrics)
     except UserError as error:
@@ -98,7 +97,7 @@ def resamples_of(store: Store, record: RunRecord) -> Resamples:
 
 
 def _kept(store: Store, record: RunRecord) -> Resamples | None:
-    path = _files(store, record, (RESAMPLES_FILE,)).get(RESAMPLES_FILE)
+    path = files_of(store, record, (RESAMPLES_FILE,)).get(RESAMPLES_FILE)
     if path is None:
         return None
     # An older format, perhaps; what it was computed from is still there.
@@ -122,7 +121,7 @@ def _computed(store: Store, record: RunRecord) -> Resamples:
     return found
 
 
-def _files(store: Store, record: RunRecord, names: Sequence[str]) -> Mapping[str, Path]:
+def files_of(store: Store, record: RunRecord, names: Sequence[str]) -> Mapping[str, Path]:
     """Return by name those of a run's files that have one of ``names`` and are there.
 
     Raises:
