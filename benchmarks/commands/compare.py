@@ -123,19 +123,15 @@ def _draw(
         NoImagesError: A run kept no detections.
     """
     # pycocotools comes in here, so that comparing without pictures does without it.
-    from benchmarks.leaderboard.statistics.gallery import (
-        Gallery,
-        coco_data,
-        split_of,
-        write_picture,
-    )
+    from benchmarks.leaderboard.statistics.gallery import Gallery, write_picture
+    from benchmarks.leaderboard.statistics.tested import truth_of
 
     assert options.pictures is not None
     rows = comparison.table.rows
     firsts = (done_runs(row, records)[0] for row in rows)
     runs = dict(zip(comparison.names, firsts, strict=True))
-    first = runs[comparison.names[0]]
-    gallery = Gallery(store, runs, coco_data(store, first, options.data), split_of(first))
+    truth = truth_of(store, runs[comparison.names[0]], options.data)
+    gallery = Gallery(store, runs, truth)
     written = []
     for place, image in enumerate(images, start=1):
         captions = {

@@ -7,13 +7,14 @@ from pathlib import Path
 from backbones.checkpoint import Checkpoint
 from backbones.monitor import Monitor, SilentMonitor
 from backbones.spec import BackboneSpec
-from benchmarks.data.mini import MINI_SHA256, mini_data
+from benchmarks.data.coco import open_coco
+from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
 from benchmarks.sweep.environment import loader_workers
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
 from detection.config import DetectionConfig
-from detection.dataset import CocoData, find_coco, read_facts
+from detection.dataset import find_coco, read_facts
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
 
@@ -98,7 +99,7 @@ class CocoTask:
             spec=inputs.backbone,
             checkpoint=inputs.checkpoint,
             config=inputs.config,
-            data=_coco_data(inputs.data),
+            data=open_coco(inputs.data),
             out_dir=inputs.out_dir,
             seed=inputs.seed,
             cache=inputs.cache,
@@ -120,12 +121,6 @@ class CocoTask:
     def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
         """Train and evaluate with the others."""
         self.run(inputs, monitor)
-
-
-def _coco_data(data: DataRoot) -> CocoData:
-    if data.path is None:
-        return CocoData(data.name, mini_data().coco, mini=True)
-    return find_coco(data.path, data.name)
 
 
 TASK = CocoTask()

@@ -47,25 +47,29 @@ def coco_content() -> Callable[..., dict[str, Any]]:
     return content
 
 
+def write_files(root: Path, train: Any = None, val: Any = None) -> None:
+    """Write a data set from its two annotation files' contents."""
+    for split, given in (("train", train), ("val", val)):
+        held = copy.deepcopy(given) if given is not None else content()
+        path = root / "annotations" / f"instances_{split}2017.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(held))
+        folder = root / f"{split}2017"
+        folder.mkdir(exist_ok=True)
+        for image in held["images"]:
+            pixels = np.random.default_rng(image["id"]).integers(
+                0, 256, (image["height"], image["width"], 3), dtype=np.uint8
+            )
+            Image.fromarray(pixels).save(folder / image["file_name"])
+
+
 @pytest.fixture
 def write_coco(tmp_path: Path) -> Callable[..., Path]:
-    """Return a writer of a data set from its two annotation files' contents."""
+    """Return a writer of data sets, each in a folder of its own name."""
 
     def write(train: Any = None, val: Any = None, name: str = "coco") -> Path:
-        root = tmp_path / name
-        for split, given in (("train", train), ("val", val)):
-            held = copy.deepcopy(given) if given is not None else content()
-            path = root / "annotations" / f"instances_{split}2017.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(held))
-            folder = root / f"{split}2017"
-            folder.mkdir(exist_ok=True)
-            for image in held["images"]:
-                pixels = np.random.default_rng(image["id"]).integers(
-                    0, 256, (image["height"], image["width"], 3), dtype=np.uint8
-                )
-                Image.fromarray(pixels).save(folder / image["file_name"])
-        return root
+        write_files(tmp_path / name, train, val)
+        return tmp_path / name
 
     return write
 

@@ -16,6 +16,7 @@ from benchmarks.leaderboard.page.sure import prediction, statistics_of
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.statistics.results import Prediction, TableStatistics
+from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.sweep.environment import version
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.store import Scan, Store
@@ -102,7 +103,7 @@ def _table(position: int, table: Table, board: Board, left_out: int) -> dict[str
 def _metric(name: str, table: Table, records: Mapping[str, RunRecord]) -> list[Any]:
     """Return a metric's name, unit and direction, None where it has no direction of its own."""
     for row in table.rows:
-        for record in _records(row, records):
+        for record in done_runs(row, records):
             if name in record.metrics:
                 facts = record.metrics[name]
                 return [name, facts["unit"], facts["higher_is_better"]]
@@ -110,7 +111,7 @@ def _metric(name: str, table: Table, records: Mapping[str, RunRecord]) -> list[A
 
 
 def _row(table: Table, row: Row, board: Board) -> dict[str, Any]:
-    records = _records(row, board.scan.records)
+    records = done_runs(row, board.scan.records)
     return {
         "rank": row.rank,
         "entry": row.entry,
@@ -163,11 +164,6 @@ def _published(table: Table, found: PublishedRow) -> dict[str, Any]:
     }
 
 
-def _records(row: Row, records: Mapping[str, RunRecord]) -> list[RunRecord]:
-    found = [records[run_id] for run_id in row.run_ids if run_id in records]
-    return [record for record in found if record.status == "done"]
-
-
 def _method(row: Row, records: Sequence[RunRecord]) -> str:
     if row.weights.startswith(FRESH):
         return FRESH
@@ -198,7 +194,7 @@ def _runs_of(tables: Iterable[Table], records: Mapping[str, RunRecord]) -> list[
 
 def _classes(table: Table, records: Mapping[str, RunRecord]) -> dict[str, Any]:
     """Return the mean over seeds of each class's headline, by row."""
-    columns = [_row_classes(table, _records(row, records)) for row in table.rows]
+    columns = [_row_classes(table, done_runs(row, records)) for row in table.rows]
     names = sorted({name for column in columns for name in column})
     return {
         "names": names,

@@ -5,21 +5,23 @@ looked at beside the ground truth.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backbones.errors import UserError
-from benchmarks.data.mini import mini_data
-from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.page.pictures import thumbnail
-from benchmarks.leaderboard.rows import Row, Table
+from benchmarks.leaderboard.rows import Table
+from benchmarks.leaderboard.statistics.runs import NoImagesError
+from benchmarks.leaderboard.statistics.table import done_runs
+from benchmarks.leaderboard.statistics.tested import detections_of, truth_of
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.store import Scan, Store
-from detection.dataset import CocoData, Truth, find_coco, load_truth
-from detection.detections import Detections, read_detections
+from detection.dataset import Truth
+from detection.detections import Detections
 
 _IMAGES = 6
 _ROWS = 24
@@ -27,7 +29,6 @@ _LONGEST_SIDE = 320
 _BOXES = 15
 # Below this a box says more about the detector's doubts than about what it found.
 _LEAST_SCORE = 0.3
-_FILE = "detections.npz"
 
 
 def galleries(tables: Sequence[Table], scan: Scan, store: Store) -> dict[str, Any]:
@@ -52,53 +53,32 @@ def galleries(tables: Sequence[Table], scan: Scan, store: Store) -> dict[str, An
 
 def _rows(
     table: Table, records: Mapping[str, RunRecord], store: Store
-) -> dict[int, tuple[RunRecord, Path]]:
-    """Return a run with detections for each of the best rows, by the row's position."""
+) -> dict[int, tuple[RunRecord, Detections]]:
+    """Return a run and its detections for each of the best rows, by the row's position."""
     found = {}
     for position, row in enumerate(table.rows[:_ROWS]):
-        run = _run(row, records, store)
-        if run:
-            found[position] = run
+        for record in done_runs(row, records):
+            with suppress(NoImagesError):
+                found[position] = record, detections_of(store, record)
+                break
     return found
 
 
-def _run(row: Row, records: Mapping[str, RunRecord], store: Store) -> tuple[RunRecord, Path] | None:
-    for record in (records[run_id] for run_id in row.run_ids if run_id in records):
-        for file in record.files:
-            path = store.folder(record.run_id).work / _FILE
-            if Path(file["path"]).name == _FILE and path.exists():
-                return record, path
-    return None
-
-
-def _gallery(rows: Mapping[int, tuple[RunRecord, Path]], store: Store) -> dict[str, Any] | None:
-    first = next(iter(rows.values()))[0]
-    truth = _truth(first, store)
-    if truth is None:
-        return None
-    chosen = _choose(truth)
-    images = [_image(image) for image in chosen]
-    boxes = {
-        str(position): _boxes(path, [image["image_id"] for image in chosen])
-        for position, (_, path) in rows.items()
-    }
-    return {"classes": list(truth.class_names), "images": images, "rows": boxes}
-
-
-def _truth(record: RunRecord, store: Store) -> Truth | None:
-    """Return the ground truth of a run's test images, None where the data are not here."""
+def _gallery(
+    rows: Mapping[int, tuple[RunRecord, Detections]], store: Store
+) -> dict[str, Any] | None:
+    """Return the gallery of a table, None where the data are not here."""
     try:
-        root = store.folder(record.run_id).read_request().data
-        split = record.spec.recipe.get("evaluation", {}).get("split", "val")
-        return load_truth(_data(root), split, limit_images=record.spec.limit_images)
+        truth = truth_of(store, next(iter(rows.values()))[0], ())
+        chosen = _choose(truth)
+        images = [_image(image) for image in chosen]
     except (BadRecordError, UserError, OSError):
         return None
-
-
-def _data(root: DataRoot) -> CocoData:
-    if root.path is None:
-        return CocoData(root.name, mini_data().coco, mini=True)
-    return find_coco(root.path, root.name)
+    boxes = {
+        str(position): [_of_image(detections, image["image_id"]) for image in chosen]
+        for position, (_, detections) in rows.items()
+    }
+    return {"classes": list(truth.class_names), "images": images, "rows": boxes}
 
 
 def _choose(truth: Truth) -> list[dict[str, Any]]:
@@ -129,16 +109,8 @@ def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def _boxes(path: Path, image_ids: Sequence[int]) -> list[list[list[float]]] | None:
-    """Return the confident boxes on each image: corners, class, score. None: damaged file."""
-    try:
-        detections = read_detections(path)
-    except UserError:
-        return None
-    return [_of_image(detections, image_id) for image_id in image_ids]
-
-
 def _of_image(detections: Detections, image_id: int) -> list[list[float]]:
+    """Return the confident boxes on an image: corners, class, score."""
     places = np.flatnonzero(detections.image_ids == image_id)
     if not len(places):
         return []

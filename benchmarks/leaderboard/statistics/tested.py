@@ -1,0 +1,65 @@
+"""What a detection run was tested on, and what it found there, if both are what they were.
+
+Imports no torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbones.errors import UserError
+from benchmarks.data.coco import open_coco
+from benchmarks.data.roots import DataRoot, parse_data
+from benchmarks.leaderboard.statistics.runs import NoImagesError, files_of
+from benchmarks.suites import get_task
+from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.store import Store
+from detection.dataset import Split, Truth, load_truth
+from detection.detections import DETECTIONS_FILE, Detections, read_detections
+
+
+def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
+    """Return the images that a run was tested on, with their objects.
+
+    Args:
+        store: The folder of runs.
+        record: Of the run.
+        given: What ``--data`` says; else where the run found them.
+
+    Raises:
+        UserError: The data set is not there, or it is another one by now.
+        BadRecordError: The run does not say where it was.
+    """
+    root = _root(store, record, given)
+    if get_task("coco").read_facts(root, store.cache).fingerprint != record.spec.data_fingerprint:
+        where = root.path or "the embedded mini data"
+        raise UserError(f"{where}: these are other data than the run was tested on")
+    evaluation = record.spec.recipe.get("evaluation", {})
+    split: Split = "train" if evaluation.get("split") == "train" else "val"
+    return load_truth(open_coco(root), split, limit_images=record.spec.limit_images)
+
+
+def detections_of(store: Store, record: RunRecord) -> Detections:
+    """Return what a run found in the images that it was tested on.
+
+    Raises:
+        NoImagesError: It kept nothing, or the file is not the one that the record names.
+    """
+    path = files_of(store, record, (DETECTIONS_FILE,)).get(DETECTIONS_FILE)
+    if path is None:
+        raise NoImagesError("the run kept no detections")
+    try:
+        return read_detections(path)
+    except UserError as error:
+        raise NoImagesError(str(error)) from error
+
+
+def _root(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
+    if record.labels.mini:
+        return DataRoot("coco", record.labels.data, None, "embedded")
+    path: Path | None = parse_data(given).get("coco")
+    if path is not None:
+        return DataRoot("coco", record.labels.data, path, "--data")
+    root = store.folder(record.run_id).read_request().data
+    if root.path is None:
+        raise UserError("it is not known where the data lie; say it with --data coco=DIR")
+    return root
