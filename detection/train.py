@@ -8,7 +8,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import TensorboardXWriter
 from torch import nn
 
-from backbones.distributed import any_rank, rank, world_size
+from backbones.distributed import any_rank, barrier, rank, world_size
 from backbones.errors import StoppedError
 from backbones.journal import Journal
 from backbones.monitor import Monitor, Progress
@@ -95,6 +95,8 @@ class _Saver(HookBase):
                 tensors = collect(self._training.detector, self._training.optimizer)
                 self._states.save(TrainingState(step, tensors, self._reporter.journal.notes()))
         if asked and not finished:
+            # Whoever started the processes ends the others soon after one of them has left.
+            barrier()
             raise StoppedError(f"Stopped after step {step} of {self.trainer.max_iter}; saved.")
 
 

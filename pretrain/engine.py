@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from backbones.devices import wrap
-from backbones.distributed import any_rank, rank, world_size
+from backbones.distributed import any_rank, barrier, rank, world_size
 from backbones.errors import StoppedError
 from backbones.features import Backbone
 from backbones.journal import WARMING_STEPS
@@ -250,6 +250,8 @@ class _Loop:
             if rank() == 0:
                 self._save(step)
         if asked and not finished:
+            # Whoever started the processes ends the others soon after one of them has left.
+            barrier()
             raise StoppedError(f"Stopped after step {step} of {plan.num_steps}; saved.")
 
     def _save(self, step: int) -> None:

@@ -162,6 +162,7 @@ class StopAfter(SilentMonitor):
 
     def __init__(self, steps: int | None = None) -> None:
         self.steps = steps
+        self.done = 0
         self.said: list[str] = []
         self.losses: list[float] = []
 

@@ -15,9 +15,9 @@ from backbones.weights import read_safetensors
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def launch(photos, out, per_device, **environment):
+def launch(photos, out, *options, module="launched", **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.pretrain.launched", photos, out, str(per_device)],
+        [sys.executable, "-m", f"tests.pretrain.{module}", photos, out, *map(str, options)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stderr=subprocess.PIPE,
@@ -25,13 +25,13 @@ def launch(photos, out, per_device, **environment):
     )
 
 
-def launch_group(photos, out, size):
+def launch_group(photos, out, size, *options, module="launched"):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [
-        launch(photos, out, 2, RANK=str(rank), LOCAL_RANK=str(rank), **group)
+        launch(photos, out, *options, module=module, RANK=str(rank), LOCAL_RANK=str(rank), **group)
         for rank in range(size)
     ]
     for process in ranks:
@@ -47,10 +47,15 @@ def finish(process):
 @pytest.mark.slow
 def test_two_processes_end_in_the_weights_of_one(photos, tmp_path):
     finish(launch(photos, tmp_path / "one", 2))
-    launch_group(photos, tmp_path / "two", 2)
+    launch_group(photos, tmp_path / "two", 2, 2)
     one, two = (read_safetensors(tmp_path / n / "objective.safetensors") for n in ("one", "two"))
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_no_process_leaves_before_the_state_is_saved(photos, tmp_path):
+    launch_group(photos, tmp_path / "stopped", 2, module="launched_stop")
 
 
 @pytest.mark.slow
