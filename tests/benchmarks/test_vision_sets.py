@@ -14,6 +14,7 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.imagenet.folders import labels_of, open_labelled, read_facts
 from benchmarks.imagenet.vision_sets import about_mean_class, vision_set
 from benchmarks.suites import get_task
+from pretrain.data.images import ImageSet
 
 
 def pixels(seed: int) -> np.ndarray:
@@ -61,6 +62,33 @@ def write_pets(root: Path) -> None:
         (folder / "annotations" / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
+def write_caltech(root: Path) -> None:
+    for name, count in (("BACKGROUND_Google", 1), ("accordion", 32), ("beaver", 31)):
+        folder = root / "caltech101" / "101_ObjectCategories" / name
+        folder.mkdir(parents=True)
+        for number in range(1, count + 1):
+            Image.fromarray(pixels(number)).save(folder / f"image_{number:04d}.jpg")
+
+
+def write_sun(root: Path, *lists: tuple[str, list[str]]) -> None:
+    folder = root / "SUN397"
+    for name in ("a/abbey/sun_b.jpg", "a/abbey/sun_a.jpg", "b/barn/sun_c.jpg", "b/barn/sun_d.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(len(name))).save(folder / name)
+    (folder / "ClassName.txt").write_text("/a/abbey\n/b/barn\n")
+    for name, lines in lists:
+        (folder / f"{name}_01.txt").write_text("".join(f"/{line}\r\n" for line in lines))
+
+
+def write_fer(root: Path, name: str, rows: list[tuple[object, ...]]) -> None:
+    (root / "fer2013").mkdir(parents=True, exist_ok=True)
+    (root / "fer2013" / name).write_text("\n".join(",".join(map(str, row)) for row in rows))
+
+
+def in_folders(images: ImageSet) -> list[str]:
+    return ["/".join(Path(images.name_of(i)).parts[-2:]) for i in range(len(images))]
+
+
 def data(root: Path, name: str = "mine") -> DataRoot:
     return DataRoot("imagenet", name, root, "--data")
 
@@ -97,6 +125,58 @@ def test_content_decides_the_fingerprint(tmp_path: Path) -> None:
     assert read_facts(data(tmp_path / "two"), tmp_path / "c").fingerprint != prints[0]
 
 
+def test_thirty_images_of_each_class_are_trained_on(tmp_path: Path) -> None:
+    write_caltech(tmp_path)
+    images = open_labelled(data(tmp_path), tmp_path / "cache")
+    assert images.classes == ("accordion", "beaver")
+    assert np.bincount(labels_of(images.train)).tolist() == [30, 30]
+    assert labels_of(images.val).tolist() == [0, 0, 1]
+    assert len({*in_folders(images.train), *in_folders(images.val)}) == 63
+    again = open_labelled(data(tmp_path), tmp_path / "other")
+    assert in_folders(again.train) == in_folders(images.train)
+    assert about_mean_class(data(tmp_path))
+    (tmp_path / "caltech101" / "101_ObjectCategories" / "beaver" / "image_0031.jpg").unlink()
+    with pytest.raises(PreflightError, match="beaver has 30 images; 30 of each class are trained"):
+        open_labelled(data(tmp_path), tmp_path / "cache")
+
+
+def test_official_lists_divide_a_set(tmp_path: Path) -> None:
+    train, test = ["b/barn/sun_d.jpg", "a/abbey/sun_a.jpg"], ["b/barn/sun_c.jpg"]
+    write_sun(tmp_path, ("Training", train), ("Testing", test))
+    images = open_labelled(data(tmp_path), tmp_path / "cache")
+    assert in_folders(images.train) == ["barn/sun_d.jpg", "abbey/sun_a.jpg"]
+    assert labels_of(images.train).tolist() == [1, 0]
+    assert (in_folders(images.val), images.classes) == (["barn/sun_c.jpg"], ("abbey", "barn"))
+    write_sun(tmp_path, ("Testing", ["b/barn/sun_e.jpg"]))
+    with pytest.raises(PreflightError, match=r"Testing_01.txt names /b/barn/sun_e.jpg, which"):
+        open_labelled(data(tmp_path), tmp_path / "cache")
+    (tmp_path / "SUN397" / "Training_01.txt").unlink()
+    with pytest.raises(PreflightError, match=r"Training_01.txt cannot be read; the set's lists"):
+        open_labelled(data(tmp_path), tmp_path / "cache")
+
+
+def test_faces_are_read_from_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The reader knows the checksum of the real table.
+    monkeypatch.setattr("torchvision.datasets.fer2013.check_integrity", lambda path, md5: True)
+    images = {use: np.full(48 * 48, 20 * n) for n, use in enumerate(("Training", "PublicTest"))}
+    grey = {use: " ".join(map(str, image)) for use, image in images.items()}
+    write_fer(tmp_path / "apart", "train.csv", [("emotion", "pixels"), (3, grey["Training"])])
+    write_fer(tmp_path / "apart", "test.csv", [("pixels",), (grey["PublicTest"],)])
+    with pytest.raises(PreflightError, match=r"no classes of test images .* fer2013\.csv"):
+        open_labelled(data(tmp_path / "apart"), tmp_path / "cache")
+    rows: list[tuple[object, ...]] = [(6, grey["Training"], "Training")]
+    rows += [(emotion, grey[use], use) for emotion, use in ((3, "Training"), (6, "PublicTest"))]
+    write_fer(tmp_path / "whole", "fer2013.csv", [("emotion", "pixels", "Usage"), *rows])
+    found = open_labelled(data(tmp_path / "whole"), tmp_path / "cache")
+    assert (labels_of(found.train).tolist(), found.val.label(0)) == ([6, 3], 6)
+    assert np.asarray(decode(found.val.read(0))).shape == (48, 48, 3)
+    assert int(np.asarray(decode(found.val.read(0))).max()) == 20
+    fingerprint = found.fingerprint
+    rows[2] = (6, grey["Training"], "PublicTest")
+    write_fer(tmp_path / "whole", "fer2013.csv", [("emotion", "pixels", "Usage"), *rows])
+    assert open_labelled(data(tmp_path / "whole"), tmp_path / "cache").fingerprint != fingerprint
+
+
 def test_a_name_chooses_among_several_sets(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     write_dtd(tmp_path)
@@ -125,5 +205,5 @@ def test_missing_files_and_unknown_folders_are_one_sentence(tmp_path: Path) -> N
     ):
         open_labelled(data(tmp_path), tmp_path / "cache")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PreflightError, match="or as torchvision keeps aircraft, cars, cifar10"):
+    with pytest.raises(PreflightError, match="or as torchvision keeps aircraft, caltech101, cars"):
         get_task("knn").find_data({"mine": tmp_path / "empty"})
