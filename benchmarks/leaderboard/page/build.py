@@ -24,8 +24,8 @@ _VENDOR = _HERE / "vendor"
 # Ours, in the order in which they are put together: each uses only what stands before it.
 MODULES = (
     "dom", "format", "data", "state", "board_data", "columns", "choices", "board", "downloads",
-    "filters", "differences", "charts", "frontier", "prediction", "strips", "curves", "classes",
-    "sizes", "gallery", "figures", "compare", "provenance", "drawer", "main",
+    "filters", "differences", "charts", "point_names", "frontier", "prediction", "strips",
+    "curves", "classes", "sizes", "gallery", "figures", "compare", "provenance", "drawer", "main",
 )  # fmt: skip
 STYLES = ("colours", "page", "table", "panels", "print")
 _IMPORT = re.compile(r"^import (\{[^}]*\}) from \"\./(\w+)\.js\";$", re.MULTILINE)

@@ -1,17 +1,21 @@
 """Detections of several rows on the same few images. Imports no torch.
 
-Each image is in the page once; boxes are numbers that the page draws, so that any two rows can be
-looked at beside the ground truth.
+Each image is in the page once; boxes and outlines of masks are numbers that the page draws, so that
+any two rows can be looked at beside the ground truth.
 """
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from backbones.errors import UserError
+from benchmarks.leaderboard.page.outlines import outlines
 from benchmarks.leaderboard.page.pictures import thumbnail
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.runs import NoImagesError
@@ -22,6 +26,10 @@ from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.store import Scan, Store
 from detection.dataset import Truth
 from detection.detections import Detections
+from detection.segmentation import segmentation_rle
+
+# Corners, class, score (None for an object), outlines of the mask (None for no mask).
+Shape = list[Any]
 
 _IMAGES = 6
 _ROWS = 24
@@ -29,10 +37,14 @@ _LONGEST_SIDE = 320
 _BOXES = 15
 # Below this a box says more about the detector's doubts than about what it found.
 _LEAST_SCORE = 0.3
+# Bytes of all galleries of a page, packed.
+_BUDGET = 150_000
 
 
 def galleries(tables: Sequence[Table], scan: Scan, store: Store) -> dict[str, Any]:
     """Return the gallery of each table whose runs kept their detections, by its position.
+
+    The best rows of the first tables are in it, as many as there is room for.
 
     Args:
         tables: As the page shows them.
@@ -40,14 +52,15 @@ def galleries(tables: Sequence[Table], scan: Scan, store: Store) -> dict[str, An
         store: The folder.
     """
     found = {}
+    left = _BUDGET
     for position, table in enumerate(tables):
-        if table.joined:
+        if table.joined or left <= 0:
             continue
         rows = _rows(table, scan.records, store)
-        if rows:
-            gallery = _gallery(rows, store)
-            if gallery:
-                found[str(position)] = gallery
+        gallery = _gallery(rows, store, left) if rows else None
+        if gallery:
+            found[str(position)] = gallery
+            left -= _size(gallery)
     return found
 
 
@@ -65,20 +78,29 @@ def _rows(
 
 
 def _gallery(
-    rows: Mapping[int, tuple[RunRecord, Detections]], store: Store
+    rows: Mapping[int, tuple[RunRecord, Detections]], store: Store, room: int
 ) -> dict[str, Any] | None:
-    """Return the gallery of a table, None where the data are not here."""
+    """Return the gallery of a table, None where the data are not here or have no room."""
     try:
         truth = truth_of(store, next(iter(rows.values()))[0], ())
         chosen = _choose(truth)
         images = [_image(image) for image in chosen]
-    except (BadRecordError, UserError, OSError):
+    except (BadRecordError, UserError, OSError, ValueError, Image.DecompressionBombError):
         return None
-    boxes = {
-        str(position): [_of_image(detections, image["image_id"]) for image in chosen]
-        for position, (_, detections) in rows.items()
-    }
-    return {"classes": list(truth.class_names), "images": images, "rows": boxes}
+    gallery: dict[str, Any] = {"classes": list(truth.class_names), "images": images, "rows": {}}
+    room -= _size(gallery)
+    for position, (_, detections) in rows.items():
+        found = [_of_image(detections, image["image_id"]) for image in chosen]
+        room -= _size(found)
+        if room < 0:
+            break
+        gallery["rows"][str(position)] = found
+    return gallery if gallery["rows"] else None
+
+
+def _size(content: Any) -> int:
+    """Return the bytes of a part of the page, had it to be packed alone."""
+    return len(zlib.compress(json.dumps(content).encode())) * 4 // 3
 
 
 def _choose(truth: Truth) -> list[dict[str, Any]]:
@@ -91,26 +113,24 @@ def _choose(truth: Truth) -> list[dict[str, Any]]:
 
 def _image(image: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(image["file_name"])
-    truth = [
-        [*(round(float(v), 1) for v in _corners(annotation["bbox"])), annotation["category_id"]]
-        for annotation in image["annotations"]
-    ]
     return {
         "data": thumbnail(path.read_bytes(), _LONGEST_SIDE),
         "name": path.name,
         "width": image["width"],
         "height": image["height"],
-        "truth": truth,
+        "truth": [_object(image, annotation) for annotation in image["annotations"]],
     }
 
 
-def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = box
-    return x, y, x + width, y + height
+def _object(image: Mapping[str, Any], annotation: Mapping[str, Any]) -> Shape:
+    x, y, width, height = annotation["bbox"]
+    mask = annotation.get("segmentation")
+    rle = segmentation_rle(mask, image["height"], image["width"]) if mask else None
+    return _shape((x, y, x + width, y + height), annotation["category_id"], None, rle)
 
 
-def _of_image(detections: Detections, image_id: int) -> list[list[float]]:
-    """Return the confident boxes on an image: corners, class, score."""
+def _of_image(detections: Detections, image_id: int) -> list[Shape]:
+    """Return what a detector is confident of on an image."""
     places = np.flatnonzero(detections.image_ids == image_id)
     if not len(places):
         return []
@@ -118,11 +138,20 @@ def _of_image(detections: Detections, image_id: int) -> list[list[float]]:
     start = int(detections.ends[place - 1]) if place else 0
     end = int(detections.ends[place])
     rows = [row for row in range(start, end) if detections.scores[row] >= _LEAST_SCORE][:_BOXES]
+    size, masks = detections.sizes[place].tolist(), detections.masks
     return [
-        [
-            *(round(float(value), 1) for value in detections.boxes[row]),
+        _shape(
+            detections.boxes[row].tolist(),
             int(detections.classes[row]),
             round(float(detections.scores[row]), 2),
-        ]
+            {"size": size, "counts": masks[row]} if masks is not None else None,
+        )
         for row in rows
     ]
+
+
+def _shape(
+    box: Sequence[float], kind: int, score: float | None, rle: Mapping[str, Any] | None
+) -> Shape:
+    mask = None if rle is None else outlines(rle, _LONGEST_SIDE)
+    return [*(round(value, 1) for value in box), kind, score, mask]

@@ -1,6 +1,6 @@
 // What all figures share: colours, size, words beside them, and the numbers as a table.
 import { byId, el, name } from "./dom.js";
-import { fixed } from "./format.js";
+import { clipped, fixed } from "./format.js";
 import { onChoice, pinnedRows, state } from "./state.js";
 import { visibleRows } from "./board_data.js";
 
@@ -75,15 +75,15 @@ export function chosenWords(table, most) {
   return pinnedRows().length ? "The pinned rows." : `The first ${Math.min(most, table.rows.length)} rows; pin others to see them.`;
 }
 
-/** Return labels that tell rows apart, also where two have one name. */
+/** Return labels that tell rows apart, also where two have one name, or one beginning. */
 export function labels(rows, length = 28) {
-  const seen = new Map();
+  const taken = new Set();
   return new Map(rows.map((row) => {
-    const times = (seen.get(row.entry) ?? 0) + 1;
-    seen.set(row.entry, times);
-    const letters = [...row.entry];
-    const text = letters.length > length ? `${letters.slice(0, length - 1).join("")}…` : row.entry;
-    return [row.id, times > 1 ? `${text} (${times})` : text];
+    const text = clipped(row.entry, length);
+    let label = text;
+    for (let times = 2; taken.has(label); times += 1) label = `${text} (${times})`;
+    taken.add(label);
+    return [row.id, label];
   }));
 }
 

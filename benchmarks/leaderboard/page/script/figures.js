@@ -53,7 +53,7 @@ export function isEmpty() {
   return content.tables.length === 0;
 }
 
-const CHANGES = ["table", "fig", "x", "y", "pin", "q", "method", "backbone", "seeds", "published", "all", "a", "b", "score"];
+const CHANGES = ["table", "fig", "x", "y", "pin", "q", "method", "backbone", "seeds", "published", "all", "a", "b", "score", "part"];
 
 onChoice((keys) => {
   if (!CHANGES.some((key) => keys.has(key))) return;

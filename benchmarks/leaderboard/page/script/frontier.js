@@ -4,10 +4,10 @@ import { clipped, fixed, interval } from "./format.js";
 import { COSTS, costOf, metricFacts, valueOf } from "./data.js";
 import { visibleRows } from "./board_data.js";
 import { chart, choice, figure, instead } from "./charts.js";
+import { pointNames } from "./point_names.js";
 import { choose, state } from "./state.js";
 
 const FIRST = "images_per_second_test";
-const LABELS = 14;
 
 /** Return the costs that two rows of a table know. */
 export function frontierCosts(table) {
@@ -20,8 +20,8 @@ export function frontier(table) {
   const cost = costs.find((one) => one.key === state.x) ?? costs.find((one) => one.key === FIRST) ?? costs[0];
   const metrics = table.columns;
   const metric = metrics.includes(state.y) ? state.y : table.headline;
-  const points = visibleRows(table).map((row) => ({ row, method: row.method, x: costOf(row, cost.key), ...valueOf(table, row, metric) }))
-    .filter((point) => point.x !== null && point.mean !== null);
+  const points = visibleRows(table).map((row) => ({ row, entry: row.entry, method: row.method, x: costOf(row, cost.key), ...valueOf(table, row, metric) }))
+    .filter((point) => point.x !== null && point.mean !== null).map(({ mean, ...point }) => ({ ...point, y: mean }));
   const bar = el("div", { class: "choices" },
     choice("Against", costs.map((one) => [one.key, one.header]), cost.key, (x) => choose({ x })),
     choice("Metric", metrics.map((one) => [one, one]), metric, (y) => choose({ y })));
@@ -31,30 +31,17 @@ export function frontier(table) {
   const words = `Of ${points.length} rows, ${front.length} are on the front: no other row is better in both. Whiskers are 95 % intervals.`;
   return el("div", {}, bar, figure(draw(points, front, cost, metric), words,
     ["entry", cost.header, metric, "95 % interval", "on the front"],
-    points.map((point) => [point.row.entry, point.x, point.mean, interval(point.low, point.high), front.includes(point) ? "yes" : ""])));
+    points.map((point) => [point.row.entry, point.x, point.y, interval(point.low, point.high), front.includes(point) ? "yes" : ""])));
 }
 
 /** Return the points that no other beats in both, from cheap to dear. */
 export function paretoFront(points, more, higher) {
   const sign = higher ? 1 : -1;
-  const sorted = [...points].sort((one, other) => (more ? other.x - one.x : one.x - other.x) || sign * (other.mean - one.mean));
+  const sorted = [...points].sort((one, other) => (more ? other.x - one.x : one.x - other.x) || sign * (other.y - one.y));
   let best = -Infinity;
   return sorted.filter((point) => {
-    if (sign * point.mean <= best) return false;
-    best = sign * point.mean;
-    return true;
-  });
-}
-
-/** Return those of the points whose names have room, first ones first. */
-function uncrowded(points, wanted, log) {
-  const scale = (log ? d3.scaleLog() : d3.scaleLinear()).domain(d3.extent(points, (point) => point.x)).range([0, Math.min(1100, innerWidth) - 120]);
-  const height = d3.scaleLinear().domain(d3.extent(points, (point) => point.mean)).range([330, 0]);
-  const taken = [];
-  return [...new Set(wanted)].filter((point) => {
-    const [x, y] = [scale(point.x), height(point.mean)];
-    if (taken.length >= LABELS || taken.some(([left, top]) => Math.abs(left - x) < 130 && Math.abs(top - y) < 17)) return false;
-    taken.push([x, y]);
+    if (sign * point.y <= best) return false;
+    best = sign * point.y;
     return true;
   });
 }
@@ -62,20 +49,20 @@ function uncrowded(points, wanted, log) {
 function draw(points, front, cost, metric) {
   const log = points.every((point) => point.x > 0) && d3.max(points, (point) => point.x) / d3.min(points, (point) => point.x) > 4;
   const measured = points.filter((point) => !point.row.published);
-  const title = (point) => `${clipped(point.row.entry, 60)}\n${metric} ${fixed(point.mean)} ${interval(point.low, point.high)}\n${cost.header} ${fixed(point.x, cost.decimals)}`;
+  const title = (point) => `${clipped(point.row.entry, 60)}\n${metric} ${fixed(point.y)} ${interval(point.low, point.high)}\n${cost.header} ${fixed(point.x, cost.decimals)}`;
   const drawing = chart(`${metric} against ${cost.header}, ${points.length} rows`, {
     height: 420, inset: 12, marginTop: 30,
     x: { type: log ? "log" : "linear", label: `${cost.header} (${cost.more ? "more" : "less"} is cheaper)`, tickFormat: "~s", ticks: 6 },
     y: { label: metric, grid: true, nice: true },
     symbol: { legend: true },
     marks: [
-      Plot.line(front, { x: "x", y: "mean", curve: "step-after", className: "front" }),
+      Plot.line(front, { x: "x", y: "y", curve: "step-after", className: "front" }),
       Plot.ruleX(measured.filter((point) => point.low !== null), { x: "x", y1: "low", y2: "high", strokeOpacity: 0.35 }),
-      Plot.dot(measured, { x: "x", y: "mean", fill: "method", symbol: "method", r: 4.5, stroke: "var(--surface)", strokeWidth: 0.7 }),
-      Plot.dot(points.filter((point) => point.row.published), { x: "x", y: "mean", r: 4, stroke: "var(--quiet)", strokeDasharray: "2,2" }),
-      Plot.dot(points.filter((point) => state.pin.includes(point.row.id)), { x: "x", y: "mean", r: 9, stroke: "currentColor", strokeWidth: 1.5 }),
-      Plot.text(uncrowded(points, [...points.filter((point) => state.pin.includes(point.row.id)), ...front], log), { x: "x", y: "mean", text: (point) => clipped(point.row.entry, 22), dy: -12, lineAnchor: "bottom", className: "labels", stroke: "var(--surface)", strokeWidth: 4, fill: "currentColor" }),
-      Plot.tip(points, Plot.pointer({ x: "x", y: "mean", title })),
+      Plot.dot(measured, { x: "x", y: "y", fill: "method", symbol: "method", r: 4.5, stroke: "var(--surface)", strokeWidth: 0.7 }),
+      Plot.dot(points.filter((point) => point.row.published), { x: "x", y: "y", r: 4, stroke: "var(--quiet)", strokeDasharray: "2,2" }),
+      Plot.dot(points.filter((point) => state.pin.includes(point.row.id)), { x: "x", y: "y", r: 9, stroke: "currentColor", strokeWidth: 1.5 }),
+      ...pointNames(points, [...points.filter((point) => state.pin.includes(point.row.id)), ...front]),
+      Plot.tip(points, Plot.pointer({ x: "x", y: "y", title })),
     ],
   });
   drawing.addEventListener("click", () => { if (drawing.value) choose({ row: drawing.value.row.id }); });

@@ -1,6 +1,6 @@
-// The same few test images with the ground truth and the boxes of two rows; pictures that runs drew.
+// The same few test images with the ground truth and what two rows found; pictures that runs drew.
 import { el, name, svg } from "./dom.js";
-import { clipped } from "./format.js";
+import { clipped, count } from "./format.js";
 import { details } from "./data.js";
 import { choice, chosenRows, instead } from "./charts.js";
 import { choose, state } from "./state.js";
@@ -8,46 +8,57 @@ import { choose, state } from "./state.js";
 // On photographs, whatever the theme; the shade below makes them seen on bright ones.
 const COLOURS = { truth: "#52e5a8", a: "#62c0f5", b: "#ffb04d" };
 const SCORES = ["0.3", "0.5", "0.7", "0.9"];
+const PARTS = { "": "Boxes and masks", boxes: "Boxes", masks: "Masks" };
 
 /** Return ground truth, A and B side by side. */
 export async function gallery(table) {
   const found = (await details()).galleries[table.position];
-  if (!found) return instead("No run of this table kept detections on images that lie here.");
+  if (!found) return instead("No run of this table kept detections on images that lie here, or the page had no room for them.");
   const rows = table.rows.filter((row) => found.rows[row.place]);
   const pinned = chosenRows(table, 2).filter((row) => rows.includes(row));
   const pick = (id, other) => rows.find((row) => row.id === id) ?? other;
   const first = pick(state.a, pinned[0] ?? rows[0]);
   const second = pick(state.b, pinned[1] ?? rows.find((row) => row !== first) ?? rows[0]);
   const least = SCORES.includes(state.score) ? state.score : "0.3";
+  const part = state.part in PARTS ? state.part : "";
+  const masked = found.images.some((image) => image.truth.some(([,,,,,, mask]) => mask));
   const options = rows.map((row) => [row.id, clipped(row.entry, 40)]);
   const bar = el("div", { class: "choices" }, choice("A", options, first.id, (a) => choose({ a })), choice("B", options, second.id, (b) => choose({ b })),
-    choice("Score at least", SCORES.map((one) => [one, one]), least, (score) => choose({ score })));
+    choice("Score at least", SCORES.map((one) => [one, one]), least, (score) => choose({ score })),
+    masked ? choice("Show", Object.entries(PARTS), part, (one) => choose({ part: one })) : null);
   const panels = found.images.map((image, place) => {
-    const boxes = (row) => (found.rows[row.place][place] ?? []).filter((box) => box[5] >= Number(least));
-    return el("div", { class: "panels" }, panel(image, image.truth, found.classes, "Ground truth", COLOURS.truth),
-      panel(image, boxes(first), found.classes, `A: ${first.entry}`, COLOURS.a), panel(image, boxes(second), found.classes, `B: ${second.entry}`, COLOURS.b));
+    const shapes = (row) => (found.rows[row.place][place] ?? []).filter(([,,,,, score]) => score >= Number(least));
+    const show = (title, colour, own) => panel(image, own, found.classes, { title, colour, part: masked ? part : "" });
+    return el("div", { class: "panels", tabindex: "0", role: "group", "aria-label": image.name }, show("Ground truth", COLOURS.truth, image.truth),
+      show(`A: ${first.entry}`, COLOURS.a, shapes(first)), show(`B: ${second.entry}`, COLOURS.b, shapes(second)));
   });
   return el("div", {}, bar, el("div", { class: "gallery" }, panels),
     el("p", { class: "quiet" }, "A few test images, spread over the set: an impression, no measurement. First seed of each row."));
 }
 
-function panel(image, boxes, names, title, colour) {
+function panel(image, shapes, names, { title, colour, part }) {
   const unit = Math.max(image.width, image.height) / 320;
-  const drawing = svg("svg", { viewBox: `0 0 ${image.width} ${image.height}`, role: "img", "aria-label": `${title}, ${image.name}: ${boxes.length} boxes` },
+  const drawing = svg("svg", { viewBox: `0 0 ${image.width} ${image.height}`, role: "img", "aria-label": `${title}, ${image.name}: ${count(shapes.length, "object")}` },
     svg("image", { href: image.data, width: image.width, height: image.height }));
-  for (const [x1, y1, x2, y2, kind, score] of boxes) {
-    const text = `${clipped(names[kind] ?? String(kind), 18)}${score === undefined ? "" : ` ${Math.round(100 * score)}`}`;
+  if (part !== "boxes") drawing.append(...shapes.map((shape) => shape[6]).filter(Boolean).map((mask) => area(mask, colour, unit)));
+  for (const [x1, y1, x2, y2, kind, score] of shapes) {
+    const text = `${clipped(names[kind] ?? String(kind), 18)}${score === null ? "" : ` ${Math.round(100 * score)}`}`;
     const size = 11 * unit;
-    drawing.append(
+    if (part !== "masks") drawing.append(
       frame([x1, y1, x2, y2], { class: "box-shade", "stroke-width": 4 * unit }),
-      frame([x1, y1, x2, y2], { stroke: colour, "stroke-width": 2 * unit }),
-      svg("text", { x: x1 + 2 * unit, y: y1 > size ? y1 - 2 * unit : y1 + size, "font-size": size, class: "box-label", fill: colour, "stroke-width": 3 * unit }, text));
+      frame([x1, y1, x2, y2], { stroke: colour, "stroke-width": 2 * unit }));
+    drawing.append(svg("text", { x: x1 + 2 * unit, y: y1 > size ? y1 - 2 * unit : y1 + size, "font-size": size, class: "box-label", fill: colour, "stroke-width": 3 * unit }, text));
   }
-  return el("figure", { class: "panel" }, drawing, el("figcaption", {}, name(title)));
+  return el("figure", { class: "panel" }, drawing, el("figcaption", {}, name(title, { title })));
 }
 
 function frame([x1, y1, x2, y2], look) {
   return svg("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), fill: "none", ...look });
+}
+
+/** Return a mask from its outlines, each x, y, x, y …; the inner ones are holes. */
+function area(mask, colour, unit) {
+  return svg("path", { d: mask.map((outline) => `M${outline.join(" ")}Z`).join(""), class: "mask", fill: colour, stroke: colour, "stroke-width": unit });
 }
 
 /** Return the pictures that the runs of rows, and those that made their weights, drew. */

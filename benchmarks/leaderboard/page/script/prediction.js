@@ -3,6 +3,7 @@ import { el } from "./dom.js";
 import { clipped, fixed, interval } from "./format.js";
 import { content } from "./data.js";
 import { chart, choice, figure, instead } from "./charts.js";
+import { pointNames } from "./point_names.js";
 import { choose, state } from "./state.js";
 
 /** Tell whether the page has anything to say about it. */
@@ -31,16 +32,16 @@ function coefficients(found) {
 }
 
 function draw(found) {
-  const points = found.points.map(({ entry, x, y }) => ({ entry, x: x[0], x1: x[1], x2: x[2], y: y[0], y1: y[1], y2: y[2] }));
-  const title = (point) => `${clipped(point.entry, 60)}\n${found.x} ${fixed(point.x)} ${interval(point.x1, point.x2)}\n${found.y} ${fixed(point.y)} ${interval(point.y1, point.y2)}`;
+  const points = found.points.map(({ entry, x, y }) => ({ entry, x: x[0], left: x[1], right: x[2], y: y[0], low: y[1], high: y[2] }));
+  const title = (point) => `${clipped(point.entry, 60)}\n${found.x} ${fixed(point.x)} ${interval(point.left, point.right)}\n${found.y} ${fixed(point.y)} ${interval(point.low, point.high)}`;
   return chart(`${found.y} against ${found.x} of ${points.length} entries`, {
     height: 420, inset: 16,
     x: { label: found.x, nice: true }, y: { label: found.y, grid: true, nice: true },
     marks: [
-      Plot.ruleX(points.filter((point) => point.y1 !== null), { x: "x", y1: "y1", y2: "y2", strokeOpacity: 0.3 }),
-      Plot.ruleY(points.filter((point) => point.x1 !== null), { y: "y", x1: "x1", x2: "x2", strokeOpacity: 0.3 }),
+      Plot.ruleX(points.filter((point) => point.low !== null), { x: "x", y1: "low", y2: "high", strokeOpacity: 0.3 }),
+      Plot.ruleY(points.filter((point) => point.left !== null), { y: "y", x1: "left", x2: "right", strokeOpacity: 0.3 }),
       Plot.dot(points, { x: "x", y: "y", r: 4.5, fill: "var(--accent)", stroke: "var(--surface)", strokeWidth: 0.7 }),
-      points.length <= 20 ? Plot.text(points, { x: "x", y: "y", text: (point) => clipped(point.entry, 22), dy: -11, className: "labels", stroke: "var(--surface)", strokeWidth: 4, fill: "currentColor" }) : null,
+      ...pointNames(points, points),
       Plot.tip(points, Plot.pointer({ x: "x", y: "y", title })),
     ],
   });
