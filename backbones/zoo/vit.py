@@ -35,7 +35,13 @@ _DEIT = "Touvron et al. 2021, table 1"
 _DINO = "Caron et al. 2021, table 1"
 
 SPECS = (
-    _vit("vit-nano", ViTConfig(96, 4, 3, patch_size=8, positions="sincos"), "for two CPU cores"),
+    _vit(
+        "vit-nano",
+        # Pooled as its Swin twin is: a loss on the cls token alone teaches the last block nothing
+        # about patches, and that block's patches are what a detector sees.
+        ViTConfig(96, 4, 3, patch_size=8, positions="sincos", pooling="mean"),
+        "for two CPU cores",
+    ),
     _vit("vit-ti16", ViTConfig(192, 12, 3), _DEIT),
     _vit("vit-s16", ViTConfig(384, 12, 6), _DEIT),
     _vit("vit-s8", ViTConfig(384, 12, 6, patch_size=8), _DINO),

@@ -111,14 +111,15 @@ def supervised_swin_t() -> PretrainConfig:
 def supervised_nano() -> PretrainConfig:
     """Return supervised training for the mini data: ViT nano, minutes on two CPU cores.
 
-    No published score. Augmentation is weaker than DeiT's, the epochs being few.
+    No published score. Crop and flip alone: in so few epochs, crops from a fifth of the picture and
+    RandAugment leave a ViT at a training top1 of 63, against 86.
     """
     return PretrainConfig(
         protocol="supervised/v1+nano",
         method="supervised",
         backbone="vit-nano",
-        model=SupervisedConfig(rand_magnitude=5, erase=0.0, mixup=0.0, cutmix=0.0, drop_path=0.0),
-        data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
+        model=SupervisedConfig(rand_magnitude=0, erase=0.0, mixup=0.0, cutmix=0.0, drop_path=0.0),
+        data=DataConfig(img_size=64, crop_scale=(0.4, 1.0)),
         optim=OptimConfig(base_lr=1.6e-2, betas=(0.9, 0.999)),
         schedule=NANO_SCHEDULE,
     )
