@@ -12,7 +12,7 @@ import pytest
 
 from backbones.errors import UserError
 from benchmarks.commands.cluster import draft
-from benchmarks.sweep import requeue, snapshot
+from benchmarks.sweep import requeue, slurm, snapshot
 from benchmarks.sweep.cluster import Cluster, Shape, parse_cluster, read_cluster
 from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
 from benchmarks.sweep.job import REQUEUE
@@ -197,19 +197,41 @@ def test_mistakes_are_one_sentence(run_py, arguments, code, words):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_unreachable_cluster_is_one_sentence_within_ten_seconds(run_py):
-    profile(run_py)
-    tools = run_py.folder / "tools"
+def scontrol_that(folder, does):
+    """Return the path variable with a Slurm whose controller answers like that."""
+    tools = folder / "tools"
     tools.mkdir()
-    for name, text in (("sbatch", ""), ("srun", ""), ("scontrol", "sleep 60")):
-        (tools / name).write_text(f"#!/bin/sh\nexec {text or 'true'}\n")
+    for name, text in (("sbatch", "exec true"), ("srun", "exec true"), ("scontrol", does)):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
+    return f"{tools}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("exec sleep 60", "scontrol did not answer in 5 s"),
+        ("echo 'Slurmctld(primary) at a is DOWN\n*** RESTORE ***'; exit 1", "controller is down"),
+        ("echo 'scontrol: error: No configuration.' >&2; exit 1", "(No configuration.)"),
+    ],
+    ids=["silent", "down", "unknown"],
+)
+def test_an_unreachable_cluster_is_one_sentence_within_ten_seconds(run_py, does, why):
+    profile(run_py)
+    path = scontrol_that(run_py.folder, does)
     start = time.monotonic()
-    done = run_py(*SLURM, PATH=f"{tools}:{os.environ['PATH']}")
-    assert time.monotonic() - start < 15
+    done = run_py(*SLURM, PATH=path)
+    assert time.monotonic() - start < 10
     assert done.returncode == 4
     assert "No Slurm cluster can be reached" in done.stderr
+    assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_one_controller_of_a_pair_is_enough(tmp_path, monkeypatch):
+    answer = "echo 'Slurmctld(primary) at a is DOWN'; echo 'Slurmctld(backup) at b is UP'; exit 1"
+    monkeypatch.setenv("PATH", scontrol_that(tmp_path, answer))
+    slurm.check_reachable()
 
 
 def test_print_gives_a_script_that_does_the_runs(run_py):

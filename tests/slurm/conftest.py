@@ -19,6 +19,7 @@ def _load(name, path):
 
 
 daemons = _load("slurm_daemons", _HERE / "daemons.py")
+accounting = _load("slurm_accounting", _HERE / "accounting.py")
 command_line = _load("command_line", _HERE.parent / "benchmarks" / "conftest.py").CommandLine
 
 PROFILE = """
@@ -33,20 +34,25 @@ signal_seconds = 5
 @pytest.fixture(scope="session")
 def cluster():
     """Return a running cluster; skips where Debian's packages are missing."""
-    reason = daemons.why_not()
-    if reason and os.environ.get("BACKBENCH_REQUIRE_SLURM"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    _skip_for(daemons.why_not())
     # Short: the path of munged's socket has a limit of 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    cluster = daemons.SlurmCluster(folder)
+    kept = accounting.why_not(daemons.search_path()) == ""
+    cluster = daemons.SlurmCluster(folder, accounting.Accounting if kept else None)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.shut_down()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _skip_for(reason):
+    """Skip for a reason, unless there is none, or skips are forbidden."""
+    if reason and os.environ.get("BACKBENCH_REQUIRE_SLURM"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
 
 
 class Sweep(command_line):
@@ -166,3 +172,10 @@ def sweep(tmp_path, cluster, undisturbed):
     yield Sweep(tmp_path, cluster, undisturbed)
     cluster("scancel", "-u", "root")
     daemons.wait_for(cluster.is_idle, what="jobs to end")
+
+
+@pytest.fixture
+def accounted(sweep):
+    """Return the command line before a cluster that keeps accounts; skips where none can."""
+    _skip_for(accounting.why_not(daemons.search_path()))
+    return sweep

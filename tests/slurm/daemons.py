@@ -1,7 +1,8 @@
 """A private Slurm cluster on one machine: two logical nodes, loopback only, in a temporary folder.
 
-munged, slurmctld and two slurmd run in the foreground as children of the test, without systemd,
-cgroups or accounting. https://slurm.schedmd.com/slurm.conf.html names every option.
+munged, slurmctld and two slurmd run in the foreground as children of the test, without systemd or
+cgroups, and what keeps accounts where its packages are installed.
+https://slurm.schedmd.com/slurm.conf.html names every option.
 """
 
 import contextlib
@@ -54,8 +55,7 @@ MessageTimeout=10
 TCPTimeout=5
 CompleteWait=0
 ReturnToService=2
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
+{accounting}JobAcctGatherType=jobacct_gather/none
 NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 \
 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=5 PreemptMode=OFF
@@ -63,11 +63,12 @@ PartitionName=low Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE 
 PartitionName=low0 Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
 PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none\n"
 
 
 def why_not():
     """Return why no cluster can be started here, empty when one can."""
-    missing = [tool for tool in TOOLS if shutil.which(tool, path=_path()) is None]
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=search_path()) is None]
     if missing:
         return f"missing {', '.join(missing)}: apt-get install slurm-wlm munge"
     if os.geteuid() != 0:
@@ -86,15 +87,23 @@ def wait_for(condition, seconds=120.0, what="the cluster"):
 
 
 class SlurmCluster:
-    """The daemons; ``hurry`` releases requeued jobs from their wait of two minutes."""
+    """The daemons; requeued jobs are released from their wait of two minutes.
 
-    def __init__(self, folder):
+    Args:
+        folder: Of all that they write.
+        accounting: What keeps accounts, made from the folder, two ports and two functions that
+            start and wait; None for none.
+    """
+
+    def __init__(self, folder, accounting=None):
         self.folder = folder
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": search_path()}
         self._port = _free_ports()
         self._processes = {}
         self._end = threading.Event()
         self._hurry = threading.Thread(target=self._release, daemon=True)
+        ports = (self._port + NODES + 1, self._port + NODES + 2)
+        self.accounting = accounting and accounting(folder, ports, self._spawn, wait_for)
 
     def start(self):
         for name in ("munge", "state", *(f"spool.n{i + 1}" for i in range(NODES))):
@@ -110,6 +119,9 @@ class SlurmCluster:
                     f"--pid-file={munge}/pid", f"--log-file={munge}/log",
                     f"--seed-file={munge}/seed")  # fmt: skip
         wait_for((munge / "munge.sock").exists, what="munged")
+        if self.accounting:
+            self.accounting.start()
+            self("sacctmgr", "-i", "add", "cluster", "backbench")
         self.start_controller()
         for number in range(NODES):
             self.start_node(f"n{number + 1}")
@@ -120,6 +132,7 @@ class SlurmCluster:
         text = CONFIGURATION.format(
             host=socket.gethostname().partition(".")[0], port=self._port, folder=self.folder,
             nodes=NODES, first=self._port + 1, last=self._port + NODES, slurmctld=slurmctld,
+            accounting=self.accounting.configuration if self.accounting else NO_ACCOUNTING,
         )  # fmt: skip
         (self.folder / "slurm.conf").write_text(text)
 
@@ -131,11 +144,18 @@ class SlurmCluster:
     def start_node(self, name):
         self._spawn("slurmd", "-D", "-N", name, key=name)
 
+    def slurmd_start(self, node):
+        """Return when the slurmd of a node that the controller knows of was started."""
+        facts = self("scontrol", "-o", "show", "node", node).split()
+        return next(fact for fact in facts if fact.startswith("SlurmdStartTime="))
+
     def revive(self):
         """Start anew whatever a test left dead, so that one failure does not fail the rest."""
         for name, process in list(self._processes.items()):
             if process.poll() is not None:
                 del self._processes[name]
+        if self.accounting and "slurmdbd" not in self._processes:
+            self.accounting.start_slurmdbd()
         if "slurmctld" not in self._processes:
             self.start_controller()
         for number in range(NODES):
@@ -205,7 +225,7 @@ class SlurmCluster:
     def _spawn(self, tool, *arguments, key=""):
         with (self.folder / f"{key or tool}.out").open("a") as log:
             self._processes[key or tool] = subprocess.Popen(
-                [shutil.which(tool, path=_path()), *map(str, arguments)],
+                [shutil.which(tool, path=search_path()), *map(str, arguments)],
                 cwd=self.folder, env={**os.environ, **self.environment}, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
@@ -229,7 +249,8 @@ class SlurmCluster:
                 self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
-def _path():
+def search_path():
+    """Return where tools are looked for: root's too, whoever asks."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 
 
@@ -237,7 +258,7 @@ def _free_ports():
     """Return the first of a few ports in a row that nobody listens on."""
     for first in range(21000 + os.getpid() % 900 * 10, 60000, 10):
         try:
-            for port in range(first, first + NODES + 1):
+            for port in range(first, first + NODES + 3):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:

@@ -121,6 +121,23 @@ def test_a_lost_node(sweep):
     assert sweep.outcomes() == ["lost", "done"]
 
 
+def test_a_slurmd_that_comes_back_before_its_node_is_given_up(sweep):
+    """What manages the job's steps outlives it; the new one finds them, and the job goes on."""
+    opening, waiting = gate(sweep)
+    sweep.submit(*ONE, **waiting)
+    sweep.working()
+    node, pid = sweep.node(), worker(sweep)
+    before = sweep.cluster.slurmd_start(node)
+    sweep.cluster.stop(node, signal.SIGKILL)
+    sweep.cluster.start_node(node)
+    sweep.wait_for(lambda: sweep.cluster.slurmd_start(node) != before, "the node to register")
+    assert (worker(sweep), sweep.node()) == (pid, node)
+    opening.touch()
+    sweep.wait()
+    sweep.check_undisturbed()
+    assert sweep.outcomes() == ["done"]
+
+
 def test_a_node_that_is_thought_lost(sweep):
     """Only its slurmd died: what runs there goes on while Slurm gives the job to another node."""
     opening, waiting = gate(sweep)
