@@ -146,13 +146,14 @@ class Probe:
                 raise
             self._one_epoch(epoch, data)
             if holdout is not None:
-                self._compare(self._shares(holdout))
+                self._trained.holdout = self._shares(holdout)
+                self._compare(self._trained.holdout)
             stop = self._monitor.should_stop()
             if stop or self._config.augment.views:
                 states.save(self._state(epoch + 1))
             if stop:
                 raise StoppedError
-        if holdout is not None:
+        if holdout is not None and not self._trained.holdout:
             self._trained.holdout = self._shares(holdout)
         return self._trained
 
@@ -218,7 +219,7 @@ class Probe:
         for group in self._groups:
             right = torch.zeros(len(group.keys), device=self._device)
             for rows, labels in self._pieces(holdout, group):
-                right += (group.logits(rows).argmax(dim=2) == labels[:, None]).sum(dim=0)
+                right += group.right(rows, labels)
             shares = (100.0 * right / len(holdout)).tolist()
             found |= dict(zip(group.keys, shares, strict=True))
         return found

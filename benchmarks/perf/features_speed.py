@@ -8,9 +8,6 @@
 * **knn**: 5,000 queries against 50,000 rows of 768, 1,000 classes, against the matrix product alone
   and against the operations of the official loop (facebookresearch/dino ``eval_knn.py``: a hundred
   chunks, top-k, one-hot votes, sorted classes). The verdicts must be equal.
-* **heads**: the 52 heads of a grid trained together on features in memory, against one head of the
-  grid, and against one head trained as everybody would: a loader, a linear layer, autograd, SGD.
-  With ten classes; with a thousand the products are all there is, 52 times over.
 * **extraction**: photographs to features on disk, against the forward pass alone on pixels that are
   there already.
 """
@@ -24,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.perf.measure import Side, alternate, print_comparison
@@ -35,8 +32,6 @@ _HERE = "benchmarks.perf.features_speed"
 _TRAIN, _TEST, _WIDTH, _CLASSES, _K, _T = 50_000, 5_000, 768, 1_000, 20, 0.07
 _CHUNKS = 100  # facebookresearch/dino eval_knn.py
 _PRODUCT_ROWS = 1_024
-
-_HEAD_ROWS, _HEAD_CLASSES, _HEAD_BATCH, _HEADS = 20_000, 10, 1_024, 52
 
 _BACKBONE, _IMAGES, _BATCH, _SIDES = "vit-b16", 64, 32, (500, 375)
 
@@ -71,19 +66,6 @@ def _compare_knn(rounds: int) -> None:
         )
 
 
-def _compare_heads(rounds: int) -> None:
-    sides = [
-        Side(f"{_HEADS} heads", f"{_HERE}:heads_ours", (str(_HEADS),)),
-        Side("one head", f"{_HERE}:heads_ours", ("1",)),
-        Side("one head, loader and autograd", f"{_HERE}:head_plain"),
-    ]
-    comparison = alternate(sides, rounds=rounds)
-    print_comparison("heads, an epoch", comparison)
-    for side in sides[1:]:
-        ratio = comparison.ratio(sides[0].name, side.name)
-        print(f"  {_HEADS} heads cost {ratio:.2f} times {side.name}")
-
-
 def _compare_extraction(rounds: int) -> None:
     sides = [
         Side("photographs to features", f"{_HERE}:extraction_ours"),
@@ -101,7 +83,6 @@ def _compare_extraction(rounds: int) -> None:
 
 CASES: dict[str, Callable[[int], None]] = {
     "knn": _compare_knn,
-    "heads": _compare_heads,
     "extraction": _compare_extraction,
 }
 
@@ -162,50 +143,6 @@ def knn_official() -> Callable[[], Tensor]:
             ranked = (hot.view(len(piece), _K, _CLASSES) * votes).sum(dim=1).sort(1, True)[1]
             predicted.append(ranked[:, 0])
         return torch.cat(predicted)
-
-    return step
-
-
-def heads_ours(count: str) -> Callable[[], None]:
-    """Return an epoch of a grid as a step.
-
-    Args:
-        count: Heads, half of them behind a BatchNorm, or one alone.
-    """
-    from benchmarks.imagenet.heads import HeadGroup, HeadKey, HeadOptimizer
-    from benchmarks.imagenet.linear_recipes import HeadConfig
-
-    rows, labels = _features(_HEAD_ROWS, _WIDTH, _HEAD_CLASSES, 1)
-    config = HeadConfig()
-    norms = ["none", "batch"] if int(count) > 1 else ["none"]
-    rates = [0.001 * 1.3**n for n in range(int(count) // len(norms))]
-    groups = [
-        HeadGroup([HeadKey("pooled", norm, lr) for lr in rates], _HEAD_CLASSES, _WIDTH, config)
-        for norm in norms
-    ]
-    optimizer = HeadOptimizer(groups, config, _HEAD_BATCH)
-
-    def step() -> None:
-        for places in torch.split(torch.randperm(len(rows)), _HEAD_BATCH):
-            batch, truth = rows[places], labels[places]
-            optimizer.step([g.gradients(batch, truth)[1:] for g in groups], 1.0)
-
-    return step
-
-
-def head_plain() -> Callable[[], None]:
-    """Return an epoch of one head as a step, from the parts that torch offers."""
-    from torch.utils.data import DataLoader, TensorDataset
-
-    data = TensorDataset(*_features(_HEAD_ROWS, _WIDTH, _HEAD_CLASSES, 1))
-    head = nn.Linear(_WIDTH, _HEAD_CLASSES)
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9)
-
-    def step() -> None:
-        for batch, truth in DataLoader(data, _HEAD_BATCH, shuffle=True):
-            optimizer.zero_grad()
-            torch.autograd.backward(F.cross_entropy(head(batch), truth))
-            optimizer.step()
 
     return step
 

@@ -22,6 +22,7 @@ from benchmarks.imagenet.logistic import choose, fit
 from benchmarks.imagenet.lowshot_recipes import RegressionConfig
 from benchmarks.imagenet.parts import others, take_per_class
 from benchmarks.imagenet.probe import Labelled, Probe, lr_factor, make_groups
+from benchmarks.imagenet.scores import judge
 
 EPS = 1e-5
 
@@ -132,6 +133,20 @@ def test_a_batch_norm_counts_as_torch_s_module():
     rows, _ = drawn(5, 4, 3, seed=9)
     expected = module.eval()(rows) @ group.weights[0].T + group.biases[0]
     torch.testing.assert_close(group.logits(rows)[:, 0], expected)
+
+
+def test_heads_are_right_where_their_first_best_class_is_the_true_one():
+    config = HeadConfig()
+    group = HeadGroup([HeadKey("cls", "none", lr) for lr in (1.0, 2.0, 3.0)], 3, 2, config)
+    group.weights.zero_()
+    group.weights[0, 2, 0] = group.weights[0, 1, 1] = 1.0
+    group.weights[2].fill_(math.nan)
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    labels = torch.tensor([2, 2, 1, 0])
+    # The first head: right, wrong, right of two equals the lower, likewise; the second: all equal.
+    assert group.right(rows, labels).tolist() == [3, 1, 0]
+    verdict = judge(group.logits(rows)[:, 0], labels)
+    assert int((verdict.rank == 0).sum()) == 3
 
 
 def test_rates_follow_the_papers():
