@@ -1,5 +1,6 @@
 """The texts of a table's cells, the same in every format. Imports no torch."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from benchmarks.leaderboard.layout import Column
@@ -111,33 +112,52 @@ def title(table: Table) -> str:
     return " · ".join(clean(part) for part in parts)
 
 
-def legend(shown: Shown) -> list[str]:
-    """Return what a reader must know of the numbers, a sentence each; nothing where all is said."""
+def legend(
+    shown: Shown, columns: Sequence[Column], interval: str = "± half of the 95 % interval"
+) -> list[str]:
+    """Return what a reader must know of the numbers in view, a sentence each; may be none.
+
+    Args:
+        shown: The table.
+        columns: In view.
+        interval: What stands beside numbers.
+    """
+    there = {column.key for column in columns}
+    metrics = [name for name in shown.table.metrics if name in there]
+    return [*_about_chance(shown, there, metrics, interval), *_about_missing(shown.table, metrics)]
+
+
+def _about_chance(
+    shown: Shown, there: Collection[str], metrics: Sequence[str], interval: str
+) -> list[str]:
     statistics = shown.statistics
     if statistics is None:
-        spread = any(v.spread is not None for r in shown.table.rows for v in r.values.values())
+        spread = any(r.values[n].spread is not None for r in shown.table.rows for n in metrics)
         return ["± standard deviation over seeds"] if spread else []
+    noise = [(name, statistics.noise.get(name)) for name in metrics]
+    floors = [(name, own.floor) for name, own in noise if own and own.floor is not None]
     lines = []
-    if any(half_width(i) is not None for s in statistics.rows for i in s.intervals.values()):
-        over = " and ".join(
-            ([f"{statistics.num_images:,} test images"] if statistics.num_images else [])
-            + (
-                ["seeds"]
-                if any(noise.floor is not None for noise in statistics.noise.values())
-                else []
-            )
-        )
-        lines.append(f"± half of the 95 % interval over {over}")
-    floors = [
-        f"{name} {noise.floor:.1f}"
-        for name in shown.table.columns
-        if (noise := statistics.noise.get(name)) and noise.floor is not None
-    ]
-    if floors:
-        lines.append(f"noise floor, from seed to seed: {', '.join(floors)}")
-    if statistics.brackets:
+    if any(interval_of(sure, name) for sure in shown.sure for name in metrics):
+        images = [f"{statistics.num_images:,} test images"] if statistics.num_images else []
+        over = " and ".join([*images, *(["seeds"] if floors else [])])
+        lines.append(f"{interval} over {over}")
+    named = [f"{name} {floor:.1f}" for name, floor in floors if name in shown.table.columns]
+    if named:
+        lines.append(f"noise floor, from seed to seed: {', '.join(named)}")
+    if "ties" in there and any(sure and sure.brackets for sure in shown.sure):
         lines.append(f"rows that share a letter cannot be told apart by {shown.table.headline}")
     return lines
+
+
+def _about_missing(table: Table, metrics: Sequence[str]) -> list[str]:
+    """Return why numbers are missing, as far as no row's note says it."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        for name in metrics:
+            value = row.values[name]
+            if value.mean is None and value.reason and value.reason not in row.note:
+                reasons.setdefault(value.reason, {})[name] = None
+    return [f"{MISSING} {', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def interval_of(sure: RowStatistics | None, metric: str) -> Interval | None:

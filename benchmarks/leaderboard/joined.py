@@ -104,9 +104,9 @@ def _row(
         for column in table.columns[:_COLUMNS]:
             values[names[id(table), column]] = row.values[column]
     rows = [row for _, row in found]
-    seconds = [row.costs["seconds"] for row in rows]
+    seconds = [value for row in rows if (value := row.costs["seconds"]) is not None]
     costs: dict[str, float | None] = dict.fromkeys(COSTS)
-    costs["seconds"] = sum(value for value in seconds if value is not None)
+    costs["seconds"] = sum(seconds) if seconds else None
     return Row(
         rank=None,
         entry=subject.entry,

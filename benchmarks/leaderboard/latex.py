@@ -16,6 +16,8 @@ _ESCAPES = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}",
 }  # fmt: skip
 
+_INTERVAL = "subscripts in brackets: the 95 % interval"
+
 
 def to_latex(tables: Sequence[Shown]) -> str:
     """Return all tables as LaTeX: intervals, or spreads over seeds, as subscripts.
@@ -40,7 +42,7 @@ def _table(shown: Shown) -> str:
     return "\n".join(
         [
             f"% {clean(title(shown.table))}",
-            *(f"% {clean(text)}" for text in legend(shown)),
+            *(f"% {clean(text)}" for text in legend(shown, columns, _INTERVAL)),
             rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in columns)}}}",
             r"\toprule",
             rf"{' & '.join(_escaped(column.header) for column in columns)} \\",

@@ -20,7 +20,7 @@ def to_terminal(tables: Sequence[Shown], width: int | None = None) -> list[str]:
         texts = texts_of(shown)
         table = text_table(texts.columns, texts.rows, width, texts.published, PUBLISHED)
         lines += ["", title(shown.table), *table]
-        lines += [f"  {clean(text)}" for text in legend(shown)]
+        lines += [f"  {clean(text)}" for text in legend(shown, texts.columns)]
     return lines
 
 
@@ -38,7 +38,7 @@ def _markdown_table(shown: Shown) -> str:
         [_italic(_escaped(row[column.key])) for column in texts.columns] for row in texts.published
     ]
     lines = [f"| {' | '.join(cells)} |" for cells in [head, rule, *body, *muted]]
-    notes = [*legend(shown), *([f"in italics: {PUBLISHED}"] if muted else [])]
+    notes = [*legend(shown, texts.columns), *([f"in italics: {PUBLISHED}"] if muted else [])]
     below = ["", *(f"{_escaped(text)}  " for text in notes)] if notes else []
     return "\n".join([f"**{_escaped(title(shown.table))}**", "", *lines, *below])
 
@@ -49,7 +49,9 @@ def _italic(text: str) -> str:
 
 def _escaped(text: str) -> str:
     escaped = clean(text).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
-    return escaped.replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+    return (
+        escaped.replace("&", "&amp;").replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+    )
 
 
 FORMATS: dict[str, Callable[[Sequence[Shown]], str]] = {

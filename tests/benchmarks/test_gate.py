@@ -134,6 +134,25 @@ def test_intervals_over_seeds_reach_every_format(board, capsys):
     assert low < 30.1 < high
 
 
+@pytest.mark.parametrize("form", ["table", "markdown", "latex"])
+@pytest.mark.parametrize(
+    ("columns", "said", "unsaid"),
+    [
+        ((), ("share a letter", "noise floor", "95 % interval over seeds"), ()),
+        (("entry", "APbox"), ("noise floor", "95 % interval over seeds"), ("share a letter",)),
+        (("entry", "ties"), ("share a letter",), ("noise floor", "95 % interval")),
+        (("rank", "entry", "seeds"), (), ("share a letter", "noise floor", "95 % interval")),
+    ],
+)
+def test_below_a_table_stands_what_its_columns_need(board, capsys, form, columns, said, unsaid):
+    root = board("runs", *(("a", 30.0 + s / 10, s) for s in range(3)), ("b", 20.0), ("c", 29.9))
+    run(root, format=form, columns=columns)
+    text = capsys.readouterr().out
+    assert not [words for words in said if words not in text]
+    assert not [words for words in unsaid if words in text]
+    assert ("±" in text) == (form != "latex" and "95 % interval over seeds" in said)
+
+
 def test_a_page_takes_no_filters_and_heeds_the_gate(board, tmp_path, capsys):
     root, page = board("runs", ("a", 30.0), ("b", 5.0)), tmp_path / "board.html"
     with pytest.raises(UserError, match="filters of its own"):

@@ -1,5 +1,7 @@
 """Numbers of several tasks for the same weights and seeds stand in one row."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.leaderboard.joined import with_joined
@@ -62,6 +64,16 @@ def test_other_seeds_of_fresh_weights_are_other_weights(board):
         [10.0, None],
         [None, 40.0],
     ]
+
+
+def test_seconds_that_nobody_knows_are_none_not_zero(board):
+    tables = board(("coco", "APbox", "vit-nano", 0, 10.0), ("knn", "knn_top1", "vit-nano", 0, 40.0))
+    single = [
+        replace(t, rows=tuple(replace(r, costs={**r.costs, "seconds": None}) for r in t.rows))
+        for t in tables[1:]
+    ]
+    joined, *_ = with_joined(single)
+    assert [row.costs["seconds"] for row in joined.rows] == [None]
 
 
 def test_one_task_alone_is_not_joined(board):

@@ -106,6 +106,30 @@ def test_failed_and_unfinished_runs_say_why(
     assert not any(line.split()[:3] == ["—", "b", "0.0"] for line in lines)
 
 
+def test_every_missing_number_says_why(board, make_record, make_spec, make_failure, make_request):
+    facts = {"unit": "percent", "higher_is_better": True}
+    both = {n: {**facts, "value": 20.0, "reason": None} for n in ("APbox", "APmask")}
+    boxes = {**both, "APmask": {**facts, "value": None, "reason": "the data have no masks"}}
+    whole = make_record(metrics=both, columns=("APbox", "APmask"))
+    without = make_record(
+        make_spec(backbone="boxes"), metrics=boxes, columns=("APbox", "APmask"),
+        labels=labels("boxes"),
+    )  # fmt: skip
+    failed = make_record(
+        make_spec(backbone="b"), status="failed", failure=make_failure("No such tensor."),
+        metrics={}, headline="", columns=(), labels=labels("b"),
+    )  # fmt: skip
+    waiting = make_request(make_spec(backbone="c"), entry="c")
+    tables = list(map(plain, board(whole, without, failed, requests=[waiting])))
+    for text in ("\n".join(to_terminal(tables)), to_markdown(tables)):
+        assert "— APmask: the data have no masks" in text
+        for entry, reason in (("b", "failed: No such tensor."), ("c", "not run")):
+            (line,) = (
+                line for line in text.splitlines() if entry in line.replace("|", " ").split()
+            )
+            assert reason in line
+
+
 def test_a_seed_that_failed_does_not_hide_the_others(board, make_record, make_spec, make_failure):
     failed = make_record(
         make_spec(seed=1), status="failed", failure=make_failure(), metrics={}, headline="",
@@ -146,6 +170,11 @@ def test_hostile_names_are_harmless_in_every_format(board, make_record):
     sheet = board(make_record(labels=labels("=cmd()")))
     (row,) = csv.DictReader(io.StringIO(to_csv(list(map(plain, sheet)))))
     assert row["entry"] == "'=cmd()"
+
+
+def test_an_entity_in_a_name_is_no_character_in_markdown(board, make_record):
+    markdown = to_markdown(list(map(plain, board(make_record(labels=labels("a &lt;b"))))))
+    assert "a &amp;lt;b" in markdown
 
 
 def test_a_name_in_markup_stays_a_name(board, make_record):

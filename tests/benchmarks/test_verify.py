@@ -113,6 +113,8 @@ def test_mini_rows_are_never_verified(tmp_path, make_record, capsys):
         ("timm:vit_base_patch16_224.mae", "vit-b16"),
         ("timm:resnet50.a1_in1k", "resnet50"),
         ("timm:resnet50d.ra2_in1k", "timm:resnet50d.ra2_in1k"),
+        ("timm:resnet50_clip.openai", "timm:resnet50_clip.openai"),
+        ("timm:vit_base_patch16_clip_224.openai", "timm:vit_base_patch16_clip_224.openai"),
         ("lomar-vit-b16", "vit-b16"),
         ("swin-t-w14", "swin-t-w14"),
     ],

@@ -1,5 +1,6 @@
 """Does a measured row lie where others published it, and if not, what differs? No torch."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,8 +155,9 @@ def compare(
 def architecture(backbone: str) -> str:
     """Return our name of a network, whoever builds it; the name itself where there is no other."""
     name = backbone.removeprefix("timm:").partition(".")[0]
-    for prefix, ours in _TIMM.items():
-        if name == prefix or name.startswith(f"{prefix}_"):
+    # An image size may follow; any other word, such as "clip", makes it another network.
+    for stem, ours in _TIMM.items():
+        if re.fullmatch(rf"{stem}(_\d+)?", name):
             return ours
     return _SAME_NETWORK.get(backbone, backbone)
 
