@@ -11,6 +11,8 @@ def clean(text: str) -> str:
     Names and messages come from files that others wrote; escape sequences, line breaks and
     direction overrides in them become a middle dot.
     """
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "·" for character in text)
 
 

@@ -119,7 +119,7 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
     metrics = tuple(dict.fromkeys(name for record in done for name in record.metrics))
     units = {name: entry["unit"] for record in done for name, entry in record.metrics.items()}
     better = {n for record in done for n, m in record.metrics.items() if m["higher_is_better"]}
-    groups: dict[str, list[Run]] = defaultdict(list)
+    groups: dict[bytes, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.identity].append(run)
     rows = [_row(group, metrics) for group in groups.values()]
@@ -163,11 +163,12 @@ def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
 
 
 def _value(records: Sequence[RunRecord], metric: str, note: str) -> Value:
-    values = [value for record in records if (value := record.value(metric)) is not None]
-    if values:
-        return Value(_average(values), _deviation(values))
-    reasons = [record.metrics.get(metric, {}).get("reason") for record in records]
-    return Value(None, reason=next(filter(None, reasons), note))
+    found = [entry for record in records if (entry := record.metrics.get(metric))]
+    values = [value for entry in found if (value := entry["value"]) is not None]
+    if not values:
+        return Value(None, reason=next(filter(None, (entry["reason"] for entry in found)), note))
+    average = _average(values)
+    return Value(average, _deviation(values, average))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -180,11 +181,10 @@ def _average(values: Sequence[float]) -> float:
     return fsum(values) / len(values)
 
 
-def _deviation(values: Sequence[float]) -> float | None:
+def _deviation(values: Sequence[float], average: float) -> float | None:
     """Return the sample standard deviation, None of fewer than two values."""
     if len(values) < 2:
         return None
-    average = _average(values)
     return sqrt(fsum((value - average) ** 2 for value in values) / (len(values) - 1))
 
 
@@ -198,8 +198,7 @@ def _ranked(rows: list[Row], headline: str, higher: bool) -> list[Row]:
     scored = [(value, row) for row in rows if (value := score(row)) is not None]
     scored.sort(key=lambda pair: (-pair[0] if higher else pair[0], pair[1].entry))
     rest = sorted((row for row in rows if score(row) is None), key=lambda row: row.entry)
-    values = [value for value, _ in scored]
-    return [
-        *(replace(row, rank=values.index(value) + 1) for value, row in scored),
-        *rest,
-    ]
+    ranks: dict[float, int] = {}
+    for place, (value, _) in enumerate(scored, start=1):
+        ranks.setdefault(value, place)
+    return [*(replace(row, rank=ranks[value]) for value, row in scored), *rest]

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, fields
 
+import msgspec
+
 from backbones.checkpoint import FRESH
 from benchmarks.sweep.plan import run_state
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec, hash16
+from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.store import Scan, Store
 from benchmarks.task import PRETRAIN
+
+_SHARED = frozenset(field.name for field in fields(RunSpec)) - {"seed"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Run:
     """A run with or without a result, as rows need it."""
 
     key: TableKey
-    identity: str
+    identity: bytes
     entry: str
     backbone: str
     pretrain: str
@@ -121,9 +125,10 @@ def _of_request(request: RunRequest, store: Store) -> Run:
     )
 
 
-def _identity(spec: RunSpec) -> str:
+def _identity(spec: RunSpec) -> bytes:
     """Return what two runs share that differ in the seed alone."""
-    return hash16({f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "seed"})
+    values = {name: value for name, value in vars(spec).items() if name in _SHARED}
+    return msgspec.json.encode(values, order="sorted")
 
 
 def _weights(spec: RunSpec) -> str:
