@@ -190,7 +190,7 @@ class _Parser:
             kind, token = self.kind, self.token
         if not kind or kind == "sign" or (negative and kind != "number"):
             raise self.error(
-                f"a name or a number is missing {f'before {token!r}' if token else ''}"
+                f"a name or a number is missing{f' before {token!r}' if token else ''}"
             )
         self._next()
         if kind == "number":

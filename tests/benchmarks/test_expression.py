@@ -57,7 +57,7 @@ def test_a_condition_means_what_it_says(text, expected):
     [
         ("", "missing"),
         ("APbox", "comparison"),
-        ("APbox >", "missing"),
+        ("APbox >", "a number is missing; for example"),
         ("APbox > 3 seeds", "nothing may follow"),
         ("(APbox > 3", "not closed"),
         ("APbx > 3", "Did you mean 'APbox'"),
