@@ -161,22 +161,24 @@ def finetune_10percent() -> FinetuneConfig:
 
 
 def finetune_mini() -> FinetuneConfig:
-    """Return fine-tuning for the mini data: any nano backbone, a minute on two CPU cores.
+    """Return fine-tuning for the mini data: any nano backbone, half a minute on two CPU cores.
 
     No published score. The same for all families, so that their rows stand in one table.
-    Augmentation is weak, the epochs being few.
+    Augmentation is weak and images are not mixed, the epochs being few; steps are small, so that
+    there are enough of them. Swin and ResNet end above their linear probes; ViTs, fresh or trained,
+    end below, with more epochs too: their probe chooses among features of several blocks.
     """
     return FinetuneConfig(
-        protocol="finetune-mini/v1",
+        protocol="finetune-mini/v2",
         data=MINI_DATA,
-        tune=TuneConfig(pooling="pooled", head_std=0.02, layer_decay=0.8, crop_scale=(0.35, 1.0)),
-        model=SupervisedConfig(rand_magnitude=0, erase=0.0, mixup=0.2, cutmix=0.2, drop_path=0.0),
-        optim=OptimConfig(base_lr=4e-3, min_lr=1e-6, betas=(0.9, 0.999)),
+        tune=TuneConfig(pooling="pooled", head_std=0.02, layer_decay=0.8, crop_scale=(0.7, 1.0)),
+        model=SupervisedConfig(rand_magnitude=0, erase=0.0, mixup=0.0, cutmix=0.0, drop_path=0.0),
+        optim=OptimConfig(base_lr=1.2e-2, min_lr=1e-6, betas=(0.9, 0.999)),
         schedule=ScheduleConfig(
-            epochs=10,
-            batch_size=50,
-            batch_size_per_device=50,
-            warmup_epochs=1,
+            epochs=4,
+            batch_size=25,
+            batch_size_per_device=25,
+            warmup_epochs=0.5,
             precision="fp32",
             checkpoint_epochs=0,
             state_images=5_000,

@@ -58,7 +58,7 @@ def partial() -> PartialConfig:
 
 def partial_mini() -> PartialConfig:
     """Return the same for the mini data and nano backbones: five points, minutes."""
-    config = _from(finetune_mini(), "partial-mini/v1")
+    config = _from(finetune_mini(), "partial-mini/v2")
     return replace(config, blocks=(0.0, 0.5, 1.0, 2.0, -1.0))
 
 
