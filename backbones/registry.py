@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from backbones.errors import UserError
+from backbones.files import sha256_file
 from backbones.spec import BackboneSpec
 
 Thing = TypeVar("Thing")
@@ -47,14 +49,14 @@ def zoo(plugins: Path | None = None) -> dict[str, BackboneSpec]:
             or two specs share a name.
     """
     found = dict(_built_in_zoo())
-    for module in _plugin_modules(plugins) if plugins else []:
-        specs = _specs_of(module)
+    for path in _plugin_files(plugins) if plugins else []:
+        specs = _specs_of(_import_file(path))
         if not specs:
-            raise UserError(f"{module.__file__} defines no BackboneSpec; see docs/backbones.md.")
+            raise UserError(f"{path} defines no BackboneSpec; see docs/backbones.md.")
         for spec in specs:
             if spec.name in found:
-                raise UserError(f"{module.__file__} registers {spec.name!r}, which exists already.")
-            found[spec.name] = spec
+                raise UserError(f"{path} registers {spec.name!r}, which exists already.")
+            found[spec.name] = replace(spec, file_sha256=sha256_file(path))
     return found
 
 
@@ -73,10 +75,10 @@ def _specs_of(module: ModuleType) -> list[BackboneSpec]:
     return specs
 
 
-def _plugin_modules(folder: Path) -> list[ModuleType]:
+def _plugin_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"--plugins {folder}: there is no such folder.")
-    return [_import_file(path) for path in sorted(folder.glob("*.py"))]
+    return sorted(folder.glob("*.py"))
 
 
 def _import_file(path: Path) -> ModuleType:

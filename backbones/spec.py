@@ -78,6 +78,7 @@ class BackboneSpec:
         std: Per-channel standard deviation, likewise.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
+        file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
     """
 
     name: str
@@ -91,3 +92,4 @@ class BackboneSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     weights: PackagedWeights | None = None
+    file_sha256: str = ""

@@ -132,7 +132,10 @@ def _identity(spec: RunSpec) -> bytes:
 
 
 def _weights(spec: RunSpec) -> str:
-    return " ".join(filter(None, [spec.weights_sha256, spec.weights_format, spec.weights_branch]))
+    parts = (
+        spec.weights_sha256, spec.weights_format, spec.weights_branch, spec.backbone_sha256,
+    )  # fmt: skip
+    return " ".join(filter(None, parts))
 
 
 def _pretrain(record: RunRecord) -> str:

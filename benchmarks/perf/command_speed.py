@@ -85,6 +85,7 @@ def _ask(store: Store, number: int) -> None:
             task_version=1,
             data_fingerprint="0" * 64,
             backbone=f"net-{index // 3}",
+            backbone_sha256="",
             weights_sha256="random",
             weights_format="backbench",
             weights_branch="",

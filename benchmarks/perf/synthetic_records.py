@@ -113,6 +113,7 @@ def _spec(task: str, entry: int, seed: int, method: str) -> RunSpec:
         task_version=1,
         data_fingerprint=("c0" if task == "coco" else "1a") * 32,
         backbone=name if entry < len(_BACKBONES) * len(_METHODS) else f"{name}-v{entry}",
+        backbone_sha256="",
         weights_sha256="random" if method == "random" else hash16(["weights", entry]) * 4,
         weights_format=method if method != "random" else "backbench",
         weights_branch="teacher" if method == "dino" else "",

@@ -140,6 +140,7 @@ def _of_entry(
             task_version=task.version,
             data_fingerprint=facts.fingerprint,
             backbone=checkpoint.backbone,
+            backbone_sha256=backbone.file_sha256,
             weights_sha256=checkpoint.sha256,
             weights_format=checkpoint.format,
             weights_branch=checkpoint.branch,

@@ -11,6 +11,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.errors import UserError
 from backbones.monitor import Monitor
 from backbones.registry import lookup
+from backbones.spec import BackboneSpec
 from benchmarks.overrides import restore
 from benchmarks.suites import get_task
 from benchmarks.sweep.environment import describe
@@ -93,7 +94,8 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
     task = get_task(request.spec.task)
     checkpoint = open_weights(request, folder.path.parent)
     cache = folder.path.parent / CACHE
-    _check_unchanged(request, task, cache)
+    backbone = get_spec(checkpoint.backbone, request.plugins)
+    _check_unchanged(request, task, backbone, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
@@ -102,7 +104,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
             f"The code changed since this run was planned: {error}. {_AGAIN}"
         ) from error
     return task, TaskInputs(
-        backbone=get_spec(checkpoint.backbone, request.plugins),
+        backbone=backbone,
         checkpoint=checkpoint,
         config=config,
         data=request.data,
@@ -126,9 +128,13 @@ def failed_record(request: RunRequest, error: BaseException, phase: str) -> Outc
     return Outcome(replace(_blank(request), failure=failure))
 
 
-def _check_unchanged(request: RunRequest, task: Task, cache: Path) -> None:
+def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, cache: Path) -> None:
     """Refuse to file a result under an identity that is not its own."""
     spec = request.spec
+    if backbone.file_sha256 != spec.backbone_sha256:
+        raise UserError(
+            f"The file that defines {backbone.name!r} changed since the plan was made. {_AGAIN}"
+        )
     if task.version != spec.task_version:
         raise UserError(f"The code changed since the plan was made. {_AGAIN}")
     if task.read_facts(request.data, cache).fingerprint != spec.data_fingerprint:

@@ -99,6 +99,8 @@ def _difference(request: RunRequest, older: RunRecord) -> str:
         change = f"version {older.spec.task_version} of {request.spec.task}"
     elif older.labels.protocol != request.protocol:
         change = f"protocol {older.labels.protocol}"
+    elif older.spec.backbone_sha256 != request.spec.backbone_sha256:
+        change = f"another file of {request.spec.backbone}"
     else:
         change = f"another recipe {request.recipe}"
     return f"done under {change} (run {older.run_id})"

@@ -25,6 +25,8 @@ class RunSpec:
         task_version: Of the measurement.
         data_fingerprint: Of the data's content.
         backbone: Name of the network.
+        backbone_sha256: Of the file that defines it, where that is a plug-in, which its owner may
+            edit under the same name; empty for others.
         weights_sha256: Of the weights' bytes, "random", or "pretrain:" and the id of the run
             that makes them.
         weights_format: Key layout of the weights.
@@ -40,6 +42,7 @@ class RunSpec:
     task_version: int
     data_fingerprint: str
     backbone: str
+    backbone_sha256: str
     weights_sha256: str
     weights_format: str
     weights_branch: str

@@ -95,7 +95,7 @@ def pretraining_request(wanted: Pretraining, where: Where) -> RunRequest:
         lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))(), wanted.overrides
     )
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
-    get_spec(config.backbone, where.plugins)
+    backbone = get_spec(config.backbone, where.plugins)
     first = open_checkpoint(f"random:{config.backbone}", where.plugins)
     if wanted.init_from is not None:
         first = _open_objective(wanted.init_from, config.backbone)
@@ -107,6 +107,7 @@ def pretraining_request(wanted: Pretraining, where: Where) -> RunRequest:
         task_version=task.version,
         data_fingerprint=facts.fingerprint,
         backbone=config.backbone,
+        backbone_sha256=backbone.file_sha256,
         weights_sha256=first.sha256,
         weights_format=first.format,
         weights_branch="",

@@ -35,7 +35,7 @@ class CommandLine:
 
     def __call__(self, *arguments, **environment):
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def environment(self, **changes):
@@ -67,6 +67,7 @@ def _spec(**changes):
         "task_version": 1,
         "data_fingerprint": "f" * 64,
         "backbone": "vit-nano",
+        "backbone_sha256": "",
         "weights_sha256": "random",
         "weights_format": "backbench",
         "weights_branch": "",

@@ -324,6 +324,24 @@ def test_status_says_where_every_run_stands(run_py):
     assert "2 done, 1 failed" in text or "1 failed, 2 done" in text
 
 
+def test_what_a_plugin_measured_before_it_was_edited_is_stale(run_py, tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    text = (
+        "from backbones.spec import BackboneSpec\n"
+        "SPEC = BackboneSpec('mine', lambda options: None, 'plain', (16,), (8,), 2, 'a test')\n"
+    )
+    again = ("--entries", "mine", "--plugins", str(plugins))
+    (plugins / "mine.py").write_text(text)
+    assert "1 to run" in run_py(*again, "--dry-run").stdout
+    assert run_py(*again).returncode == 0
+    assert "nothing to run" in run_py(*again).stdout
+    (plugins / "mine.py").write_text(text.replace("2, ", "3, "))
+    assert "done under another file of mine" in run_py(*again).stdout
+    assert run_py(*again, "--rerun", "stale").returncode == 0
+    assert len(list(run_py.runs.glob("*/record.json"))) == 2
+
+
 def test_json_alone_is_on_stdout_while_runs_go(run_py):
     done = run_py("--json", "--entries", "vit-nano,swin-nano", STAND_IN_FAIL="swin-nano=user")
     content = json.loads(done.stdout)
@@ -338,6 +356,7 @@ def test_json_alone_is_on_stdout_while_runs_go(run_py):
         ({"data_fingerprint": "0" * 64}, "The mini data changed since the plan"),
         ({"task_version": 7}, "The code changed since the plan"),
         ({"weights_sha256": "1" * 64}, "vit-nano changed since the plan"),
+        ({"backbone_sha256": "1" * 64}, "'vit-nano' changed since the plan"),
         ({"recipe": {"protocol": "stand-in/v1"}}, "fields of Config changed"),
     ],
 )

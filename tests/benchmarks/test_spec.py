@@ -18,6 +18,7 @@ CHANGES = {
     "task_version": 2,
     "data_fingerprint": "0" * 64,
     "backbone": "vit-b16",
+    "backbone_sha256": "2" * 64,
     "weights_sha256": "1" * 64,
     "weights_format": "mae",
     "weights_branch": "teacher",

@@ -38,9 +38,9 @@ def record(store, entry, seed, values, **changes):
     """Write the record of a run that scored ``values`` on its images."""
     spec = RunSpec(
         task="knn", task_version=changes.get("version", 1), data_fingerprint="f" * 64,
-        backbone=entry, weights_sha256="random", weights_format="backbench", weights_branch="",
-        recipe={"vote": {"k": changes.get("k", 20)}}, seed=seed, precision="fp32", batch_size=8,
-        limit_images=None,
+        backbone=entry, backbone_sha256="", weights_sha256="random", weights_format="backbench",
+        weights_branch="", recipe={"vote": {"k": changes.get("k", 20)}}, seed=seed,
+        precision="fp32", batch_size=8, limit_images=None,
     )  # fmt: skip
     path = store.folder(spec.run_id).work / "resamples.npz"
     files = ()

@@ -28,8 +28,8 @@ def run_of(store, root, entry, seed):
     spec = RunSpec(
         task="coco", task_version=1,
         data_fingerprint=get_task("coco").read_facts(data, store.cache).fingerprint,
-        backbone=entry, weights_sha256="random", weights_format="backbench", weights_branch="",
-        recipe={}, seed=seed, precision="fp32", batch_size=8, limit_images=None,
+        backbone=entry, backbone_sha256="", weights_sha256="random", weights_format="backbench",
+        weights_branch="", recipe={}, seed=seed, precision="fp32", batch_size=8, limit_images=None,
     )  # fmt: skip
     names = ("coco", entry, entry, "r", "mini/v1")
     folder = store.prepare(RunRequest(spec, *names, num_steps=1, num_images=1, data=data))
