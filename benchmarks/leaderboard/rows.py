@@ -1,6 +1,6 @@
 """Records to tables of comparable rows; a pure function of what a folder holds. No torch."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import fsum, sqrt
@@ -122,7 +122,7 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
     groups: dict[bytes, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.identity].append(run)
-    rows = [_row(group, metrics) for group in groups.values()]
+    rows = _told_apart([_row(group, metrics) for group in groups.values()])
     return Table(
         key=key,
         headline=headline,
@@ -133,6 +133,17 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
         lower=tuple(name for name in metrics if name not in better),
         published=_published(key, first),
     )
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of which those that share a name say which run is meant."""
+    count = Counter(row.entry for row in rows)
+    return [
+        replace(row, note="; ".join(filter(None, [f"run {row.run_ids[0][:8]}", row.note])))
+        if count[row.entry] > 1
+        else row
+        for row in rows
+    ]
 
 
 def _published(key: TableKey, example: RunRecord | None) -> tuple[PublishedRow, ...]:

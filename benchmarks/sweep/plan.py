@@ -63,7 +63,7 @@ def chosen(cells: Sequence[Cell], rerun: Rerun) -> list[Cell]:
 
 
 def run_state(folder: RunFolder) -> tuple[State, str]:
-    """Return the state of a run without a record, and a note on it."""
+    """Return the state of a run without a record, and a note on it that gives no host away."""
     beat = folder.read_heartbeat()
     if beat is None:
         return "missing", ""
@@ -71,7 +71,7 @@ def run_state(folder: RunFolder) -> tuple[State, str]:
     attempts = folder.read_attempts()
     ended = bool(attempts) and attempts[-1].number >= beat.attempt
     if beat.alive and not ended:
-        return "running", f"{where}, process {beat.pid} on {beat.host}"
+        return "running", where
     return "interrupted", f"goes on from {where}"
 
 
@@ -86,7 +86,11 @@ def _cell(
     if record is not None:
         note = record.failure.message if record.failure else ""
         return Cell(request, record.status, note, record, cost)
-    state, note = run_state(store.folder(request.spec.run_id))
+    folder = store.folder(request.spec.run_id)
+    state, note = run_state(folder)
+    beat = folder.read_heartbeat()
+    if state == "running" and beat is not None:
+        note = f"{note}, process {beat.pid} on {beat.host}"
     older = answered.get(request.cell)
     if state == "missing" and older is not None:
         return Cell(request, "stale", _difference(request, older), None, cost)

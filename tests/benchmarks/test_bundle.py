@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import os
 import re
+import socket
 import stat
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from backbones.errors import PreflightError
 from benchmarks.cli import main
 from benchmarks.leaderboard import bundle
 from benchmarks.leaderboard.anonymous import anonymous_record
+from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
 from benchmarks.sweep.record import Attempt, Failure, Labels, to_json
 from benchmarks.sweep.store import Store
 
@@ -288,6 +292,20 @@ def test_an_anonymous_leaderboard_names_nobody(tmp_path, make_record, form, caps
     text = (captured.out + captured.err).lower()
     assert "mae.pth" in text
     assert not [secret for secret in SECRETS if secret.lower() in text]
+
+
+def test_an_anonymous_leaderboard_keeps_the_host_of_a_running_run_to_itself(
+    tmp_path, make_request, capsys, monkeypatch
+):
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-17")
+    folder = Store(tmp_path / "runs").prepare(make_request())
+    now = time.time()
+    beat = Heartbeat(os.getpid(), "node-17", 1, now, now, "train", step=3, num_steps=10)
+    write_heartbeat(folder.heartbeat, beat)
+    main(["leaderboard", "--anonymous", "--out", str(tmp_path / "runs")])
+    text = capsys.readouterr().out
+    assert "running: train 3/10" in text
+    assert "node-17" not in text
 
 
 def test_an_empty_folder_makes_no_bundle(tmp_path, capsys):

@@ -207,3 +207,12 @@ def test_columns_without_room_are_named():
 
 def test_an_empty_folder_is_no_table(board):
     assert board() == []
+
+
+def test_rows_of_one_name_say_which_run_they_are(tmp_path, make_record, make_spec):
+    store = Store(tmp_path)
+    for number, score in (("1", 20.0), ("2", 10.0)):
+        record = make_record(make_spec(backbone_sha256=number * 64), score)
+        store.folder(record.run_id).write_record(record)
+    (table,) = make_tables(store.scan(), store)
+    assert [row.note for row in table.rows] == [f"run {row.run_ids[0][:8]}" for row in table.rows]
