@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TICKET = "BACKBENCH_TICKET"
 _FILE = "ticket"
 _PATIENCE_SECONDS = 600.0
+# So long the first process may take to record the mistake that all of them meet.
+_RECORD_SECONDS = 60.0
 # How the libraries say that another process of the group went away: gloo in a RuntimeError that
 # names its transport, NCCL in an error class of its own
 # (https://github.com/pytorch/pytorch, torch/csrc/distributed/c10d/exception.h).
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
     """Do a further process's part of the run in the folder ``arguments[0]``.
 
     Returns:
-        0 done, 4 there was no such start, 130 stopped.
+        0 done, 3 it cannot be done, 4 there was no such start, 130 stopped.
     """
     interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
     interrupt.install()
@@ -53,9 +55,9 @@ def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
     Returns:
         As ``main``.
     """
-    from backbones.errors import StoppedError
+    from backbones.errors import StoppedError, UserError
     from benchmarks.sweep.execute import take_part
-    from benchmarks.sweep.worker import DONE, NO_RECORD
+    from benchmarks.sweep.worker import DONE, FAILED, NO_RECORD
 
     end = time.monotonic() + _PATIENCE_SECONDS
     while not _is_ours(folder):
@@ -66,11 +68,28 @@ def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
         if time.monotonic() > end:
             return NO_RECORD
         time.sleep(0.2)
+    before = _written(folder.record)
     try:
         take_part(folder.read_request(), folder, _Follower(interrupt))
     except StoppedError:
         return STOPPED
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        # The first process has met the same, and would be ended beside one that left: then nobody
+        # would read why.
+        end = time.monotonic() + _RECORD_SECONDS
+        while _written(folder.record) == before and time.monotonic() < end:
+            time.sleep(0.2)
+        return FAILED
     return DONE
+
+
+def _written(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def hand_out_ticket(folder: "RunFolder") -> None:

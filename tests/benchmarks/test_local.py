@@ -166,6 +166,15 @@ def test_what_the_libraries_say_of_a_lost_process_is_no_failure(monkeypatch):
     assert not lost_a_process(RuntimeError("shapes differ"))
 
 
+def test_a_mistake_that_all_processes_meet_is_told_in_its_own_words(run_py):
+    done = run_py(*TOGETHER, STAND_IN_FAIL="vit-nano=share")
+    assert done.returncode == 4
+    assert "failed: The batch cannot be shared out." in done.stdout
+    assert "ended with code" not in done.stdout + done.stderr
+    (record,) = records(run_py).values()
+    assert record["failure"]["message"] == "The batch cannot be shared out."
+
+
 def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
     process = run_py.start("--entries", "vit-nano", STAND_IN_HOLD="1")
     wait_for(lambda: any(beat["step"] >= 2 for beat in beats(run_py)))

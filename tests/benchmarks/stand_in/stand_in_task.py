@@ -2,7 +2,8 @@
 
 STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STAND_IN_HOLD: so many
 starts of a run wait in their third step until they are told to stop. STAND_IN_FAIL:
-``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill, fill-late or nan.
+``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill, fill-late, nan or share (the
+same mistake in all processes, the first a while behind).
 STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe. STAND_IN_WORKERS: forked
 processes beside it, as those of a data loader.
 """
@@ -80,6 +81,9 @@ class StandInTask:
     def run(self, inputs, monitor):
         work = inputs.out_dir
         work.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("STAND_IN_FAIL") == f"{inputs.backbone.name}=share":
+            time.sleep(0 if int(os.environ["RANK"]) else 7)
+            raise PreflightError("The batch cannot be shared out.")
         if int(os.environ.get("RANK", "0")):
             return _follow(work, inputs.config.schedule.num_steps, monitor)
         with _workers(int(os.environ.get("STAND_IN_WORKERS", "0"))):
