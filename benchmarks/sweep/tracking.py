@@ -152,7 +152,11 @@ class _Wandb:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Take values of a step down."""
-        self._run.log(dict(values), step=step)
+        # wandb drops a step of its own that is behind the last; each phase begins at 1, and a run
+        # that goes on from a saved state repeats a few (https://wandb.me/define-metric).
+        phase = next(iter(values)).partition("/")[0]
+        self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+        self._run.log({**values, f"{phase}/step": step})
 
     def end(self, metrics: Mapping[str, float]) -> None:
         """Take the results down and close the run."""
