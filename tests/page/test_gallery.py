@@ -6,10 +6,10 @@ import pytest
 from skimage.draw import disk, polygon2mask
 
 from benchmarks.leaderboard.page import gallery
-from benchmarks.leaderboard.page.outlines import outlines
 from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.sweep.store import Store
+from detection.outlines import outlines
 from tests.detection.conftest import write_files
 from tests.statistics.test_tested import run_of
 

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from backbones.errors import UserError
-from benchmarks.leaderboard.page.outlines import outlines
 from benchmarks.leaderboard.page.pictures import thumbnail
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.runs import NoImagesError
@@ -26,6 +25,7 @@ from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.store import Scan, Store
 from detection.dataset import Truth
 from detection.detections import Detections
+from detection.outlines import outlines
 from detection.segmentation import segmentation_rle
 
 # Corners, class, score (None for an object), outlines of the mask (None for no mask).
