@@ -2,7 +2,13 @@
 
 import json
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+# Of files with one fault, so many are named.
+_NAMED = 10
 
 
 def clean(text: str) -> str:
@@ -26,6 +32,22 @@ def note(text: str) -> None:
     """Print one line on standard error, which keeps standard output free for results."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def left_out(files: Iterable[tuple[Path, str]]) -> None:
+    """Name files that are not used and why, on standard error; of many with one fault the first.
+
+    Args:
+        files: Each with its fault.
+    """
+    by_fault: dict[str, list[Path]] = defaultdict(list)
+    for path, fault in files:
+        by_fault[fault].append(path)
+    for fault, paths in by_fault.items():
+        for path in paths[:_NAMED]:
+            note(f"left out: {clean(f'{path}: {fault}')}")
+        if len(paths) > _NAMED:
+            note(f"left out: {len(paths) - _NAMED:,} more files for the last reason")
 
 
 def document(content: Any) -> None:

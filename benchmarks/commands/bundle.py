@@ -38,6 +38,5 @@ def main(options: Options) -> int:
         output.document({"written": str(options.file), "records": sorted(scan.records)})
     else:
         output.line(f"{count} records are in {options.file}; `run.py merge` takes them elsewhere.")
-    for path, reason in scan.rejected:
-        output.note(f"left out: {output.clean(f'{path}: {reason}')}")
+    output.left_out(scan.rejected)
     return 0

@@ -84,8 +84,7 @@ def main(options: Options) -> int:
         output.document(_document(shown, mismatches))
     else:
         _print(names, shown, mismatches)
-    for path, reason in scan.rejected:
-        output.note(f"left out: {output.clean(f'{path}: {reason}')}")
+    output.left_out(scan.rejected)
     return REFUSED if mismatches else 0
 
 

@@ -104,8 +104,7 @@ def _print(tables: Sequence[Shown], store: Store, scan: Scan, form: str) -> None
     else:
         runs = len(scan.records) + len(scan.unfinished)
         output.line(f"None of {runs} runs is in view." if runs else f"No runs in {store.root} yet.")
-    for path, reason in scan.rejected:
-        output.note(f"left out: {output.clean(f'{path}: {reason}')}")
+    output.left_out(scan.rejected)
 
 
 def _judge(tables: Sequence[Shown], options: Options) -> int:

@@ -69,8 +69,7 @@ def main(options: Options) -> int:
         return 0
     for text in report(found):
         output.line(text)
-    for path, reason in scan.rejected:
-        output.note(f"left out: {output.clean(f'{path}: {reason}')}")
+    output.left_out(scan.rejected)
     return 0
 
 

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 import benchmarks.sweep.record_text as record_text
 from backbones.errors import PreflightError
+from benchmarks.cli import main
 from benchmarks.sweep.record import MAX_CURVE_POINTS, Attempt, from_json, thinned, to_json
 from benchmarks.sweep.record_text import BadRecordError, to_text
 from benchmarks.sweep.store import BusyError, RunFolder, Store
@@ -235,3 +236,17 @@ def test_a_record_with_the_longest_curves_stays_small(make_record):
         per_class={f"class {i}": {"APbox": i / 7, "APmask": i / 3} for i in range(80)},
     )
     assert len(json.dumps(to_json(record))) < 200_000
+
+
+def test_a_folder_of_foreign_records_names_a_few(tmp_path, make_record, make_spec, capsys):
+    for seed in range(14):
+        record = make_record(make_spec(seed=seed))
+        content = signed(record, status="perhaps")
+        folder = Store(tmp_path).folder(record.run_id)
+        folder.path.mkdir(parents=True)
+        folder.record.write_bytes(to_text(content))
+    main(["leaderboard", "--out", str(tmp_path)])
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 11
+    assert all("perhaps" in note for note in notes[:10])
+    assert notes[10] == "left out: 4 more files for the last reason"
