@@ -7,6 +7,7 @@ from math import fsum, sqrt
 
 from benchmarks.leaderboard.published.figures import PublishedRow, rows_of
 from benchmarks.leaderboard.runs import Run, TableKey, read_runs
+from benchmarks.suites import SUITES
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.store import Scan, Store
 
@@ -107,8 +108,14 @@ def make_tables(scan: Scan, store: Store) -> list[Table]:
     by_table: dict[TableKey, list[Run]] = defaultdict(list)
     for run in read_runs(scan, store):
         by_table[run.key].append(run)
-    order = sorted(by_table, key=lambda key: (key.mini, str(asdict(key))))
+    order = sorted(by_table, key=lambda key: (key.mini, _place(key.task), str(asdict(key))))
     return [_table(key, by_table[key]) for key in order]
+
+
+def _place(task: str) -> int:
+    """Return where a task stands: as in the suite of all, what people ask first in front."""
+    tasks = SUITES["all"].tasks
+    return tasks.index(task) if task in tasks else len(tasks)
 
 
 def _table(key: TableKey, runs: Sequence[Run]) -> Table:
