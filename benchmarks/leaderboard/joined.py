@@ -15,14 +15,14 @@ _COLUMNS = 2
 class Subject:
     """What rows of different tasks must share to be about the same weights.
 
+    Their names are not in it: what a file is called depends on the others of its command.
+
     Attributes:
-        entry: As shown.
         backbone: Name of the network.
         weights: What identifies them, see ``Row.weights``.
         seeds: Seeds with a result; fresh weights differ from seed to seed.
     """
 
-    entry: str
     backbone: str
     weights: str
     seeds: tuple[int, ...]
@@ -52,7 +52,7 @@ def _joined(tables: Sequence[Table]) -> Table:
     for table in tables:
         for row in table.rows:
             if row.seeds:
-                subject = Subject(row.entry, row.backbone, row.weights, row.seeds)
+                subject = Subject(row.backbone, row.weights, row.seeds)
                 cells[subject].append((table, row))
     rows = [_row(subject, found, names) for subject, found in cells.items()]
     columns = tuple(names.values())
@@ -109,7 +109,7 @@ def _row(
     costs["seconds"] = sum(seconds) if seconds else None
     return Row(
         rank=None,
-        entry=subject.entry,
+        entry=rows[0].entry,
         backbone=subject.backbone,
         pretrain=rows[0].pretrain,
         weights=subject.weights,

@@ -17,13 +17,15 @@ from benchmarks.sweep.store import Store
 def board(tmp_path, make_record, make_spec):
     """Return a function that makes tables from (task, metric, entry, seed, score)."""
 
-    def make(*results):
+    def make(*results, names=()):
         store = Store(tmp_path)
         for task, metric, entry, seed, score in results:
             value = {"value": score, "unit": "percent", "higher_is_better": True, "reason": None}
             record = make_record(
                 make_spec(task=task, backbone=entry, seed=seed),
-                labels=Labels("all", entry, task, f"{task}/v1", "mini", True),
+                labels=Labels(
+                    "all", dict(names).get(task, entry), task, f"{task}/v1", "mini", True
+                ),
                 headline=metric,
                 columns=(metric,),
                 metrics={metric: value},
@@ -53,6 +55,17 @@ def test_both_numbers_of_a_checkpoint_stand_in_one_row(board):
         "10.0", "40.0",
     ]  # fmt: skip
     assert to_csv(list(map(plain, tables))) == to_csv(list(map(plain, single)))
+
+
+def test_one_file_under_two_names_is_one_row(board):
+    joined, *_ = board(
+        ("coco", "APbox", "vit-nano", 0, 10.0),
+        ("knn", "knn_top1", "vit-nano", 0, 40.0),
+        names=[("coco", "ckpt:weights.safetensors"), ("knn", "ckpt:mine/weights.safetensors")],
+    )
+    (row,) = joined.rows
+    assert row.entry == "ckpt:weights.safetensors"
+    assert [row.values[name].mean for name in joined.columns] == [10.0, 40.0]
 
 
 def test_other_seeds_of_fresh_weights_are_other_weights(board):
