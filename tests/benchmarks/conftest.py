@@ -1,5 +1,6 @@
 """The real command line on a task that costs nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -45,6 +46,11 @@ class CommandLine:
     @property
     def runs(self):
         return self.folder / "runs"
+
+    def record(self):
+        """Return the content of the one record."""
+        (path,) = self.runs.glob("*/record.json")
+        return json.loads(path.read_text())
 
     def steps(self):
         """Return the steps that every run really did, by backbone, in order."""
