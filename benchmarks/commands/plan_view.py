@@ -67,7 +67,8 @@ def _data_lines(cells: Sequence[Cell]) -> list[str]:
     lines = [f"data: {clean(str(root.path))} ({root.origin})" for root in roots if not root.mini]
     mini = sorted({root.kind for root in roots if root.mini})
     if mini:
-        *names, last = [name for kind in mini for name in (f"--data {kind}", VARIABLES[kind])]
+        places = [f"--data {kind}" for kind in mini] + [VARIABLES[kind] for kind in mini]
+        *names, last = dict.fromkeys(places)
         lines.append(
             f"data: neither {', '.join(names)} nor {last} is given, so this is the embedded mini "
             "data; its numbers are for trying out only"

@@ -172,7 +172,8 @@ def _tell_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[En
             {"exit_code": 0, "cells": [facts(cell) for cell in cells], "submitted": submitted}
         )
     elif options.executor == "slurm":
-        jobs = sorted({end.message.partition("_")[0] for end in ended if end.end == "submitted"})
+        # In the order of their submission, which numbers as text would not keep.
+        jobs = dict.fromkeys(e.message.partition("_")[0] for e in ended if e.end == "submitted")
         output.line(
             f"submitted {count} runs ({', '.join(jobs)}); `run.py status --out {options.out}` and "
             f"`run.py leaderboard --out {options.out}` say how far they are"

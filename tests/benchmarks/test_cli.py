@@ -111,6 +111,12 @@ def test_a_dry_run_leaves_nothing_behind(run_py):
     assert list(run_py.folder.iterdir()) == []
 
 
+def test_a_dry_run_names_once_where_it_looked_for_data(run_py):
+    done = run_py("--suite", "all", "--entries", "mae-nano", "--dry-run")
+    places = "--data coco, --data imagenet, --data images, $DETECTRON2_DATASETS nor $IMAGENET_DIR"
+    assert f"data: neither {places} is given" in done.stdout
+
+
 def test_bare_form_means_run(run_py):
     bare, named = run_py("--suite", "coco", "--dry-run"), run_py("run", "--dry-run")
     assert bare.stdout == named.stdout
