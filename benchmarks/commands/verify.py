@@ -91,7 +91,10 @@ def _verdicts(name: str, rows: Sequence[Measured]) -> list[Verdict]:
         raise UserError(_unknown(name, [row[1].entry for row in rows], list(published)))
     real = [row for row in meant if not row[0].key.mini]
     if not real:
-        raise PreflightError(f"{name} was measured on the embedded mini data, as nobody published.")
+        raise PreflightError(
+            f"{name} was measured on the embedded mini data; published figures are on COCO and "
+            "ImageNet, so there is none to hold it against."
+        )
     pairs = [(row, counterparts(row[0], row[2])) for row in real]
     verdicts = [compare(*row, others) for row, others in pairs if others]
     if not verdicts:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.leaderboard.protocol_page import page
 from benchmarks.leaderboard.published.band import architecture
+from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.overrides import as_plain
 from benchmarks.suites import get_task, task_names
 from benchmarks.sweep.record import BackboneFacts, Labels
@@ -82,6 +83,54 @@ def test_a_published_row_finds_the_measured_ones(measured, capsys):
     main(["verify", "supervised-swin-t-300ep--swin-mmdet-1x", "--out", out])
     assert "entry, swin-mmdet/v1+1x" in capsys.readouterr().out
     assert main(["verify", "mae-vit-b-16-1600ep--vitdet-100ep", "--out", out]) == 4
+
+
+@pytest.mark.parametrize(
+    ("tag", "here"),
+    [
+        ("ms_in1k", None),
+        ("ms_in22k", "ImageNet-22K"),
+        ("ms_in22k_ft_in1k", "ImageNet-22K, then ImageNet-1K"),
+        ("fb_swsl_ig1b_ft_in1k", "fb_swsl_ig1b, then ImageNet-1K"),
+    ],
+)
+def test_other_pretraining_data_is_told(measured, capsys, tag, here):
+    name = f"timm:swin_tiny_patch4_window7_224.{tag}"
+    facts = BackboneFacts(name, "timm", method="pretrained", data=tag)
+    main(["verify", "entry", "--out", measured(43.7, recipe="swin-1x", facts=facts), "--json"])
+    (verdict,) = json.loads(capsys.readouterr().out)
+    told = [{"setting": "pretraining data", "here": here, "published": "ImageNet-1K"}]
+    assert verdict["differences"] == (told if here else [])
+
+
+def test_the_band_is_that_of_the_same_pretraining_data(measured, capsys):
+    name = "timm:swin_large_patch4_window7_224.ms_in22k"
+    facts = BackboneFacts(name, "timm", method="pretrained", data="ms_in22k")
+    out = measured(55.0, recipe="vitdet-swin-50ep", facts=facts)
+    main(["verify", "entry", "--out", out, "--json"])
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert {row["data"] for row in verdict["rows"]} == {"ImageNet-22K"}
+    assert verdict["differences"] == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "tag", "data"),
+    [
+        (BackboneFacts("x", "timm"), "mae", "ImageNet-1K"),
+        (BackboneFacts("x", "timm"), "augreg2_in21k_ft_in1k", "ImageNet-22K, then ImageNet-1K"),
+        (BackboneFacts("x", "timm"), "orig_in21k", "ImageNet-22K"),
+        (BackboneFacts("x", "timm"), "sw_in12k", "ImageNet-12K"),
+        (BackboneFacts("x", "timm"), "bamboo", "bamboo"),
+        (BackboneFacts("x", "backbench", data="imagenet"), "", "ImageNet-1K"),
+        (BackboneFacts("x", "backbench", data="ILSVRC2012"), "", "ImageNet-1K"),
+        (BackboneFacts("x", "backbench", data="imagenet22k"), "", "imagenet22k"),
+        (BackboneFacts("x", "backbench", data="imagenet-100"), "", "imagenet-100"),
+        (BackboneFacts("x", "backbench", data="mini"), "", "mini"),
+        (BackboneFacts("x", "mae"), "", ""),
+    ],
+)
+def test_what_weights_were_pretrained_on(facts, tag, data):
+    assert pretraining_data(facts, tag) == data
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
+from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
 from benchmarks.overrides import as_plain, base_protocol, leaves_of
@@ -98,7 +99,8 @@ def counterparts(table: Table, record: RunRecord) -> tuple[PublishedRow, ...]:
     """Return the published rows of the same method and network that a row is held against.
 
     Those of its own protocol; where there are none, those whose rules come nearest to it; else
-    those of the task. Among them, those of as long a pretraining, if there are any.
+    those of the task. Among them, those pretrained on the same data, and of these those of as long
+    a pretraining, if there are any.
 
     Args:
         table: Of the row.
@@ -113,6 +115,8 @@ def counterparts(table: Table, record: RunRecord) -> tuple[PublishedRow, ...]:
     same = [row for row in rows if row.protocol == ours]
     near = [row for row in rows if nearest(row.protocol) == ours]
     found = same or near or rows
+    data = _pretrained_on(record)
+    found = [row for row in found if row.data and data.startswith(row.data)] or found
     long = [row for row in found if record.backbone.epochs and row.epochs == record.backbone.epochs]
     return tuple(long or found)
 
@@ -128,9 +132,11 @@ def compare(
         record: One of its runs.
         published: At least one, from ``counterparts``.
     """
-    # One source's rules at a time: the band of several would be wide enough for anything.
+    # One source's rules and one pretraining's data at a time: the band of several would be wide
+    # enough for anything.
     first = published[0]
-    rows = tuple(other for other in published if other.protocol == first.protocol)
+    alike = (first.protocol, first.data)
+    rows = tuple(other for other in published if (other.protocol, other.data) == alike)
     tolerance = TOLERANCE[table.key.task]
     findings = []
     for metric in dict.fromkeys(name for other in rows for name in other.values):
@@ -166,19 +172,29 @@ def _families(record: RunRecord) -> tuple[str, ...]:
     facts = record.backbone
     method = facts.method or facts.format
     if facts.format == "timm":
-        tag = record.spec.backbone.partition(".")[2] or record.labels.entry.partition(".")[2]
+        tag = _tag(record)
         known = {row.family for row in published_rows()}
         method = next((name for name in sorted(known) if tag.startswith(name)), _FROM_LABELS)
     return _FAMILIES.get(method, (method,))
 
 
+def _pretrained_on(record: RunRecord) -> str:
+    return pretraining_data(record.backbone, _tag(record))
+
+
+def _tag(record: RunRecord) -> str:
+    """Return the tag of timm's weights, empty for others."""
+    if record.backbone.format != "timm":
+        return ""
+    name = record.spec.backbone.partition(".")[2] or record.labels.entry.partition(".")[2]
+    return name or record.backbone.data
+
+
 def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator[Difference]:
-    facts = record.backbone
     protocol = nearest(row.protocol)
     if row.protocol != table.key.protocol:
         yield Difference("protocol", table.key.protocol, row.protocol)
-    if row.epochs and facts.epochs and row.epochs != facts.epochs:
-        yield Difference("pretraining epochs", f"{facts.epochs:g}", f"{row.epochs:g}")
+    yield from _of_pretraining(record, row)
     if table.key.limit_images is not None:
         yield Difference("images of each split", str(table.key.limit_images), "all")
     if row not in table.published and row.protocol == base_protocol(table.key.protocol):
@@ -190,6 +206,14 @@ def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator
     for name in [*there, *(name for name in here if name not in there)]:
         if name != "protocol" and here.get(name) != there.get(name):
             yield Difference(name, _text(here, name), _text(there, name))
+
+
+def _of_pretraining(record: RunRecord, row: PublishedRow) -> Iterator[Difference]:
+    data, epochs = _pretrained_on(record), record.backbone.epochs
+    if data and row.data and data != row.data:
+        yield Difference("pretraining data", data, row.data)
+    if row.epochs and epochs and row.epochs != epochs:
+        yield Difference("pretraining epochs", f"{epochs:g}", f"{row.epochs:g}")
 
 
 def _recipe(task: str, protocol: str) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ class PublishedRow:
         backbone: Likewise.
         arch: Name of our backbone; empty where there is none.
         pretrain: Data and epochs of the pretraining, as far as they are known.
+        data: The data alone; "none" for fresh weights, empty where the source does not say.
         epochs: Of the pretraining; None where the source does not say.
         task: Name of our task.
         protocol: Id of the rules: one of our own, or a name that ``protocols`` explains.
@@ -43,6 +44,7 @@ class PublishedRow:
     backbone: str
     arch: str
     pretrain: str
+    data: str
     epochs: float | None
     task: str
     protocol: str
@@ -54,7 +56,7 @@ class PublishedRow:
 @cache
 def published_rows() -> tuple[PublishedRow, ...]:
     """Return every published row, in the order of the file."""
-    with FIGURES.open(newline="") as file:
+    with FIGURES.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     groups: dict[str, list[dict[str, str]]] = {}
     for line in lines:
@@ -98,6 +100,7 @@ def _row(lines: list[dict[str, str]]) -> PublishedRow:
         backbone=first["backbone"],
         arch=first["arch"],
         pretrain=" ".join(filter(None, parts)),
+        data=first["pretrain_data"],
         epochs=epochs,
         task=first["task"],
         protocol=first["protocol"],
