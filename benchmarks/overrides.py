@@ -1,7 +1,7 @@
 """``--set a.b=c`` on frozen dataclasses, type-checked by OmegaConf. Imports no torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
+from dataclasses import fields, is_dataclass, make_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from backbones.errors import UserError
+from backbones.neutral import is_neutral
 from benchmarks.sweep.spec import hash16
 
 Config = TypeVar("Config")
@@ -21,7 +22,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Return ``config`` with overrides applied and its ``protocol`` marked.
 
     The mark is ``+custom:`` and six digits that depend on the changed values alone, so that rows
-    with the same changes still share a table, and never one with unchanged rows.
+    with the same changes still share a table, and never one with unchanged rows. Neutral values
+    (``backbones.neutral``) leave no mark.
 
     Args:
         config: A frozen dataclass of frozen dataclasses with a field ``protocol``.
@@ -38,7 +40,10 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         if key not in before or key == "protocol":
             raise UserError(_unknown(key, [name for name in before if name != "protocol"]))
         config = _with(config, key.split("."), text, override)
-    changed = {key: value for key, value in _leaves(config) if value != before[key]}
+    neutral = neutral_keys(config)
+    changed = {
+        key: value for key, value in _leaves(config) if value != before[key] and key not in neutral
+    }
     if not changed:
         return config
     protocol = f"{before['protocol']}{_MARK}{hash16(changed)[:6]}"
@@ -69,13 +74,35 @@ def keys_of(config: Any) -> set[str]:
     return {name for name, _ in _leaves(config) if name != "protocol"}
 
 
+def neutral_keys(config: Any, prefix: str = "") -> set[str]:
+    """Return those of ``keys_of`` that change no result."""
+    found = {f"{prefix}{item.name}" for item in fields(config) if is_neutral(item)}
+    sections = [(item.name, getattr(config, item.name)) for item in fields(config)]
+    parts = [neutral_keys(v, f"{prefix}{name}.") for name, v in sections if is_dataclass(v)]
+    return found.union(*parts)
+
+
+def aside(config: Any, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return those overrides that give a recipe another neutral value.
+
+    Args:
+        config: As the recipe made it.
+        overrides: As in ``apply_overrides``.
+    """
+    keys = neutral_keys(config)
+    ours = [text for text in overrides if text.partition("=")[0] in keys]
+    return tuple(text for text in ours if apply_overrides(config, [text]) != config)
+
+
 def restore(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return ``config`` with every field taken from ``values``, as ``asdict`` and JSON left them.
+    """Return ``config`` with every field taken from ``values``, as ``as_plain`` and JSON left them.
+
+    Neutral values, which are not among them, stay.
 
     Raises:
         ValueError: The field names differ, so the code is not the one that wrote ``values``.
     """
-    names = {f.name for f in fields(config)}  # type: ignore[arg-type]
+    names = {f.name for f in fields(config) if not is_neutral(f)}  # type: ignore[arg-type]
     if names != set(values):
         differing = sorted(names ^ set(values))
         raise ValueError(f"the fields of {type(config).__name__} changed: {', '.join(differing)}")
@@ -84,9 +111,12 @@ def restore(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """Return a config as plain JSON values."""
-    plain = _listed(asdict(config))
-    assert isinstance(plain, dict)
+    """Return a config as plain JSON values, without the neutral ones: what makes a run that run."""
+    plain = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if not is_neutral(item):
+            plain[item.name] = as_plain(value) if is_dataclass(value) else _listed(value)
     return plain
 
 

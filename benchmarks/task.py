@@ -129,7 +129,7 @@ class TaskResult:
         metrics: By name; None where the data cannot say (no ground truth of that kind).
         per_class: Metric by class by name.
         cost: Measured cost by name; the names carry the unit.
-        curves: Series by name; "step" is the common axis.
+        curves: Series by name over "step"; those named GROUP/NAME over GROUP/step.
         coverage: One sentence on how the weights were loaded.
         details: What the run was, beyond the recipe (groups, sizes); plain JSON values.
         files: Results that stay beside the record, such as detections per image.

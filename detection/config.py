@@ -8,6 +8,7 @@ inconsistently; such values are derived in ``DetectionConfig.resolved``.
 from dataclasses import dataclass, field, replace
 
 from backbones.errors import UserError
+from backbones.neutral import NEUTRAL
 from detection.config_checks import problems
 
 
@@ -178,6 +179,8 @@ class EvaluationConfig:
         score_threshold: Detections below are dropped.
         nms_threshold: Overlap at which the weaker of two boxes of one class is dropped.
         detections_per_image: The best so many are kept.
+        every_epochs: Epochs between two evaluations during training, whose APs become curves; 0
+            evaluates at the end alone. Changes no result.
     """
 
     split: str = "val"
@@ -187,6 +190,7 @@ class EvaluationConfig:
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections_per_image: int = 100
+    every_epochs: float = field(default=0.0, metadata=NEUTRAL)
 
 
 @dataclass(frozen=True)

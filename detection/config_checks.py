@@ -69,6 +69,7 @@ def _ranges(config: "DetectionConfig") -> list[str]:
             "evaluation.batch_size_per_device must be at least 1",
             evaluation.batch_size_per_device < 1,
         ),
+        ("evaluation.every_epochs must be at least 0", not evaluation.every_epochs >= 0),
     ]
     wrong += [(f"{name} holds one value or three", len(v) not in (1, 3)) for name, v in by_depth]
     return [text for text, is_wrong in wrong if is_wrong]

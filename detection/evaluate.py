@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,38 +94,83 @@ def evaluate(
         StoppedError: The monitor asked to stop; nothing was written.
     """
     get_engine(options.evaluator)
-    split = cast(Split, config.split)
-    truth = load_truth(data, split, limit_images=options.limit_images)
-    parts = distributed.gather(
-        detect(model, truth.images, config, monitor, num_workers=options.num_workers)
-    )
-    outcome: Scores | UserError | None = None
-    if distributed.rank() == 0:
-        try:
-            found = collect([image for images, _ in parts for image in images])
-            outcome = _score_and_keep(truth, found, options.evaluator, out_dir)
-        except UserError as error:
-            outcome = error
-    # A mistake on the first process has to end all of them, not leave them waiting.
-    scores = distributed.gather(outcome)[0]
-    if not isinstance(scores, Scores):
-        raise scores or RuntimeError("The first process computed no scores.")
+    truth = _truth(data, config, options)
+
+    def judge(detections: Detections) -> Scores:
+        scores = score(truth, detections, options.evaluator)
+        write_detections(out_dir / DETECTIONS_FILE, detections)
+        write_matches(out_dir / MATCHES_FILE, match(truth, detections))
+        return scores
+
+    scores, rate = _detect_and_judge(model, truth, config, monitor, options, judge)
     return Evaluation(
         metrics=scores.metrics,
         per_class=scores.per_class,
         evaluator=scores.evaluator,
         detections_file=out_dir / DETECTIONS_FILE,
         matches_file=out_dir / MATCHES_FILE,
-        images_per_second=sum(rate for _, rate in parts),
+        images_per_second=rate,
         num_images=len(truth.images),
     )
 
 
-def _score_and_keep(truth: Truth, detections: Detections, evaluator: str, out_dir: Path) -> Scores:
-    scores = score(truth, detections, evaluator)
-    write_detections(out_dir / DETECTIONS_FILE, detections)
-    write_matches(out_dir / MATCHES_FILE, match(truth, detections))
-    return scores
+def look(
+    model: nn.Module,
+    data: CocoData,
+    config: EvaluationConfig,
+    monitor: Monitor,
+    options: EvaluationOptions = EvaluationOptions(),
+) -> Scores:
+    """Score a detector as ``evaluate`` does, and write nothing. Every process has to call this.
+
+    Args:
+        model: As in ``evaluate``.
+        data: The data set.
+        config: Resolved.
+        monitor: Hears of progress, may stop.
+        options: See there.
+
+    Raises:
+        UserError: As ``evaluate``.
+        PreflightError: Annotations or images cannot be used.
+        StoppedError: The monitor asked to stop.
+    """
+    truth = _truth(data, config, options)
+
+    def judge(detections: Detections) -> Scores:
+        return score(truth, detections, options.evaluator)
+
+    return _detect_and_judge(model, truth, config, monitor, options, judge)[0]
+
+
+def _truth(data: CocoData, config: EvaluationConfig, options: EvaluationOptions) -> Truth:
+    get_engine(options.evaluator)
+    return load_truth(data, cast(Split, config.split), limit_images=options.limit_images)
+
+
+def _detect_and_judge(
+    model: nn.Module,
+    truth: Truth,
+    config: EvaluationConfig,
+    monitor: Monitor,
+    options: EvaluationOptions,
+    judge: Callable[[Detections], Scores],
+) -> tuple[Scores, float]:
+    """Return what the first process found by ``judge``, and images per second of all."""
+    parts = distributed.gather(
+        detect(model, truth.images, config, monitor, num_workers=options.num_workers)
+    )
+    outcome: Scores | UserError | None = None
+    if distributed.rank() == 0:
+        try:
+            outcome = judge(collect([image for images, _ in parts for image in images]))
+        except UserError as error:
+            outcome = error
+    # A mistake on the first process has to end all of them, not leave them waiting.
+    scores = distributed.gather(outcome)[0]
+    if not isinstance(scores, Scores):
+        raise scores or RuntimeError("The first process computed no scores.")
+    return scores, sum(rate for _, rate in parts)
 
 
 def detect(

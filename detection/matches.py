@@ -141,7 +141,8 @@ def _parse(columns: dict[str, Any]) -> Matches:
 
 
 def _pack(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    return np.packbits(cells.reshape(len(cells), -1), axis=1)
+    # Said in full: numpy cannot work out what is left of no cells at all.
+    return np.packbits(cells.reshape(len(cells), _CELLS[0] * _CELLS[1]), axis=1)
 
 
 def _unpack(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,6 @@ from each other with ``replace``; ``frozen``, ``cascade`` and ``fraction`` make 
 from collections.abc import Callable
 from dataclasses import replace
 
-from backbones.spec import BackboneSpec
 from detection.config import (
     DataConfig,
     DetectionConfig,
@@ -21,6 +20,9 @@ from detection.variants import cascade, for_epochs, fraction, frozen
 
 # Images of COCO train2017 that hold an object; detectron2 drops the 1,021 others.
 COCO_TRAIN_IMAGES = 117_266
+# Steps between two evaluations during training: detectron2 ``configs/common/train.py``, which the
+# configs of projects/ViTDet and the LazyConfigs of R50-FPN take over.
+DETECTRON2_EVAL_PERIOD = 5_000
 
 
 def vitdet_100ep() -> DetectionConfig:
@@ -31,7 +33,10 @@ def vitdet_100ep() -> DetectionConfig:
     51.6 APbox / 45.9 APmask, ViT-L 55.5 / 49.2; five seeds of ViT-B scatter by .10 APbox. Cost:
     about 1,030 A100-hours for ViT-B, 1,980 for ViT-L. Upstream runs fp16; this runs bf16.
     """
-    return DetectionConfig(protocol="vitdet/v1+100ep")
+    every = DETECTRON2_EVAL_PERIOD * 64 / COCO_TRAIN_IMAGES
+    return DetectionConfig(
+        protocol="vitdet/v1+100ep", evaluation=EvaluationConfig(every_epochs=every)
+    )
 
 
 def vitdet_50ep() -> DetectionConfig:
@@ -138,7 +143,9 @@ def swin_1x() -> DetectionConfig:
             drops=(8 / 12, 11 / 12),
             warmup_images=500 * 16,
         ),
-        evaluation=EvaluationConfig(short_side=800, max_size=1333),
+        # Every epoch, as mmdetection does unless told otherwise (Swin-Transformer-Object-Detection
+        # configs/_base_/datasets/coco_instance.py).
+        evaluation=EvaluationConfig(short_side=800, max_size=1333, every_epochs=1.0),
     )
 
 
@@ -184,6 +191,9 @@ def r50_fpn_1x() -> DetectionConfig:
             drops=(60 / 90, 80 / 90),
             warmup_images=1_000 * 16,
             precision="fp32",
+        ),
+        evaluation=replace(
+            swin.evaluation, every_epochs=DETECTRON2_EVAL_PERIOD * 16 / COCO_TRAIN_IMAGES
         ),
     )
 
@@ -281,20 +291,3 @@ RECIPES: dict[str, Callable[[], DetectionConfig]] = {
     "r50-fpn-3x-1pct": lambda: fraction(r50_fpn_3x(), 1),
     "r50-fpn-3x-10pct": lambda: fraction(r50_fpn_3x(), 10),
 }
-
-
-def default_recipe(spec: BackboneSpec, mini: bool) -> str:
-    """Return the name of the recipe a backbone gets when nobody names one.
-
-    On real data it is the protocol that its family publishes under, at the length that ranks
-    checkpoints: ViTDet at 25 epochs, Swin's and detectron2's 1x.
-
-    Args:
-        spec: Of the backbone.
-        mini: Whether the data are the embedded mini data.
-    """
-    if mini:
-        return "mini"
-    if spec.layout == "plain":
-        return "vitdet-25ep"
-    return "r50-fpn-1x" if "resne" in spec.name else "swin-1x"

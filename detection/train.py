@@ -13,10 +13,15 @@ from backbones.errors import StoppedError
 from backbones.journal import Journal
 from backbones.monitor import Monitor, Progress
 from backbones.training_state import StateFolder, TrainingState, collect, restore
+from detection.evaluations import Evaluated, Evaluator, Looks
 from detection.schedule import Plan
 from detection.trainer import Batch, Trainer, Training
 
+# Folder of its files, within the run's.
+TENSORBOARD = "tensorboard"
 _TENSORBOARD_STEPS = 20
+# Under which a state's notes hold what evaluations found.
+_EVALUATED = "evaluated"
 # Ranks agree on stopping by a collective, which is not worth its wait in every step.
 _STOP_STEPS = 10
 
@@ -29,11 +34,13 @@ class Trained:
         curve: Columns "step", "lr", "loss" and one per named loss; means between two points.
         images_per_second: Over all devices, without warming up and saving; 0 when too short.
         seconds: Spent on steps, over all starts of the run.
+        evaluated: What evaluations on the way found.
     """
 
     curve: dict[str, list[float]]
     images_per_second: float
     seconds: float
+    evaluated: Evaluated
 
 
 class _Reporter(HookBase):
@@ -70,14 +77,19 @@ class _Saver(HookBase):
     """Saves the state from time to time, at the end, and when the run has to stop."""
 
     def __init__(
-        self, training: Training, states: StateFolder, monitor: Monitor, reporter: _Reporter
+        self,
+        training: Training,
+        states: StateFolder,
+        monitor: Monitor,
+        notes: Callable[[], dict[str, Any]],
     ) -> None:
         self._training = training
         self._states = states
         self._monitor = monitor
-        self._reporter = reporter
+        self._notes = notes
         schedule = training.config.schedule
         self._every = max(1, schedule.checkpoint_images // schedule.batch_size)
+        self._saved = 0
 
     def after_step(self) -> None:
         """Save, and stop where that is wanted.
@@ -90,14 +102,28 @@ class _Saver(HookBase):
         alone = world_size() == 1
         asked = (alone or step % _STOP_STEPS == 0) and any_rank(self._monitor.should_stop())
         if finished or asked or step % self._every == 0:
-            self.trainer.settle()
-            if rank() == 0:
-                tensors = collect(self._training.detector, self._training.optimizer)
-                self._states.save(TrainingState(step, tensors, self._reporter.journal.notes()))
+            self._save(step)
         if asked and not finished:
-            # Whoever started the processes ends the others soon after one of them has left.
-            barrier()
-            raise StoppedError(f"Stopped after step {step} of {self.trainer.max_iter}; saved.")
+            self.leave(step, f"Stopped after step {step} of {self.trainer.max_iter}; saved.")
+
+    def leave(self, step: int, sentence: str) -> None:
+        """Stop all processes with the state of ``step``, which is the one they are in, saved.
+
+        Raises:
+            StoppedError: Always.
+        """
+        if self._saved != step:
+            self._save(step)
+        # Whoever started the processes ends the others soon after one of them has left.
+        barrier()
+        raise StoppedError(sentence)
+
+    def _save(self, step: int) -> None:
+        self.trainer.settle()
+        if rank() == 0:
+            tensors = collect(self._training.detector, self._training.optimizer)
+            self._states.save(TrainingState(step, tensors, self._notes()))
+        self._saved = step
 
 
 def train(
@@ -105,6 +131,7 @@ def train(
     wrap: Callable[[nn.Module], nn.Module],
     batches_from: Callable[[int], Iterator[Batch]],
     monitor: Monitor,
+    looks: Looks | None = None,
 ) -> Trained:
     """Train to the end of the plan, going on from the newest saved state.
 
@@ -113,6 +140,7 @@ def train(
         wrap: Wraps the detector for distributed training.
         batches_from: This rank's micro-batches from a step on.
         monitor: Told of progress; asked whether to stop.
+        looks: Evaluations on the way; None for none.
 
     Raises:
         StoppedError: The monitor wanted to stop; the state is saved.
@@ -124,19 +152,25 @@ def train(
     if state is not None:
         restore(training.detector, training.optimizer, state.tensors)
         monitor.say(f"Going on from step {state.step} of {training.plan.num_steps}.")
-    start = state.step if state is not None else 0
-    reporter = _Reporter(monitor, training.plan, state.notes if state is not None else {})
+    start, notes = (state.step, state.notes) if state is not None else (0, {})
+    reporter = _Reporter(monitor, training.plan, notes)
+    evaluated = Evaluated(**notes.get(_EVALUATED, {}))
     if start < training.plan.num_steps:
         batches = batches_from(start)
         trainer = Trainer(training, wrap(training.detector), batches)
-        writers = [TensorboardXWriter(str(training.folder / "tensorboard"))] if rank() == 0 else []
+        writers = [TensorboardXWriter(str(training.folder / TENSORBOARD))] if rank() == 0 else []
+        saver = _Saver(
+            training,
+            states,
+            monitor,
+            lambda: {**reporter.journal.notes(), _EVALUATED: vars(evaluated)},
+        )
+        if looks is not None:
+            # First of all, so that the clock of a step starts behind it.
+            trainer.register_hooks([Evaluator(looks, evaluated, monitor, saver.leave)])
         trainer.register_hooks(
-            [
-                reporter,
-                hooks.PeriodicWriter(writers, period=_TENSORBOARD_STEPS),
-                _Saver(training, states, monitor, reporter),
-            ]
+            [reporter, hooks.PeriodicWriter(writers, period=_TENSORBOARD_STEPS), saver]
         )
         trainer.train(start, training.plan.num_steps)
     journal = reporter.journal
-    return Trained(journal.curve, journal.images_per_second, journal.seconds)
+    return Trained(journal.curve, journal.images_per_second, journal.seconds, evaluated)

@@ -19,12 +19,13 @@ from backbones.spec import BackboneSpec, BuildOptions
 from detection import cost, devices
 from detection.config import DetectionConfig, at_depth
 from detection.dataset import CocoData, DataFacts, load_training_images, read_facts
-from detection.evaluate import EvaluationOptions, evaluate
+from detection.evaluate import Evaluation, EvaluationOptions, evaluate, look
+from detection.evaluations import Looks, period, told, write_last
 from detection.loader import train_batches
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import Plan, make_plan, micro_batches
-from detection.train import Trained, train
+from detection.train import TENSORBOARD, Trained, train
 from detection.trainer import Training
 
 
@@ -65,8 +66,9 @@ class Outcome:
         metrics: By name, in percent; None where there is no ground truth.
         per_class: APbox and APmask of each class.
         cost: images_per_second_train, images_per_second_test, parameters_millions, gflops,
-            peak_memory_gib, seconds (of training steps, over all starts).
-        curves: Columns of the training curve.
+            peak_memory_gib, seconds (of training steps, over all starts) and, where there were
+            evaluations during training, seconds_evaluating (of these).
+        curves: Columns of the training curve, and of the evaluations during training.
         coverage: The report on the weights, one line.
         detections_file: Detections of each image.
         matches_file: Which of them are right.
@@ -122,9 +124,12 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
     threads = choose_threads(device, job.num_workers)
     detector, coverage = _build(job, facts, device)
     groups = parameter_groups(detector, detector.net, config.optim)
+    options = EvaluationOptions(job.evaluator, job.limit_images, job.num_workers)
+    every = period(config.evaluation, plan)
     card = {
         "weights": coverage,
         **_card(config, plan, facts, detector),
+        "evaluated": told(every, plan),
         "device": f"{world_size()} x {device.type}, {threads} threads",
         "groups": [group.line(plan.lr) for group in groups],
     }
@@ -139,8 +144,16 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         identity=_identity(job, facts),
     )
     batches = partial(_batches, job, images)
-    trained = train(training, partial(wrap, device=device), batches, monitor)
-    return _score(job, detector, trained, card, monitor)
+    looks = Looks(
+        every, lambda: look(detector, job.data, config.evaluation, monitor, options).metrics
+    )
+    trained = train(training, partial(wrap, device=device), batches, monitor, looks)
+    evaluation = evaluate(detector, job.data, config.evaluation, job.out_dir, monitor, options)
+    if trained.evaluated.curve:
+        last = trained.evaluated.add(plan.num_steps, evaluation.metrics)
+        if rank() == 0:
+            write_last(job.out_dir / TENSORBOARD, plan.num_steps, last)
+    return _outcome(config, detector, trained, evaluation, card)
 
 
 def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:
@@ -172,12 +185,14 @@ def _batches(
     )
 
 
-def _score(
-    job: Job, detector: Detector, trained: Trained, card: dict[str, Any], monitor: Monitor
+def _outcome(
+    config: DetectionConfig,
+    detector: Detector,
+    trained: Trained,
+    evaluation: Evaluation,
+    card: dict[str, Any],
 ) -> Outcome:
-    config = job.config
-    options = EvaluationOptions(job.evaluator, job.limit_images, job.num_workers)
-    evaluation = evaluate(detector, job.data, config.evaluation, job.out_dir, monitor, options)
+    evaluated = trained.evaluated
     return Outcome(
         metrics=evaluation.metrics,
         per_class=evaluation.per_class,
@@ -188,8 +203,9 @@ def _score(
             "gflops": cost.gflops(detector, config.evaluation.max_size),
             "peak_memory_gib": peak_memory_gib(),
             "seconds": trained.seconds,
+            **({"seconds_evaluating": evaluated.seconds} if evaluated.curve else {}),
         },
-        curves=trained.curve,
+        curves={**trained.curve, **evaluated.curve},
         coverage=card["weights"],
         detections_file=evaluation.detections_file,
         matches_file=evaluation.matches_file,

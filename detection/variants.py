@@ -37,8 +37,12 @@ def cascade(config: DetectionConfig) -> DetectionConfig:
 
 def fraction(config: DetectionConfig, percent: int) -> DetectionConfig:
     """Return the variant on ``percent`` % of the training images, for as many epochs."""
+    share = percent / 100
+    # As many steps between two evaluations as before, not as many epochs.
+    every = config.evaluation.every_epochs / share
     return replace(
         config,
         protocol=f"{config.protocol}+{percent}pct",
-        data=replace(config.data, train_fraction=percent / 100),
+        data=replace(config.data, train_fraction=share),
+        evaluation=replace(config.evaluation, every_epochs=every),
     )

@@ -15,14 +15,6 @@ _NOT_A_RESULT = "embedded mini data: for trying out, not comparable with any pub
 # A dash, never a zero: nothing was measured.
 MISSING = "—"
 PUBLISHED = "published, measured by others and ranked with nothing"
-_COST_HEADERS = {
-    "parameters_millions": ("params M", 1),
-    "gflops": ("GFLOPs", 1),
-    "images_per_second_train": ("train img/s", 1),
-    "images_per_second_test": ("test img/s", 1),
-    "peak_memory_gib": ("memory GiB", 2),
-    "seconds": ("seconds", 0),
-}
 # Rows that cannot be told apart share a letter.
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -64,8 +56,8 @@ def _columns(table: Table) -> list[Column]:
         for place, name in enumerate(named)
     ]
     costs = [
-        Column(key, _COST_HEADERS[key][0], numeric=True, priority=10 + place)
-        for place, key in enumerate(COSTS)
+        Column(key, cost.header, numeric=True, priority=10 + place)
+        for place, (key, cost) in enumerate(COSTS.items())
     ]
     return [
         Column("rank", "#", numeric=True),
@@ -193,7 +185,7 @@ def _row(shown: Shown, row: Row, sure: RowStatistics | None) -> dict[str, str]:
         "protocol": table.key.protocol,
         "mini": "yes" if table.key.mini else "no",
         **{name: _number(row, sure, name) for name in table.metrics},
-        **{key: _fixed(row.costs[key], _COST_HEADERS[key][1]) for key in COSTS},
+        **{key: _fixed(row.costs[key], cost.decimals) for key, cost in COSTS.items()},
     }
 
 

@@ -25,9 +25,10 @@ _HEAD = """\
 A protocol is a set of rules under which numbers may be compared. Its id stands in every record and
 over every table; rows of different ids never share a table. What it fixes is every value of its
 recipe and the version of its task: change one with `--set`, and the id bears `+custom:` and six
-digits of what was changed. Data are not part of it, but tables of different data are different
-tables too. An id ends in a version; a rule that changes gets the next one, and old records are
-then stale and said to be.
+digits of what was changed. One value changes no result and is free: `evaluation.every_epochs`, how
+often a detector is evaluated while it trains. Data are not part of it, but tables of different data
+are different tables too. An id ends in a version; a rule that changes gets the next one, and old
+records are then stale and said to be.
 
 Below, a protocol lists the settings that differ from those which most recipes of its task share.
 These stand first, as defaults.

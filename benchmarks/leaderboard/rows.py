@@ -11,15 +11,31 @@ from benchmarks.suites import SUITES
 from benchmarks.sweep.record import RunRecord
 from benchmarks.sweep.store import Scan, Store
 
+
+@dataclass(frozen=True)
+class Cost:
+    """What a number of a record's cost is called in tables.
+
+    Attributes:
+        header: Of its column.
+        decimals: Digits behind the point.
+        more_is_better: Its direction.
+    """
+
+    header: str
+    decimals: int
+    more_is_better: bool = False
+
+
 # Of a record's cost, what a row shows, by its key there.
-COSTS = (
-    "parameters_millions",
-    "gflops",
-    "images_per_second_train",
-    "images_per_second_test",
-    "peak_memory_gib",
-    "seconds",
-)
+COSTS: Mapping[str, Cost] = {
+    "parameters_millions": Cost("params M", 1),
+    "gflops": Cost("GFLOPs", 1),
+    "images_per_second_train": Cost("train img/s", 1, more_is_better=True),
+    "images_per_second_test": Cost("test img/s", 1, more_is_better=True),
+    "peak_memory_gib": Cost("memory GiB", 2),
+    "seconds": Cost("seconds", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,9 @@ def _value(records: Sequence[RunRecord], metric: str, note: str) -> Value:
     found = [entry for record in records if (entry := record.metrics.get(metric))]
     values = [value for entry in found if (value := entry["value"]) is not None]
     if not values:
-        return Value(None, reason=next(filter(None, (entry["reason"] for entry in found)), note))
+        known = next((entry["reason"] for entry in found if entry["reason"]), None)
+        # A record may be older than a metric of its task; its note speaks of other things.
+        return Value(None, reason=known or ("not in these records" if records else note))
     average = _average(values)
     return Value(average, _deviation(values, average))
 

@@ -11,7 +11,7 @@ from backbones.registry import lookup
 from backbones.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
-from benchmarks.overrides import apply_overrides, as_plain, keys_of
+from benchmarks.overrides import apply_overrides, as_plain, aside, keys_of
 from benchmarks.suites import Suite, get_task
 from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.weights import Where, parse_pretraining, pretraining_request, promised
@@ -131,7 +131,8 @@ def _of_entry(
     backbone = get_spec(checkpoint.backbone, order.plugins)
     recipe = order.recipe or task.default_recipe(backbone, data)
     make = lookup("recipe", recipe, dict(task.recipes()))
-    config = task.check(apply_overrides(make(), order.overrides))
+    named = make()
+    config = task.check(apply_overrides(named, order.overrides))
     work = task.workload(config, facts, order.limit_images)
     plain = as_plain(config)
     for seed in order.seeds:
@@ -163,4 +164,5 @@ def _of_entry(
             plugins=order.plugins.resolve() if order.plugins else None,
             evaluator=order.evaluator,
             needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
+            aside=aside(named, order.overrides),
         )

@@ -12,7 +12,7 @@ from backbones.errors import UserError
 from backbones.monitor import Monitor
 from backbones.registry import lookup
 from backbones.spec import BackboneSpec
-from benchmarks.overrides import restore
+from benchmarks.overrides import apply_overrides, restore
 from benchmarks.suites import get_task
 from benchmarks.sweep.environment import describe
 from benchmarks.sweep.record import (
@@ -98,7 +98,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
     _check_unchanged(request, task, backbone, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
-        config = restore(recipe, request.spec.recipe)
+        config = apply_overrides(restore(recipe, request.spec.recipe), request.aside)
     except ValueError as error:
         raise UserError(
             f"The code changed since this run was planned: {error}. {_AGAIN}"

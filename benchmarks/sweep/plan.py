@@ -6,6 +6,7 @@ from typing import Literal
 
 from benchmarks.sweep.estimate import Estimate, Estimator
 from benchmarks.sweep.record import RunRecord
+from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import RunFolder, Scan, Store
 
@@ -84,7 +85,7 @@ def _cell(
 ) -> Cell:
     record = scan.records.get(request.spec.run_id)
     if record is not None:
-        note = record.failure.message if record.failure else ""
+        note = record.failure.message if record.failure else _left_aside(request, store)
         return Cell(request, record.status, note, record, cost)
     folder = store.folder(request.spec.run_id)
     state, note = run_state(folder)
@@ -95,6 +96,20 @@ def _cell(
     if state == "missing" and older is not None:
         return Cell(request, "stale", _difference(request, older), None, cost)
     return Cell(request, state, note, None, cost)
+
+
+def _left_aside(request: RunRequest, store: Store) -> str:
+    """Say that a finished run was not done with the neutral values that are asked for now."""
+    if not request.aside:
+        return ""
+    try:
+        before = store.folder(request.spec.run_id).read_request().aside
+    except BadRecordError:
+        before = ()
+    if before == request.aside:
+        return ""
+    asked = " ".join(f"--set {text}" for text in request.aside)
+    return f"done without {asked}, which changes no result; --rerun all does it again with it"
 
 
 def _difference(request: RunRequest, older: RunRecord) -> str:

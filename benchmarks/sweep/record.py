@@ -100,7 +100,7 @@ class RunRecord:
         columns: Metrics that a table shows, in this order.
         metrics: By name, each with value (or None and a reason), unit and direction.
         per_class: Metric by class by name.
-        curves: Series by name, at most ``MAX_CURVE_POINTS`` each.
+        curves: Series by name, at most ``MAX_CURVE_POINTS`` each; see ``TaskResult.curves``.
         cost: By name with the unit in it.
         environment: Versions, host, threads, code.
         attempts: All starts of the run, this one included.

@@ -75,6 +75,8 @@ class RunRequest:
         plugins: Folder with further backbones.
         evaluator: Evaluation engine; empty means the task's default.
         needs: Id of the pretraining run that makes its weights; empty for none.
+        aside: ``section.field=value`` texts for neutral values of the recipe, which are not in the
+            spec (``backbones.neutral``).
     """
 
     spec: RunSpec
@@ -89,6 +91,7 @@ class RunRequest:
     plugins: Path | None = None
     evaluator: str = ""
     needs: str = ""
+    aside: tuple[str, ...] = ()
 
     @property
     def cell(self) -> str:
@@ -143,6 +146,7 @@ def parse_request(content: Any) -> RunRequest:
         path = content["data"]["path"]
         values["data"] = DataRoot(**{**content["data"], "path": Path(path) if path else None})
         values["plugins"] = Path(content["plugins"]) if content["plugins"] else None
+        values["aside"] = tuple(content.get("aside", ()))
         request = RunRequest(**values)
     except (KeyError, TypeError) as error:
         raise ValueError(f"fields differ: {error}") from error

@@ -15,7 +15,8 @@ from benchmarks.sweep.environment import loader_workers
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
 from detection.config import DetectionConfig
 from detection.dataset import find_coco, read_facts
-from detection.recipes import RECIPES, default_recipe
+from detection.default_recipe import default_recipe
+from detection.recipes import RECIPES
 from detection.schedule import images_in_use, num_steps
 
 _SCORES = (

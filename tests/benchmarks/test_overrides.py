@@ -3,7 +3,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from backbones.errors import UserError
-from benchmarks.overrides import apply_overrides, as_plain, restore
+from backbones.neutral import NEUTRAL
+from benchmarks.overrides import apply_overrides, as_plain, aside, restore
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,29 @@ def test_a_config_survives_json():
 
     config = apply_overrides(Config(), ["optim.betas=[0.8,0.9]", "optim.clip=1"])
     assert restore(Config(), json.loads(json.dumps(as_plain(config)))) == config
+
+
+@dataclass(frozen=True)
+class Watched:
+    every: int = field(default=0, metadata=NEUTRAL)
+    size: int = 8
+
+
+@dataclass(frozen=True)
+class WatchedConfig:
+    protocol: str = "mini/v1"
+    watched: Watched = field(default_factory=Watched)
+
+
+def test_a_neutral_value_can_be_set_and_is_nowhere_else():
+    config = apply_overrides(WatchedConfig(), ["watched.every=3"])
+    assert config == WatchedConfig(watched=Watched(every=3))
+    both = apply_overrides(WatchedConfig(), ["watched.every=3", "watched.size=4"])
+    assert both.protocol == apply_overrides(WatchedConfig(), ["watched.size=4"]).protocol
+    assert as_plain(config) == {"protocol": "mini/v1", "watched": {"size": 8}}
+    assert restore(config, as_plain(WatchedConfig())) == config
+    given = ["watched.size=4", "watched.every=3", "watched.every=0"]
+    assert aside(WatchedConfig(), given) == ("watched.every=3",)
 
 
 def test_fields_that_changed_since_are_refused():

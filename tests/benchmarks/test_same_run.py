@@ -44,6 +44,23 @@ def test_overrides_are_kept_apart(run_py):
     assert "1 done; nothing to run" in same.stdout, "an override that changes nothing is none"
 
 
+def test_what_changes_no_result_keeps_run_and_protocol(run_py):
+    run_py("--entries", "vit-nano")
+    before = run_py.record()
+    watched = ("--entries", "vit-nano", "--set", "schedule.watch=3")
+    plan = run_py(*watched, "--dry-run")
+    assert "1 done; nothing to run" in plan.stdout
+    assert "done without --set schedule.watch=3" in plan.stdout
+    assert "--rerun all" in plan.stdout
+    assert run_py(*watched, "--rerun", "all").returncode == 0
+    after = run_py.record()
+    assert (after["run_id"], after["labels"]) == (before["run_id"], before["labels"])
+    assert (before["details"]["watch"], after["details"]["watch"]) == (0, 3)
+    assert "done without" not in run_py(*watched, "--dry-run").stdout
+    unchanged = run_py("--entries", "vit-nano", "--set", "schedule.watch=0", "--dry-run")
+    assert "done without" not in unchanged.stdout
+
+
 def test_the_same_run_has_the_same_place_whatever_the_path_or_evaluator(run_py):
     run_py("--entries", "vit-nano")
     (run_py.runs).rename(run_py.folder / "moved")

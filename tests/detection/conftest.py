@@ -2,6 +2,10 @@
 
 import copy
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones.checkpoint import FRESH, Checkpoint
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
+from detection.dataset import find_coco
 from detection.recipes import mini
 
+HERE = Path(__file__).parent
 SQUARE = [10.0, 10.0, 40.0, 10.0, 40.0, 30.0, 10.0, 30.0]
 
 
@@ -140,3 +147,59 @@ def toy_batch() -> Callable[..., list[dict[str, Any]]]:
         return batch
 
     return make
+
+
+@pytest.fixture
+def make_job() -> Callable[..., Any]:
+    """Return a maker of runs on a data set that start from fresh weights."""
+    from detection.transfer import Job
+
+    def make(root: Path, out: Path, spec: BackboneSpec, config: DetectionConfig) -> Any:
+        return Job(
+            spec=spec,
+            checkpoint=Checkpoint(spec.name, None, FRESH, source=spec.name),
+            config=config,
+            data=find_coco(root),
+            out_dir=out,
+            seed=0,
+            cache=out.parent / "cache",
+            num_workers=0,
+        )
+
+    return make
+
+
+@pytest.fixture
+def launch_together() -> Callable[..., dict[str, Any]]:
+    """Return a runner of scripts as several processes over gloo."""
+
+    def launch(script: str, world_size: int, arguments: list[str]) -> dict[str, Any]:
+        """Run a script of this folder so; return what the first process printed."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(HERE.parents[1]),
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(world_size),
+        }
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", str(HERE / script), *arguments],
+                env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(world_size)
+        ]
+        outputs = [process.communicate(timeout=300) for process in processes]
+        assert [p.returncode for p in processes] == [0] * world_size, outputs
+        found: dict[str, Any] = json.loads(outputs[0][0].splitlines()[-1])
+        return found
+
+    return launch

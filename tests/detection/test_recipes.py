@@ -23,7 +23,8 @@ from detection.config import (
     at_depth,
 )
 from detection.config_checks import frozen_layers
-from detection.recipes import RECIPES, default_recipe
+from detection.default_recipe import default_recipe
+from detection.recipes import RECIPES
 
 SECTIONS = (DataConfig, ModelConfig, OptimConfig, ScheduleConfig, EvaluationConfig)
 PLAIN = (int, float, str, bool)

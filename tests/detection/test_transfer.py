@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from backbones.checkpoint import FRESH, Checkpoint
 from backbones.errors import StoppedError, UserError
 from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
-from detection.dataset import find_coco
 from detection.transfer import Job, transfer
 
 COSTS = {
@@ -41,23 +39,11 @@ class Watcher(SilentMonitor):
         return self._stop_at is not None and self._stop_at in self.steps
 
 
-def make_job(root: Path, out: Path, spec: BackboneSpec, config: DetectionConfig) -> Job:
-    return Job(
-        spec=spec,
-        checkpoint=Checkpoint(spec.name, None, FRESH, source=spec.name),
-        config=config,
-        data=find_coco(root),
-        out_dir=out,
-        seed=0,
-        cache=out.parent / "cache",
-        num_workers=0,
-    )
-
-
 def test_train_evaluate_account_and_never_twice(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
+    make_job: Callable[..., Job],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
@@ -86,6 +72,7 @@ def test_stopped_and_started_again_gives_the_same_numbers(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
+    make_job: Callable[..., Job],
     tmp_path: Path,
 ) -> None:
     root = write_coco()
@@ -105,6 +92,7 @@ def test_boxes_only_data_reports_boxes_alone(
     coco_content: Callable[..., dict[str, object]],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
+    make_job: Callable[..., Job],
     tmp_path: Path,
 ) -> None:
     content = coco_content(masks=False)
@@ -121,6 +109,7 @@ def test_another_recipe_in_the_same_folder_is_refused(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
+    make_job: Callable[..., Job],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)

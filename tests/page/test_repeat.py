@@ -32,8 +32,9 @@ def asked_by(command, cache):
         ("coco", []),
         ("coco", ["optim.base_lr=0.003", "optim.betas=[0.8, 0.99]"]),
         ("imagenet", []),
+        ("coco", ["evaluation.every_epochs=0.5"]),
     ],
-    ids=["plain", "overrides", "imagenet"],
+    ids=["plain", "overrides", "imagenet", "neutral"],
 )
 def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrides):
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
@@ -44,6 +45,7 @@ def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrid
     for request in assemble(order, tmp_path):
         found = Repeater().of_request(request)
         assert found["note"] == ""
+        assert all(text in found["command"] for text in overrides)
         assert asked_by(found["command"], tmp_path) == {request.spec.run_id}
 
 

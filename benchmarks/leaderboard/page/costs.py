@@ -3,18 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from benchmarks.leaderboard.rows import Row
+from benchmarks.leaderboard.rows import COSTS, Row
 from benchmarks.sweep.record import Attempt, RunRecord
 from benchmarks.task import PRETRAIN
 
-# Key, header, decimals, and whether more is better. The first are those of ``rows.COSTS``.
+# Key, header, decimals, and whether more is better: what every table shows, then the page's own.
 HEADERS: tuple[tuple[str, str, int, bool], ...] = (
-    ("parameters_millions", "params M", 1, False),
-    ("gflops", "GFLOPs", 1, False),
-    ("images_per_second_train", "train img/s", 1, True),
-    ("images_per_second_test", "test img/s", 1, True),
-    ("peak_memory_gib", "memory GiB", 2, False),
-    ("seconds", "seconds", 0, False),
+    *((key, cost.header, cost.decimals, cost.more_is_better) for key, cost in COSTS.items()),
     ("device_hours", "device-hours", 2, False),
     ("pretrain_device_hours", "pretraining device-hours", 2, False),
 )
@@ -23,8 +18,8 @@ HEADERS: tuple[tuple[str, str, int, bool], ...] = (
 def paid_hours(records: Sequence[RunRecord]) -> float | None:
     """Return the hours a row's runs took, mean over seeds, times their devices.
 
-    Attempts that failed or were cut off count, since somebody paid for them. A run without a GPU
-    took one device.
+    Attempts that failed or were cut off count, since somebody paid for them; evaluations during
+    training do not, since they are for the onlooker. A run without a GPU took one device.
     """
     known = [hours for record in records if (hours := _hours(record)) is not None]
     return sum(known) / len(known) if known else None
@@ -46,6 +41,8 @@ def _hours(record: RunRecord) -> float | None:
     seconds = sum(_seconds(attempt) for attempt in record.attempts) or record.cost.get("seconds")
     if not seconds:
         return None
+    if record.attempts:
+        seconds = max(0.0, seconds - (record.cost.get("seconds_evaluating") or 0.0))
     return seconds / 3600 * max(1, len(record.environment.get("gpus", ())))
 
 

@@ -56,6 +56,8 @@ class Repeater:
             arguments += ["--plugins", str(request.plugins)]
         if request.evaluator:
             arguments += ["--evaluator", request.evaluator]
+        for text in request.aside:
+            arguments += ["--set", text]
         return self._command(spec, request.recipe, arguments, "")
 
     def _what(self, spec: RunSpec, source: str) -> list[str]:

@@ -21,6 +21,7 @@ from typing import ClassVar
 from backbones.errors import PreflightError, StoppedError
 from backbones.files import cannot_write, write_json_atomically
 from backbones.monitor import Progress
+from backbones.neutral import NEUTRAL
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, TaskResult, Workload
 
@@ -29,6 +30,7 @@ from benchmarks.task import Facts, Metric, TaskResult, Workload
 class Schedule:
     batch_size: int = 4
     num_steps: int = 10
+    watch: int = field(default=0, metadata=NEUTRAL)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class StandInTask:
             cost={"images_per_second_train": 8.0, "seconds": 2.0, "gflops": None},
             curves={"step": list(range(1000)), "loss": [1.0] * 1000},
             coverage="all loaded",
-            details={"groups": [1, 2]},
+            details={"groups": [1, 2], "watch": inputs.config.schedule.watch},
             files=(detections,),
         )
 

@@ -72,7 +72,8 @@ export function chosenRows(table, most) {
 
 /** Say which rows those are. */
 export function chosenWords(table, most) {
-  return pinnedRows().length ? "The pinned rows." : `The first ${Math.min(most, table.rows.length)} rows; pin others to see them.`;
+  if (pinnedRows().length) return "The pinned rows.";
+  return table.rows.length === 1 ? "The only row." : `The first ${Math.min(most, table.rows.length)} rows; pin others to see them.`;
 }
 
 /** Return labels that tell rows apart, also where two have one name, or one beginning. */

@@ -2,7 +2,7 @@
 import { copyButton, el, facts, name } from "./dom.js";
 import { MISSING, duration, fixed, moment, size } from "./format.js";
 import { chart, choice } from "./charts.js";
-import { drawCurves, seriesOf } from "./curves.js";
+import { calledCurve, drawCurves, seriesOf } from "./curves.js";
 import { pictureNode } from "./gallery.js";
 
 /** Return the parts of a run's page. */
@@ -40,7 +40,7 @@ function repeat(found) {
 function results(run) {
   if (!run.metrics || !Object.keys(run.metrics).length) return el("p", { class: "quiet" }, "No numbers.");
   const shown = Object.entries(run.metrics).map(([metric, value]) => [metric, typeof value === "number" ? fixed(value, 2) : el("span", { class: "quiet" }, value ?? MISSING)]);
-  const costs = Object.entries(run.cost ?? {}).map(([key, value]) => [key.replaceAll("_", " "), key === "seconds" ? duration(value) : value === null ? MISSING : fixed(value, 2)]);
+  const costs = Object.entries(run.cost ?? {}).map(([key, value]) => [key.replaceAll("_", " "), key.startsWith("seconds") ? duration(value) : value === null ? MISSING : fixed(value, 2)]);
   return el("div", {}, facts(shown, "short"), el("h4", {}, "Price"), facts(costs, "short"));
 }
 
@@ -68,7 +68,7 @@ function curvesOf(run) {
   const names = seriesOf([run]);
   if (!names.length) return el("p", { class: "quiet" }, MISSING);
   show(names[0]);
-  return el("div", {}, el("div", { class: "choices" }, choice("Curve", names.map((one) => [one, one]), names[0], show)), holder);
+  return el("div", {}, el("div", { class: "choices" }, choice("Curve", names.map((one) => [one, calledCurve(one)]), names[0], show)), holder);
 }
 
 function attempts(list) {
