@@ -54,7 +54,8 @@ def _joined(tables: Sequence[Table]) -> Table:
             if row.seeds:
                 subject = Subject(row.backbone, row.weights, row.seeds)
                 cells[subject].append((table, row))
-    rows = [_row(subject, found, names) for subject, found in cells.items()]
+    why = _Reasons(tables)
+    rows = [_row(subject, found, tables, names, why) for subject, found in cells.items()]
     columns = tuple(names.values())
     first = tables[0].key
     return Table(
@@ -97,12 +98,18 @@ def _about(table: Table, names: Mapping[tuple[int, str], str]) -> str:
 def _row(
     subject: Subject,
     found: Sequence[tuple[Table, Row]],
+    tables: Sequence[Table],
     names: Mapping[tuple[int, str], str],
+    why: "_Reasons",
 ) -> Row:
-    values = dict.fromkeys(names.values(), Value(None, reason="not measured"))
-    for table, row in found:
+    measured = {id(table): row for table, row in found}
+    values = {}
+    for table in tables:
+        own = measured.get(id(table))
         for column in table.columns[:_COLUMNS]:
-            values[names[id(table), column]] = row.values[column]
+            values[names[id(table), column]] = (
+                own.values[column] if own else Value(None, reason=why(subject, table))
+            )
     rows = [row for _, row in found]
     seconds = [value for row in rows if (value := row.costs["seconds"]) is not None]
     costs: dict[str, float | None] = dict.fromkeys(COSTS)
@@ -120,3 +127,25 @@ def _row(
         note="; ".join(dict.fromkeys(row.note for row in rows if row.note)),
         run_ids=tuple(run_id for row in rows for run_id in row.run_ids),
     )
+
+
+class _Reasons:
+    """Says why a subject has no number in a table that measured others."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._rows: dict[tuple[int, str, str], Row] = {}
+        self._measured: set[tuple[str, str, str]] = set()
+        for table in tables:
+            for row in table.rows:
+                self._rows[id(table), row.backbone, row.weights] = row
+                if row.seeds:
+                    self._measured.add((table.key.task, row.backbone, row.weights))
+
+    def __call__(self, subject: Subject, table: Table) -> str:
+        """Return the reason."""
+        row = self._rows.get((id(table), subject.backbone, subject.weights))
+        if row is None:
+            key = (table.key.task, subject.backbone, subject.weights)
+            return "measured by other rules" if key in self._measured else "not measured"
+        seeds = ", ".join(map(str, row.seeds))
+        return f"measured with other seeds: {seeds}" if seeds else row.note or "no result"

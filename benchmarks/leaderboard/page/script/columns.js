@@ -1,7 +1,7 @@
 // The columns of a table: what they are called, how a cell looks, what they sort by.
 import { button, el, name, svg } from "./dom.js";
 import { MISSING, fixed, interval, short } from "./format.js";
-import { COSTS, costOf, metricFacts, valueOf } from "./data.js";
+import { COSTS, costOf, metricFacts, valueOf, whyNoCost } from "./data.js";
 import { choose, state, togglePin } from "./state.js";
 
 const ABOUT = {
@@ -70,9 +70,17 @@ function costColumn(cost) {
   const width = { parameters_millions: 1200, images_per_second_test: 1350, device_hours: 1450 }[cost.key] ?? Infinity;
   return {
     key: cost.key, title: cost.header, kind: "measured", width, less: !cost.more, about: ABOUT[cost.key] ?? "",
-    cell: (row) => el("td", { class: "number" }, fixed(costOf(row, cost.key), cost.decimals)),
+    cell: (row) => costCell(row, cost),
     order: (row) => costOf(row, cost.key),
   };
+}
+
+function costCell(row, cost) {
+  const value = costOf(row, cost.key);
+  if (value !== null) return el("td", { class: "number" }, fixed(value, cost.decimals));
+  const reason = whyNoCost(row, cost.key);
+  // Said aloud and on pointing, but not written: the numbers beside it have said it mostly.
+  return el("td", { class: "number missing", title: reason }, MISSING, el("span", { class: "visually-hidden" }, reason));
 }
 
 function pinCell(row) {
@@ -130,8 +138,7 @@ function textCell(text) {
 function metricCell(table, row, metric) {
   const value = valueOf(table, row, metric);
   if (value.mean === null) {
-    const reason = value.reason || row.note || "no result";
-    return el("td", { class: "number missing", title: reason }, MISSING, el("span", { class: "why" }, short(reason)));
+    return el("td", { class: "number missing", title: value.reason }, MISSING, el("span", { class: "why" }, short(value.reason)));
   }
   const decimals = metricFacts(table, metric).unit === "percent" ? 1 : 2;
   const doubt = value.low !== null ? interval(value.low, value.high, decimals) : value.spread !== null ? `±${fixed(value.spread, decimals)}` : "";

@@ -71,7 +71,7 @@ function metricTable(table, rows) {
 
 function metricCell(table, metric, row, base) {
   const value = valueOf(table, row, metric);
-  if (value.mean === null) return el("td", { class: "number missing" }, MISSING, el("span", { class: "why" }, value.reason));
+  if (value.mean === null) return el("td", { class: "number missing", title: value.reason }, MISSING, el("span", { class: "why" }, value.reason));
   const own = [el("span", { class: "value" }, fixed(value.mean)), el("small", { class: "doubt" }, interval(value.low, value.high) || (value.spread === null ? "" : `±${fixed(value.spread)}`))];
   const found = base ? difference(table, metric, row, base) : null;
   if (!found) return el("td", { class: "number" }, own);

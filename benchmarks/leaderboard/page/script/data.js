@@ -64,7 +64,7 @@ export function metricFacts(table, metric) {
 export function valueOf(table, row, metric) {
   const place = metricPlace(table, metric);
   const found = place < 0 ? "not a metric of this table" : row.values[place];
-  if (!Array.isArray(found)) return { mean: null, low: null, high: null, spread: null, reason: found };
+  if (!Array.isArray(found)) return { mean: null, low: null, high: null, spread: null, reason: found || row.note || "no result" };
   const [low, high] = row.sure?.intervals[place] ?? [null, null];
   return { mean: found[0], low, high, spread: found[1], reason: "" };
 }
@@ -72,6 +72,13 @@ export function valueOf(table, row, metric) {
 /** Return a row's cost by key, null where unknown. */
 export function costOf(row, key) {
   return row.costs[COSTS.findIndex((cost) => cost.key === key)] ?? null;
+}
+
+/** Return why a cost is unknown. */
+export function whyNoCost(row, key) {
+  if (row.published) return "not published";
+  if (!row.seeds.length) return row.note || "no result";
+  return key === "pretrain_device_hours" ? "unknown: the weights came from elsewhere" : "not measured";
 }
 
 /** Return what kind of data a table is about, for people. */
