@@ -91,7 +91,7 @@ def read_record(weights: Path) -> Checkpoint:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise PreflightError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -111,7 +111,7 @@ class StateFolder:
 
     def _read(self, path: Path) -> TrainingState | None:
         try:
-            record = json.loads(path.with_suffix(".json").read_text())
+            record = json.loads(path.with_suffix(".json").read_text("utf-8"))
             content = path.read_bytes()
         except (OSError, ValueError):
             return None

@@ -69,7 +69,7 @@ def _dispatch(given: list[str]) -> int:
 def _internal_error(given: list[str]) -> int:
     trace = traceback.format_exc()
     with tempfile.NamedTemporaryFile(
-        "w", prefix="backbench-error-", suffix=".txt", delete=False
+        "w", prefix="backbench-error-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"run.py {shlex.join(given)}\n\n{trace}")
     last = trace.strip().splitlines()[-1]

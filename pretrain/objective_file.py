@@ -134,7 +134,7 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError(f"{path} is absent or torn; copy it beside its weights.") from error
     if not isinstance(content, dict):

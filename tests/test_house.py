@@ -56,6 +56,17 @@ def test_no_file_is_a_drawer() -> None:
     assert not [name_of(path) for path in SOURCES if path.stem in drawers]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_text_is_read_and_written_as_utf8(path: Path) -> None:
+    # Else it depends on the locale of the machine.
+    needed = {"read_text": 1, "write_text": 2}
+    calls = [n for n in ast.walk(ast.parse(path.read_bytes())) if isinstance(n, ast.Call)]
+    for call in calls:
+        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        named = any(keyword.arg == "encoding" for keyword in call.keywords)
+        assert named or len(call.args) >= needed.get(method, 0), f"line {call.lineno}"
+
+
 def test_nothing_beside_run_py_hides_a_package() -> None:
     # `python benchmarks/run.py` puts benchmarks/ first on the import path.
     taken = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())

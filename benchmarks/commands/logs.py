@@ -65,7 +65,7 @@ def find_run(store: Store, name: str) -> RunFolder:
 
 def _tail(path: Path, lines: int) -> list[str]:
     try:
-        with path.open(errors="replace") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             return [text.rstrip("\n") for text in deque(file, lines)]
     except FileNotFoundError:
         return []

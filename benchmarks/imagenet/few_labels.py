@@ -25,7 +25,8 @@ def read_list(path: Path, names: Sequence[str], complete: bool = True) -> Places
     Raises:
         PreflightError: It names images that do not exist.
     """
-    stems = {PurePosixPath(line.strip()).stem for line in path.read_text().splitlines()} - {""}
+    lines = path.read_text("utf-8").splitlines()
+    stems = {PurePosixPath(line.strip()).stem for line in lines} - {""}
     place_of = {PurePosixPath(name).stem: place for place, name in enumerate(names)}
     missing = sorted(stems - set(place_of))
     if not stems or (missing and complete):

@@ -197,7 +197,7 @@ def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
 def _read_list(path: Path, numbers: Mapping[str, int]) -> dict[str, int]:
     """Return the classes by image, names without folder and suffix."""
     found: dict[str, int] = {}
-    for line, text in enumerate(path.read_text().splitlines(), start=1):
+    for line, text in enumerate(path.read_text("utf-8").splitlines(), start=1):
         words = re.split(r"[\s,]+", text.strip())
         if words == [""] or words[0] == "ImageId":
             continue

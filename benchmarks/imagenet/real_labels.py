@@ -34,7 +34,7 @@ def read_real_labels(root: Path, names: Sequence[str]) -> list[frozenset[int]] |
     if not path.is_file():
         return None
     try:
-        answers = [frozenset(map(int, entry)) for entry in json.loads(path.read_text())]
+        answers = [frozenset(map(int, entry)) for entry in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise PreflightError(
             f"{path} is no list of lists of class numbers ({error}); fetch it again, or remove it."

@@ -86,7 +86,7 @@ class BlockFolder:
         """Return a block, None where there is none that is sound."""
         path = self._file(number)
         try:
-            record = json.loads(path.with_suffix(".json").read_text())
+            record = json.loads(path.with_suffix(".json").read_text("utf-8"))
             if sha256_file(path) != record["sha256"]:
                 return None
             rows = np.load(path, mmap_mode="r", allow_pickle=False)

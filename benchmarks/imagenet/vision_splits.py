@@ -62,7 +62,7 @@ def first_partition(folder: Path, names: Sequence[str], labels: Sequence[int]) -
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise PreflightError(
             f"{path} cannot be read; the set's lists {' and '.join(_LISTS)} (Partitions.zip of its "

@@ -40,7 +40,7 @@ def main() -> None:
 
 def _commands(root: Path) -> dict[str, list[str]]:
     profile = root / "cluster.toml"
-    profile.write_text("")
+    profile.write_text("", "utf-8")
     slurm = ["--executor", "slurm", "--cluster", str(profile)]
     plan = ["--dry-run", "--seeds", str(_RECORDS), "--entries", "vit-nano"]
     many, full, empty = (["--out", str(root / name)] for name in ("many", "full", "empty"))

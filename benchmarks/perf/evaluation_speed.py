@@ -115,11 +115,11 @@ def make_data(folder: Path, num_images: int) -> None:
     }
     path = _annotation_file(folder)
     path.parent.mkdir()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), "utf-8")
     detections = collect(found)
     write_detections(folder / "detections.npz", detections)
     for kind in ("bbox", "segm"):
-        (folder / f"{kind}.json").write_text(json.dumps(_results(detections, kind)))
+        (folder / f"{kind}.json").write_text(json.dumps(_results(detections, kind)), "utf-8")
 
 
 def _annotation_file(folder: Path) -> Path:

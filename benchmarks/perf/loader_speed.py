@@ -118,7 +118,7 @@ def make_data(folder: Path) -> Path:
     categories = [{"id": c, "name": f"class {c}"} for c in range(NUM_CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path = folder / "annotations" / "instances_train2017.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), "utf-8")
     return folder
 
 

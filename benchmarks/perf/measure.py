@@ -270,7 +270,7 @@ def _cuda() -> Any:
 def _busy_seconds() -> float:
     """Return the time all cores have worked or were taken away since boot; 0 if unknown."""
     try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        fields = Path("/proc/stat").read_text("utf-8").split("\n", 1)[0].split()
     except OSError:
         return 0.0
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
@@ -280,7 +280,7 @@ def _busy_seconds() -> float:
 def _peak_resident_gib() -> float:
     # Not getrusage: its maximum survives exec and so may be the parent's.
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text("utf-8")
     except OSError:
         return 0.0
     kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))

@@ -86,7 +86,7 @@ def _traced(store: Store, submission: Submission, index: int) -> str:
     """Return the array job that a run of an array has noted down, empty if none has."""
     for run_id in submission.arrays[index].runs:
         try:
-            note = json.loads((store.folder(run_id).path / JOB).read_text())
+            note = json.loads((store.folder(run_id).path / JOB).read_text("utf-8"))
         except (OSError, ValueError):
             continue
         if note["submission"] == str(submission.folder) and note["array"] == index:

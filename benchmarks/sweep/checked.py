@@ -48,7 +48,7 @@ class CheckedTexts:
 
     def _read(self) -> set[str]:
         try:
-            content = json.loads(self._path.read_text())
+            content = json.loads(self._path.read_text("utf-8"))
             return set(map(str, content["valid"])) if content["schema"] == self._schema else set()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return set()

@@ -88,7 +88,7 @@ def read_cluster(name: str) -> Cluster:
     """
     path = Path(name) if name.endswith(".toml") else _find(name)
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--cluster {name}: {path} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:

@@ -116,7 +116,7 @@ def _machine_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = Path("/sys/fs/cgroup/cpu.max")
     with contextlib.suppress(OSError, ValueError):
-        share, period = (int(number) for number in quota.read_text().split())
+        share, period = (int(number) for number in quota.read_text("utf-8").split())
         return max(1, min(cores or 1, share // period))
     return cores or 1
 
@@ -147,7 +147,7 @@ def detectron2_version() -> str:
     spec = util.find_spec("detectron2")
     if spec is None or spec.origin is None:
         return ""
-    for text in Path(spec.origin).read_text().splitlines():
+    for text in Path(spec.origin).read_text("utf-8").splitlines():
         if text.startswith("__version__"):
             return text.partition("=")[2].strip().strip("\"'")
     return "unknown"
@@ -177,7 +177,7 @@ def git_commit() -> str:
     In a copy of the code, that of the checkout it was made from.
     """
     if (ROOT / SNAPSHOT).exists():
-        return str(json.loads((ROOT / SNAPSHOT).read_text())["git"])
+        return str(json.loads((ROOT / SNAPSHOT).read_text("utf-8"))["git"])
     if not (ROOT / ".git").exists():
         return ""
     try:
@@ -204,7 +204,7 @@ def _gpu_names() -> list[str]:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    for text in info.read_text().splitlines() if info.exists() else []:
+    for text in info.read_text("utf-8").splitlines() if info.exists() else []:
         if text.startswith("model name"):
             return text.partition(":")[2].strip()
     return platform.processor() or sys.platform

@@ -109,7 +109,7 @@ def lost_a_process(error: BaseException) -> bool:
 
 def _is_ours(folder: "RunFolder") -> bool:
     try:
-        found: str = json.loads((folder.path / _FILE).read_text())
+        found: str = json.loads((folder.path / _FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return found == os.environ[TICKET]

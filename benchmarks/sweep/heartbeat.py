@@ -76,14 +76,14 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
     """
     part = path.with_name(f".{path.name}.{beat.pid}.part")
     with contextlib.suppress(OSError):
-        part.write_text(json.dumps(asdict(beat)))
+        part.write_text(json.dumps(asdict(beat)), "utf-8")
         part.replace(path)
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:
     """Return what the file says, None when it is absent or unreadable."""
     try:
-        return Heartbeat(**json.loads(path.read_text()))
+        return Heartbeat(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -86,7 +86,7 @@ class SlurmExecutor:
         submission.save()
         for index, array in enumerate(submission.arrays):
             text = sbatch_text(self._cluster, submission, index, self._max_parallel)
-            submission.script(index).write_text(text)
+            submission.script(index).write_text(text, "utf-8")
             job = sbatch(submission, text)
             submission = submission.with_job(index, job)
             submission.save()

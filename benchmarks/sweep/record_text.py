@@ -159,4 +159,4 @@ def _compiled() -> Any:
 
 
 def _schema() -> Any:
-    return json.loads(SCHEMA_FILE.read_text())
+    return json.loads(SCHEMA_FILE.read_text("utf-8"))

@@ -145,7 +145,7 @@ def _without_progress(folder: RunFolder, submission: str) -> int:
     """
     path = folder.path / _STATE
     try:
-        state = json.loads(path.read_text())
+        state = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         state = {}
     if state.get("submission") != submission:
@@ -167,11 +167,11 @@ def _memory_ran_out() -> bool:
     The folder of the job is the one above that of its batch step.
     """
     try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        own = Path("/proc/self/cgroup").read_text("utf-8").strip().rpartition("::")[2]
         parts = Path(own).parts
         depth = next(i for i, part in enumerate(parts) if part.startswith("job_")) + 1
         events = Path("/sys/fs/cgroup").joinpath(*parts[1:depth]) / "memory.events"
-        counts = dict(text.split() for text in events.read_text().splitlines())
+        counts = dict(text.split() for text in events.read_text("utf-8").splitlines())
         return int(counts.get("oom_kill", "0")) > 0
     except (OSError, StopIteration, ValueError):
         return False

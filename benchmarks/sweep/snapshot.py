@@ -45,4 +45,4 @@ def _copy(part: Path) -> None:
         raise PreflightError("The code changed while it was copied; submit again.")
     # mkdtemp makes folders private; other nodes and people may have to read this one.
     part.chmod(0o755)
-    (part / SNAPSHOT).write_text(json.dumps({"git": git_commit()}))
+    (part / SNAPSHOT).write_text(json.dumps({"git": git_commit()}), "utf-8")

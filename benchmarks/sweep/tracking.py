@@ -171,10 +171,10 @@ class _Mlflow:
         self._mlflow = importlib.import_module("mlflow")
         note = folder.path / "mlflow.txt"
         self._mlflow.set_experiment(_PROJECT)
-        known = note.read_text() if note.exists() else None
+        known = note.read_text("utf-8") if note.exists() else None
         run = self._mlflow.start_run(run_id=known, run_name=_title(request))
         if known is None:
-            note.write_text(run.info.run_id)
+            note.write_text(run.info.run_id, "utf-8")
             spec = {key: value for key, value in vars(request.spec).items() if key != "recipe"}
             self._mlflow.log_params({**spec, "recipe": request.recipe, "suite": request.suite})
 

@@ -40,7 +40,7 @@ class _Trial:
         """Return what the processes reported in time."""
         paths = [self.folder / f"{kind}-{rank}.json" for rank in self.ranks]
         _wait(lambda: all(path.exists() for path in paths), seconds)
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
 
 
 def try_cluster(name: str, out: Path, as_json: bool) -> int:

@@ -153,7 +153,7 @@ def _open_list(path: Path) -> ImageSet:
 def _read_list(path: Path) -> list[tuple[str, int | None]]:
     rows: list[tuple[str, int | None]] = []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PreflightError(f"{path} is no list of images: it is not a text file.") from error
     for number, line in enumerate(lines, start=1):
@@ -250,7 +250,7 @@ def _record(cache: Path, what: str) -> Path:
 
 def _read_record(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -91,7 +91,7 @@ def _is_whole(folder: Path) -> bool:
     change their bytes are not found.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         files: Files = {path: (size, sha) for path, (size, sha) in manifest["files"].items()}
         return (
             checksum(files) == MINI_SHA256

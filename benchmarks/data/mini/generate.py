@@ -75,7 +75,7 @@ def write_part(folder: Path, rank: int, num_processes: int) -> None:
         for index in range(rank, imagenet.num_crops(split), num_processes):
             path = f"imagenet/{imagenet.crop_path(split, index)}"
             files[path] = _write(folder / path, imagenet.make_crop(split, index))
-    _part(folder, rank).write_text(json.dumps({"files": files, "records": records}))
+    _part(folder, rank).write_text(json.dumps({"files": files, "records": records}), "utf-8")
 
 
 def checksum(files: Files) -> str:
@@ -89,7 +89,7 @@ def _join_parts(folder: Path, num_processes: int) -> Files:
     files: Files = {}
     records: dict[str, Any] = {}
     for rank in range(num_processes):
-        part = json.loads(_part(folder, rank).read_text())
+        part = json.loads(_part(folder, rank).read_text("utf-8"))
         files.update({path: (size, sha) for path, (size, sha) in part["files"].items()})
         records.update(part["records"])
         _part(folder, rank).unlink()

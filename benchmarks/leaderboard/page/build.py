@@ -55,9 +55,9 @@ def page(document: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     """Return the page as text; see ``write_page``."""
     libraries = [*map(_library, vendored())]
     program = _program()
-    return Template((_HERE / "template.html").read_text()).substitute(
+    return Template((_HERE / "template.html").read_text("utf-8")).substitute(
         policy=_policy([*libraries, program]),
-        style="\n".join((_HERE / "style" / f"{name}.css").read_text() for name in STYLES),
+        style="\n".join((_HERE / "style" / f"{name}.css").read_text("utf-8") for name in STYLES),
         document=packed(document),
         details=packed(details),
         libraries="\n".join(f"<script>{text}</script>" for text in libraries),
@@ -87,13 +87,13 @@ def packed(content: Any) -> str:
 @cache
 def vendored() -> tuple[Mapping[str, Any], ...]:
     """Return the libraries in the page: name, version, licence, file and its SHA-256."""
-    return tuple(json.loads((_VENDOR / "manifest.json").read_text()))
+    return tuple(json.loads((_VENDOR / "manifest.json").read_text("utf-8")))
 
 
 def _library(entry: Mapping[str, Any]) -> str:
-    licences = [(_VENDOR / name).read_text().strip() for name in entry["licence_files"]]
+    licences = [(_VENDOR / name).read_text("utf-8").strip() for name in entry["licence_files"]]
     notice = "\n\n".join(licences).replace("*/", "* /")
-    code = (_VENDOR / entry["file"]).read_text().strip()
+    code = (_VENDOR / entry["file"]).read_text("utf-8").strip()
     return f"\n/*! {entry['name']} {entry['version']}\n{notice}\n*/\n{code}\n"
 
 
@@ -104,7 +104,7 @@ def _program() -> str:
     """
     parts = []
     for name in MODULES:
-        text = (_HERE / "script" / f"{name}.js").read_text()
+        text = (_HERE / "script" / f"{name}.js").read_text("utf-8")
         exports = ", ".join(found for _, found in _EXPORT.findall(text))
         body = _EXPORT.sub(r"\1 \2", _IMPORT.sub(r"const \1 = $\2;", text))
         parts.append(
