@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from backbones.sharing import micro_batches
 from backbones.workers import make_in_workers
 from detection.config import DataConfig, DetectionConfig, EvaluationConfig
 from detection.mapper import map_test, map_train
-from detection.schedule import micro_batches
 
 Sample = dict[str, Any]
 Batch = list[Sample]
@@ -49,10 +49,11 @@ def train_batches(  # noqa: PLR0913 - where in which stream, for whom: nothing t
     Raises:
         UserError: The global batch cannot be shared out, or an image cannot be used.
     """
-    per_step = micro_batches(config.schedule, world_size)
+    schedule = config.schedule
+    per_step = micro_batches(schedule.batch_size, schedule.batch_size_per_device, world_size)
     positions = _train_positions(
-        config.schedule.batch_size,
-        config.schedule.batch_size_per_device,
+        schedule.batch_size,
+        schedule.batch_size_per_device,
         start_step=start_step,
         share=(rank, world_size, per_step),
     )

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from backbones.errors import UserError
 from detection.config import DataConfig, OptimConfig, ScheduleConfig
 
 # Longest warm-up, as a share of the run: on small data a warm-up counted in images would
@@ -104,19 +103,3 @@ def scaled_lr(optim: OptimConfig, batch_size: int) -> float:
     return (
         optim.base_lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[optim.lr_scaling]
     )
-
-
-def micro_batches(schedule: ScheduleConfig, world_size: int) -> int:
-    """Return how many micro-batches each of ``world_size`` processes adds up in a step.
-
-    Raises:
-        UserError: The global batch cannot be shared out evenly.
-    """
-    portion = schedule.batch_size_per_device * world_size
-    if schedule.batch_size % portion:
-        raise UserError(
-            f"The global batch of {schedule.batch_size} images cannot be shared out over "
-            f"{world_size} processes with {schedule.batch_size_per_device} images at once; use "
-            "another number of processes, or change schedule.batch_size_per_device with --set."
-        )
-    return schedule.batch_size // portion

@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 
 from backbones.distributed import mean_over_ranks, rank, world_size
 from backbones.errors import UserError
+from backbones.sharing import micro_batches
 from backbones.training_state import seed_generators
 from detection.config import DetectionConfig
 from detection.optim import clip_gradients, set_lr
-from detection.schedule import Plan, micro_batches
+from detection.schedule import Plan
 
 Batch = list[dict[str, Any]]
 
@@ -69,9 +70,12 @@ class Trainer(AMPTrainer):
         self.latest: dict[str, float] = {}
         self._seed = training.seed
         self._clip_norm = training.config.optim.clip_norm
-        self._micro_batches = micro_batches(training.config.schedule, world_size())
+        schedule = training.config.schedule
+        self._micro_batches = micro_batches(
+            schedule.batch_size, schedule.batch_size_per_device, world_size()
+        )
         self._device = device
-        self._bf16 = training.config.schedule.precision == "bf16"
+        self._bf16 = schedule.precision == "bf16"
         self._pending: tuple[int, list[Any], list[str], Tensor] | None = None
 
     def train(self, start_iter: int, max_iter: int) -> None:

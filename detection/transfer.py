@@ -15,6 +15,7 @@ from backbones.distributed import rank, world_size
 from backbones.files import canonical_json
 from backbones.loading import build_backbone
 from backbones.monitor import Monitor, SilentMonitor, say_card
+from backbones.sharing import micro_batches
 from backbones.spec import BackboneSpec, BuildOptions
 from detection import cost, devices
 from detection.config import DetectionConfig, at_depth
@@ -24,7 +25,7 @@ from detection.evaluations import Looks, period, told, write_last
 from detection.loader import train_batches
 from detection.model import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
-from detection.schedule import Plan, make_plan, micro_batches
+from detection.schedule import Plan, make_plan
 from detection.train import TENSORBOARD, Trained, train
 from detection.trainer import Training
 
@@ -218,6 +219,7 @@ def _card(
 ) -> dict[str, Any]:
     """Return what was decided for the user, in words."""
     schedule, data = config.schedule, config.data
+    micro_size = schedule.batch_size_per_device
     padding = f"square of {data.img_size}" if data.square else "multiple of 32"
     masks = "masks" if facts.has_masks else "boxes only"
     return {
@@ -227,8 +229,8 @@ def _card(
         "mended data": list(facts.notes),
         "plan": plan.lines(),
         "batch": f"{schedule.batch_size} images a step = {world_size()} processes x "
-        f"{micro_batches(schedule, world_size())} micro-batches x "
-        f"{schedule.batch_size_per_device} images, {schedule.precision}",
+        f"{micro_batches(schedule.batch_size, micro_size, world_size())} micro-batches x "
+        f"{micro_size} images, {schedule.precision}",
         "frozen": f"{config.model.freeze}; not used by detection: "
         f"{', '.join(detector.unused) or 'nothing'}",
     }

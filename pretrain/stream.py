@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backbones.errors import PreflightError, UserError
+from backbones.errors import PreflightError
 from backbones.images import decode
+from backbones.sharing import micro_batches
 from backbones.training_state import random_seed
 from backbones.workers import make_in_workers
 from pretrain.config import ScheduleConfig
@@ -42,7 +43,7 @@ class Share:
     @property
     def micro_batches(self) -> int:
         """Micro-batches that this process adds up in a step."""
-        return self.batch_size // (self.micro_size * self.world_size)
+        return micro_batches(self.batch_size, self.micro_size, self.world_size)
 
     def about(self, couples_images: bool) -> str:
         """Return the share in words.
@@ -77,13 +78,7 @@ def share_out(schedule: ScheduleConfig, rank: int, world_size: int) -> Share:
     Raises:
         UserError: The batch cannot be shared out evenly.
     """
-    portion = schedule.batch_size_per_device * world_size
-    if schedule.batch_size % portion:
-        raise UserError(
-            f"The global batch of {schedule.batch_size} images cannot be shared out over "
-            f"{world_size} processes with {schedule.batch_size_per_device} images at once; use "
-            "another number of processes, or change schedule.batch_size_per_device with --set."
-        )
+    micro_batches(schedule.batch_size, schedule.batch_size_per_device, world_size)
     return Share(schedule.batch_size, schedule.batch_size_per_device, rank, world_size)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from backbones.errors import PreflightError, UserError
+from backbones.sharing import micro_batches
 from benchmarks import output
 from benchmarks.sweep.cluster import read_cluster
 from benchmarks.sweep.environment import code_sha256, usable_cores
@@ -134,6 +135,26 @@ def check(choice: Choice) -> None:
             "--executor slurm needs --cluster NAME, a profile; `run.py cluster init NAME` drafts "
             "one."
         )
+
+
+def check_sharing(choice: Choice, todo: Sequence[Cell]) -> None:
+    """Refuse runs whose batch their processes could not share out, before anything waits for them.
+
+    Args:
+        choice: Of the executor.
+        todo: The runs.
+
+    Raises:
+        UserError: A batch cannot be shared out, or the profile is wrong.
+    """
+    cluster = read_cluster(choice.cluster) if choice.executor == "slurm" else None
+    for request in (cell.request for cell in todo if cell.request.micro_size):
+        task = request.spec.task
+        number = cluster.shape_of(task).world_size if cluster else choice.processes or 1
+        try:
+            micro_batches(request.spec.batch_size, request.micro_size, number)
+        except UserError as error:
+            raise UserError(f"{task}, recipe {request.recipe}: {error}") from error
 
 
 def has_gpus(choice: Choice) -> bool:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import output
-from benchmarks.commands.executors import Choice, check, has_gpus, make_executor, preview
+from benchmarks.commands.executors import (
+    Choice,
+    check,
+    check_sharing,
+    has_gpus,
+    make_executor,
+    preview,
+)
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
@@ -95,6 +102,7 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
     gpu = has_gpus(options)
     cells = make_plan(requests, store, store.scan(), gpu)
     todo = chosen(cells, options.rerun)
+    check_sharing(options, todo)
     for text in [*plan_table(cells), *plan_lines(cells, todo, gpu)]:
         say(text)
     if options.dry_run:

@@ -40,6 +40,11 @@ class Shape:
         """How many processes a node runs."""
         return self.processes or max(1, self.gpus)
 
+    @property
+    def world_size(self) -> int:
+        """How many processes do a run together."""
+        return self.nodes * self.processes_per_node
+
 
 @dataclass(frozen=True)
 class Cluster:

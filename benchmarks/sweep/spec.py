@@ -77,6 +77,8 @@ class RunRequest:
         needs: Id of the pretraining run that makes its weights; empty for none.
         aside: ``section.field=value`` texts for neutral values of the recipe, which are not in the
             spec (``backbones.neutral``).
+        micro_size: Images a process holds at once of a batch that processes share out; 0 where
+            they do not.
     """
 
     spec: RunSpec
@@ -92,6 +94,7 @@ class RunRequest:
     evaluator: str = ""
     needs: str = ""
     aside: tuple[str, ...] = ()
+    micro_size: int = 0
 
     @property
     def cell(self) -> str:
@@ -140,7 +143,7 @@ def parse_request(content: Any) -> RunRequest:
     """
     if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
         raise ValueError(f"not a {_SCHEMA} file")
-    values: dict[str, Any] = {f.name: content.get(f.name) for f in fields(RunRequest)}
+    values = {f.name: content[f.name] for f in fields(RunRequest) if f.name in content}
     try:
         values["spec"] = RunSpec(**content["spec"])
         path = content["data"]["path"]

@@ -34,7 +34,7 @@ class _Trial:
 
     @property
     def ranks(self) -> range:
-        return range(self.shape.nodes * self.shape.processes_per_node)
+        return range(self.shape.world_size)
 
     def reports(self, kind: str, seconds: float) -> list[dict[str, Any]]:
         """Return what the processes reported in time."""

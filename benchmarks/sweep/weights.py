@@ -126,6 +126,7 @@ def pretraining_request(wanted: Pretraining, where: Where) -> RunRequest:
         protocol=work.protocol,
         num_steps=work.num_steps,
         num_images=work.num_images,
+        micro_size=work.micro_size,
         data=data,
         plugins=where.plugins.resolve() if where.plugins else None,
     )

@@ -175,6 +175,16 @@ def test_a_dry_run_shows_the_scripts_without_slurm_and_leaves_nothing(run_py):
     assert plain.returncode == 0, plain.stderr
 
 
+def test_a_batch_that_a_cluster_cannot_share_out_is_refused_before_it_waits(run_py):
+    profile(run_py, "nodes = 2\n[tasks.coco]\nnodes = 3\n")
+    done = run_py(*SLURM, "--dry-run", PATH="/nowhere")
+    assert done.returncode == 2
+    assert "coco, recipe mini: The global batch of 4 images" in done.stderr
+    assert "over 3 processes" in done.stderr
+    profile(run_py, "nodes = 2\n[tasks.coco]\nprocesses = 2\nnodes = 1\n")
+    assert run_py(*SLURM, "--dry-run", PATH="/nowhere").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -175,6 +175,14 @@ def test_a_mistake_that_all_processes_meet_is_told_in_its_own_words(run_py):
     assert record["failure"]["message"] == "The batch cannot be shared out."
 
 
+def test_a_batch_that_processes_cannot_share_out_is_refused_at_once(run_py):
+    done = run_py(*TOGETHER[:-1], "3")
+    assert done.returncode == 2
+    assert "coco, recipe mini: The global batch of 4 images cannot be shared out" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(run_py.runs.glob("*/run.json")), "something was prepared"
+
+
 def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
     process = run_py.start("--entries", "vit-nano", STAND_IN_HOLD="1")
     wait_for(lambda: any(beat["step"] >= 2 for beat in beats(run_py)))

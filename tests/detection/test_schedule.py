@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from backbones.errors import UserError
 from detection.config import DataConfig, OptimConfig, ScheduleConfig
 from detection.recipes import COCO_TRAIN_IMAGES, RECIPES
-from detection.schedule import Plan, images_in_use, make_plan, micro_batches, num_steps, scaled_lr
+from detection.schedule import Plan, images_in_use, make_plan, num_steps, scaled_lr
 
 
 def plan_of(name: str, images: int = COCO_TRAIN_IMAGES) -> Plan:
@@ -70,13 +69,6 @@ def test_lr_scaling_is_a_choice() -> None:
     assert scaled_lr(optim, 16) == 1e-4
     assert scaled_lr(replace(optim, lr_scaling="linear"), 16) == pytest.approx(2.5e-5)
     assert scaled_lr(replace(optim, lr_scaling="sqrt"), 16) == pytest.approx(5e-5)
-
-
-def test_the_global_batch_holds_on_fewer_devices() -> None:
-    schedule = ScheduleConfig(batch_size=64, batch_size_per_device=2)
-    assert [micro_batches(schedule, n) for n in (32, 8, 1)] == [1, 4, 32]
-    with pytest.raises(UserError, match="3 processes"):
-        micro_batches(schedule, 3)
 
 
 def test_plan_reads_in_steps_and_epochs() -> None:

@@ -99,5 +99,5 @@ def test_a_set_without_a_readable_image_stops_the_run(images, monkeypatch):
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     schedule = ScheduleConfig(batch_size=12, batch_size_per_device=4)
     assert share_out(schedule, 0, 3).micro_batches == 1
-    with pytest.raises(UserError, match=r"12 images cannot be shared out over 2 processes"):
+    with pytest.raises(UserError, match=r"cannot be shared out"):
         share_out(schedule, 0, 2)

@@ -73,7 +73,10 @@ class StandInTask:
     def workload(self, config, facts, limit_images):
         schedule = config.schedule
         images = schedule.batch_size * schedule.num_steps
-        return Workload(config.protocol, "fp32", schedule.batch_size, schedule.num_steps, images)
+        share = schedule.batch_size // 2
+        return Workload(
+            config.protocol, "fp32", schedule.batch_size, schedule.num_steps, images, share
+        )
 
     def try_out(self, backbone, checkpoint, folder):
         if os.environ.get("STAND_IN_FAIL") == f"{backbone.name}=crash":
