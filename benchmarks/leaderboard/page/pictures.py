@@ -45,14 +45,16 @@ class Album:
         return [self._picture(folder, title, file) for title, file in [*last.items()][:_OF_A_RUN]]
 
     def _picture(self, folder: RunFolder, title: str, file: Mapping[str, Any]) -> dict[str, str]:
+        full = {"title": title, "reason": f"no room in this page; it is in {file['path']}"}
         if self._left <= 0:
-            return {"title": title, "reason": f"no room in this page; it is in {file['path']}"}
+            return full
         try:
             data = thumbnail(_read(folder.path, file))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             return {"title": title, "reason": f"not shown: {error}"}
+        # Below zero nothing more is tried: making all to find one that fits would take minutes.
         self._left -= len(data)
-        return {"title": title, "data": data}
+        return full if self._left < 0 else {"title": title, "data": data}
 
 
 def thumbnail(content: bytes, longest_side: int = _LONGEST_SIDE) -> str:

@@ -1,7 +1,7 @@
 """The provenance of every run behind a page: what it was, ran on, cost, and how to repeat it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,9 +13,13 @@ from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.sweep.store import Scan, Store
 
-# Numbers of all curves of a page; more runs get fewer points each.
-_CURVE_BUDGET = 120_000
+# Numbers of all curves of a page; more runs get fewer points each, and below the fewest only what
+# people look at first.
+_CURVE_BUDGET = 100_000
 _FEWEST_POINTS = 16
+_FIRST_LOOKED_AT = frozenset({"step", "loss", "lr"})
+# Digits of a file's checksum: enough to know it by; the record has them all.
+_DIGITS = 16
 
 
 class _Shared:
@@ -48,7 +52,7 @@ def run_details(
     recipes, environments = _Shared(), _Shared()
     repeater, album = Repeater(), Album()
     records = [scan.records[run_id] for run_id in run_ids if run_id in scan.records]
-    points = _points(records)
+    points, drawn = _points(records)
     runs = {}
     for record in records:
         request = None if anonymous else _request(store, record.run_id)
@@ -59,13 +63,20 @@ def run_details(
             "slurm": environment.pop("slurm", None),
             "recipe": recipes.place(dict(record.spec.recipe)),
             "environment": environments.place(environment),
-            "curves": {name: _thin(curve, points) for name, curve in record.curves.items()},
+            "curves": {
+                name: _thin(curve, points) for name, curve in record.curves.items() if drawn(name)
+            },
             "pictures": album.of_run(store.folder(record.run_id), record),
         }
     for run_id in run_ids:
         if run_id in scan.unfinished:
             runs[run_id] = _waiting(scan.unfinished[run_id], None if anonymous else store, repeater)
-    return {"runs": runs, "recipes": recipes.values, "environments": environments.values}
+    return {
+        "runs": runs,
+        "recipes": recipes.values,
+        "environments": environments.values,
+        "fewer_curves": drawn is _is_main,
+    }
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "failure": vars(record.failure) if record.failure else None,
         "warnings": list(record.warnings),
         "details": dict(record.details),
-        "files": [[file["path"], file["sha256"], file["bytes"]] for file in record.files],
+        "files": [[f["path"], f["sha256"][:_DIGITS], f["bytes"]] for f in record.files],
     }
 
 
@@ -115,10 +126,23 @@ def _request(store: Store, run_id: str) -> RunRequest | None:
         return None
 
 
-def _points(records: Sequence[RunRecord]) -> int:
-    """Return how many points each curve gets."""
-    count = sum(len(record.curves) for record in records)
-    return min(MAX_CURVE_POINTS // 2, max(_FEWEST_POINTS, _CURVE_BUDGET // max(1, count)))
+def _points(records: Sequence[RunRecord]) -> tuple[int, Callable[[str], bool]]:
+    """Return how many points each curve gets, and which curves there is room for."""
+    for drawn in (_is_any, _is_main):
+        count = sum(drawn(name) for record in records for name in record.curves)
+        points = _CURVE_BUDGET // max(1, count)
+        if points >= _FEWEST_POINTS:
+            break
+    return min(MAX_CURVE_POINTS // 2, max(2, points)), drawn
+
+
+def _is_any(name: str) -> bool:
+    return bool(name)
+
+
+def _is_main(name: str) -> bool:
+    """Tell whether a curve is a run's loss, its rate, or what evaluations found on the way."""
+    return name in _FIRST_LOOKED_AT or "/" in name
 
 
 def _thin(series: Sequence[float | None], points: int) -> list[float | None]:

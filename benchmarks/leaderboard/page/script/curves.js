@@ -27,7 +27,7 @@ export function calledCurve(series) {
 
 /** Return the figure for the chosen rows. */
 export async function curves(table) {
-  const { runs } = await details();
+  const { runs, fewer_curves: fewer } = await details();
   const rows = chosenRows(table, MOST);
   const called = labels(rows);
   const found = rows.flatMap((row) => row.runs.map((id) => ({ label: called.get(row.id), run: runs[id] }))).filter(({ run }) => run?.curves);
@@ -38,7 +38,7 @@ export async function curves(table) {
   const drawing = drawCurves(wanted, found.map(({ label, run }) => ({ label, seed: run.spec.seed, curves: run.curves })));
   const without = rows.filter((row) => !row.runs.some((id) => runs[id]?.curves?.[wanted])).map((row) => called.get(row.id));
   const lacking = without.length ? ` No such curve in the records of ${without.join(", ")}.` : "";
-  return el("div", {}, bar, figure(drawing, `${chosenWords(table, MOST)} One line a seed.${lacking}`));
+  return el("div", {}, bar, figure(drawing, `${chosenWords(table, MOST)} One line a seed.${lacking}${fewer ? " So many runs leave room for these curves only; the records have the others." : ""}`));
 }
 
 /** Return a drawing of one series of several runs, each with label, seed and curves. */

@@ -92,5 +92,5 @@ function tree(value) {
 }
 
 function files(list) {
-  return el("ul", { class: "files" }, list.map(([path, sha256, bytes]) => el("li", {}, name(path), ` ${size(bytes)} `, el("code", {}, sha256))));
+  return el("ul", { class: "files" }, list.map(([path, sha256, bytes]) => el("li", {}, name(path), ` ${size(bytes)} `, el("code", { title: "the first digits of its SHA-256; the record has all" }, `${sha256}…`))));
 }
