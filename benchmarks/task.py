@@ -13,6 +13,8 @@ from benchmarks.data.roots import DataRoot
 # The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
 # ranks them.
 PRETRAIN = "pretrain"
+# What every task that builds a backbone loads.
+NETWORK_LIBRARIES = ("torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class Task(Protocol):
         evaluators: Names of the evaluation engines, default first; empty where there is no choice.
         distributed: Whether all processes of a run form a group and do ``run`` together. Else the
             first runs alone, and the others help as far as ``take_part`` can.
+        libraries: Modules of others that every run loads before it does anything. Runs of one
+            command may share the loading, so nothing in them may compute when imported.
     """
 
     name: str
@@ -170,6 +174,7 @@ class Task(Protocol):
     columns: tuple[str, ...]
     evaluators: tuple[str, ...]
     distributed: bool
+    libraries: tuple[str, ...]
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the data lies.

@@ -64,7 +64,7 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
     """
     fresh = choice.rerun == "all"
     if choice.executor == "local":
-        return Pool(store, screen, fresh, _slots(choice.jobs, choice.processes or 1))
+        return Pool(store, screen, fresh, _slots(choice.jobs, choice.processes or 1), not _gpus())
     if choice.executor == "print":
         return Printer(store)
     if choice.executor == "slurm":
@@ -73,7 +73,7 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
 
         cluster = read_cluster(choice.cluster)
         return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
-    return Pool(store, screen, fresh)
+    return Pool(store, screen, fresh, warm=not _gpus())
 
 
 def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:

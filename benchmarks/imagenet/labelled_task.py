@@ -12,7 +12,14 @@ from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
 from benchmarks.imagenet.folders import read_facts
 from benchmarks.imagenet.vision_sets import VISION_SETS, vision_set
-from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, inputs_on_mini
+from benchmarks.task import (
+    NETWORK_LIBRARIES,
+    Facts,
+    TaskInputs,
+    TaskResult,
+    Workload,
+    inputs_on_mini,
+)
 
 # Of each split, for a try-out: as many as the headline of k-NN needs neighbours.
 _TRIED = 20
@@ -45,6 +52,7 @@ class LabelledTask:
     choices: ClassVar[Mapping[str, Callable[[], Any]]]
     defaults: tuple[str, str]
     distributed: bool = False
+    libraries: tuple[str, ...] = NETWORK_LIBRARIES
     on_features: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:

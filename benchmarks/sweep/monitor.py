@@ -14,9 +14,7 @@ from backbones.monitor import Progress
 from benchmarks.sweep.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartbeat
 from benchmarks.sweep.interrupt import Interrupt
 from benchmarks.sweep.store import RunFolder
-
-# Set by a launcher that wants its workers to save and leave when it dies.
-FOLLOW_PARENT = "BACKBENCH_FOLLOW_PARENT"
+from benchmarks.sweep.warm import FOLLOW_PARENT
 
 
 class WorkerMonitor:
@@ -36,7 +34,7 @@ class WorkerMonitor:
         self._folder = folder
         self._interrupt = interrupt
         self._words = words
-        self._parent = os.getppid() if os.environ.get(FOLLOW_PARENT) else None
+        self._parent = int(os.environ.get(FOLLOW_PARENT, "0"))
         self._beat = Heartbeat(os.getpid(), socket.gethostname(), attempt, now, now)
         self._superseded_by = 0
         self._listener: Callable[[Progress], None] = lambda progress: None
@@ -117,5 +115,5 @@ class WorkerMonitor:
                 self._interrupt.request()
                 return
             write_heartbeat(self._folder.heartbeat, replace(self._beat, time=time.time()))
-            if self._parent is not None and os.getppid() != self._parent:
+            if self._parent and os.getppid() != self._parent:
                 self._interrupt.request()

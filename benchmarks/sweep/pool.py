@@ -1,7 +1,7 @@
 """Run a plan on this machine: one worker process at a time, or several. Imports no torch."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.sweep.environment import CORES, worker_environment
@@ -11,6 +11,7 @@ from benchmarks.sweep.plan import Cell
 from benchmarks.sweep.process import WorkerProcess
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.terminal import Line, Screen, duration
+from benchmarks.sweep.warm_start import WarmStart
 from benchmarks.sweep.worker import not_ready
 
 _REFRESH_SECONDS = 0.25
@@ -43,6 +44,7 @@ class Slot:
 @dataclass
 class _Running:
     process: WorkerProcess
+    warm: WarmStart | None
     slot: Slot
     line: Line
 
@@ -54,17 +56,27 @@ class Pool:
         store: Where runs live.
         screen: To show progress on.
         fresh: Drop what earlier attempts left.
-        slots: The parts of the machine; at least one.
+        slots: The parts of the machine; at least one, equal where they have no GPUs.
+        warm: Load libraries once for the runs of a slot. Not on GPUs: of those hours, seconds are
+            nothing, and a driver must not be forked.
     """
 
     def __init__(
-        self, store: Store, screen: Screen, fresh: bool, slots: Sequence[Slot] = (Slot(),)
+        self,
+        store: Store,
+        screen: Screen,
+        fresh: bool,
+        slots: Sequence[Slot] = (Slot(),),
+        warm: bool = False,
     ) -> None:
         self._store = store
         self._screen = screen
         self._fresh = fresh
         self._free = list(slots)
         self._several = len(slots) > 1
+        # A run of several processes has an environment of its own.
+        self._warm = warm and all(slot.processes == 1 for slot in slots)
+        self._idle: list[WarmStart] = []
         self._running: list[_Running] = []
         self._not_done: set[str] = set()
         self._interrupt = Interrupt(self._end_at_once)
@@ -87,6 +99,9 @@ class Pool:
             # Also when whoever asked for the results does not want the rest.
             for running in self._running:
                 running.process.stop()
+                self._keep(running.warm)
+            for warm in self._idle:
+                warm.close()
 
     def _fill(self, waiting: list[Cell], titles: dict[str, str]) -> Iterator[Ended]:
         """Start what can be started, and give up what needs a run that did not succeed."""
@@ -102,8 +117,19 @@ class Pool:
                 continue
             slot = self._free.pop(0)
             folder = self._store.prepare(cell.request)
-            process = WorkerProcess(cell, folder, self._fresh, slot.environment(), slot.processes)
-            self._running.append(_Running(process, slot, line))
+            environment = slot.environment()
+            warm = self._warm_start(environment) if self._warm else None
+            process = WorkerProcess(cell, folder, self._fresh, environment, slot.processes, warm)
+            self._running.append(_Running(process, warm, slot, line))
+
+    def _warm_start(self, environment: Mapping[str, str]) -> WarmStart:
+        return self._idle.pop() if self._idle else WarmStart(environment)
+
+    def _keep(self, warm: WarmStart | None) -> None:
+        if warm is not None and warm.lives():
+            self._idle.append(warm)
+        elif warm is not None:
+            warm.close()
 
     def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
         unfinished = [*waiting, *(running.process.cell for running in self._running)]
@@ -124,6 +150,7 @@ class Pool:
             if code is not None:
                 self._running.remove(running)
                 self._free.append(running.slot)
+                self._keep(running.warm)
                 yield self._end(running.process.ended(code), running.line)
 
     def _end(self, ended: Ended, line: Line) -> Ended:

@@ -1,7 +1,7 @@
 """One run as worker processes of this machine: started, listened to, stopped. Imports no torch.
 
-Each run gets a process of its own, because allocator and thread settings have to be there before
-a process starts, and because a crash then costs one run. The worker has a session of its own, so
+Each run gets a process of its own, because a crash then costs one run; allocator and thread
+settings have to be there before it starts. The worker has a session of its own, so
 that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once. A run of
 several processes has one that leads, the worker, and others that follow it.
 """
@@ -20,17 +20,20 @@ from collections.abc import Mapping
 from typing import IO
 
 from backbones.errors import PreflightError
+from benchmarks.suites import get_task
 from benchmarks.sweep import worker
 from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.follower import TICKET
 from benchmarks.sweep.heartbeat import Heartbeat
 from benchmarks.sweep.interrupt import EXIT_CODE as STOPPED
-from benchmarks.sweep.interrupt import SIGNALS
-from benchmarks.sweep.monitor import FOLLOW_PARENT
 from benchmarks.sweep.plan import Cell
 from benchmarks.sweep.record_text import BadRecordError
 from benchmarks.sweep.store import RunFolder
+from benchmarks.sweep.warm import FOLLOW_PARENT
+from benchmarks.sweep.warm_start import Order, WarmChild, WarmStart, held_back
 
+# -P: a file in the user's working folder must not pass for a module of ours.
+_WORKER = (sys.executable, "-P", "-m", "benchmarks.sweep.worker")
 # Behind its worker's end, how long to wait for lines it had already written.
 _LAST_WORDS_SECONDS = 2.0
 # So long the others may take to end by themselves, once one process of a run has ended.
@@ -46,6 +49,7 @@ class WorkerProcess:
         fresh: Drop what earlier attempts left.
         environment: Of the process.
         processes: How many do the run together.
+        warm: Forks the worker; without it, the worker starts from nothing.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class WorkerProcess:
         fresh: bool,
         environment: Mapping[str, str],
         processes: int = 1,
+        warm: WarmStart | None = None,
     ) -> None:
         self.cell = cell
         self._folder = folder
@@ -63,9 +68,15 @@ class WorkerProcess:
         self._told = False
         self._lost = ""
         self._first_end: float | None = None
+        arguments = _arguments(folder, fresh)
+        libraries = get_task(cell.request.spec.task).libraries
         ranks = [{**environment, **group} for group in _groups(processes)]
         with folder.log.open("a") as log:
-            self._process = _start(worker_command(folder, fresh), log, ranks[0])
+            self._process: subprocess.Popen[str] | WarmChild = (
+                _start([*_WORKER, *arguments], log, ranks[0])
+                if warm is None
+                else warm.start(Order(libraries=libraries, arguments=arguments), log)
+            )
         self._followers = [_follow(folder, rank, ranks[rank]) for rank in range(1, processes)]
         assert self._process.stdout is not None
         self._listener = threading.Thread(
@@ -167,11 +178,9 @@ class WorkerProcess:
         return Ended(self.cell, "failed", failure.message, record, failure.exit_code)
 
 
-def worker_command(folder: RunFolder, fresh: bool) -> list[str]:
-    """Return the command that does a run, the same one wherever it runs."""
-    # -P: a file in the user's working folder must not pass for a module of ours.
-    command = [sys.executable, "-P", "-m", "benchmarks.sweep.worker", str(folder.path)]
-    return command + ([worker.FRESH] if fresh else [])
+def _arguments(folder: RunFolder, fresh: bool) -> list[str]:
+    """Return what the worker is told, the same wherever it runs."""
+    return [str(folder.path), *([worker.FRESH] if fresh else [])]
 
 
 def _groups(processes: int) -> list[dict[str, str]]:
@@ -205,13 +214,10 @@ def _start(
     environment: Mapping[str, str],
     words: IO[str] | int = subprocess.PIPE,
 ) -> "subprocess.Popen[str]":
-    # Held back until the worker has installed its handlers: a signal in its first second would
-    # otherwise end it with a trace.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
+    with held_back():
         return subprocess.Popen(
             command,
-            env={**environment, FOLLOW_PARENT: "1"},
+            env={**environment, FOLLOW_PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=log,
@@ -219,13 +225,12 @@ def _start(
             errors="replace",
             start_new_session=True,
         )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collect(stream: IO[str], lines: "queue.Queue[str]") -> None:
-    for text in stream:
-        lines.put(text.rstrip("\n"))
+    with stream:
+        for text in stream:
+            lines.put(text.rstrip("\n"))
 
 
 def _how(code: int) -> str:

@@ -12,7 +12,15 @@ from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
 from benchmarks.sweep.environment import loader_workers
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
+from benchmarks.task import (
+    NETWORK_LIBRARIES,
+    Facts,
+    Metric,
+    TaskInputs,
+    TaskResult,
+    Workload,
+    inputs_on_mini,
+)
 from detection.config import DetectionConfig
 from detection.dataset import find_coco, read_facts
 from detection.default_recipe import default_recipe
@@ -38,6 +46,7 @@ class CocoTask:
     headline = "APbox"
     evaluators = ("hotcoco", "pycocotools")
     distributed = True
+    libraries = NETWORK_LIBRARIES
     columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
     metrics: Mapping[str, Metric] = {
         f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")

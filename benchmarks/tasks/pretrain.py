@@ -12,7 +12,15 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot, find_images_root
 from benchmarks.sweep.environment import loader_workers
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload, inputs_on_mini
+from benchmarks.task import (
+    NETWORK_LIBRARIES,
+    Facts,
+    Metric,
+    TaskInputs,
+    TaskResult,
+    Workload,
+    inputs_on_mini,
+)
 from pretrain.catalog import recipes
 from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images
@@ -34,6 +42,7 @@ class PretrainTask:
     headline = "loss"
     evaluators: tuple[str, ...] = ()
     distributed = True
+    libraries = NETWORK_LIBRARIES
     columns = ("loss",)
     metrics: Mapping[str, Metric] = {
         "loss": Metric(unit="1", higher_is_better=False, decimals=3),

@@ -52,6 +52,7 @@ class StandInTask:
     headline = "APbox"
     evaluators = ("one", "two")
     distributed = True
+    libraries = ()
     columns = ("APbox", "APmask")
     metrics: ClassVar = {"APbox": Metric(), "APmask": Metric(), "AP50box": Metric()}
 
