@@ -1,9 +1,9 @@
 """One run as worker processes of this machine: started, listened to, stopped. Imports no torch.
 
-Each run gets a process of its own, because a crash then costs one run; allocator and thread
-settings have to be there before it starts. The worker has a session of its own, so
-that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once. A run of
-several processes has one that leads, the worker, and others that follow it.
+Each run gets a process of its own, because a crash then costs one run; it, or the one it is forked
+from, starts with the allocator and thread settings of its environment. The worker has a session of
+its own, so that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once.
+A run of several processes has one that leads, the worker, and others that follow it.
 """
 
 import contextlib
