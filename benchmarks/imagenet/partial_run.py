@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import sqrt
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +28,7 @@ from benchmarks.task import TaskInputs, TaskResult
 
 CURVE_FILE = "partial.png"
 _HALF = 0.5
+_Z95 = 1.96
 # By metric, the number of trained blocks; figure 9 of He et al. 2022 speaks of these.
 POINTS: Mapping[str, float] = {
     "partial1_top1": 1.0,
@@ -95,14 +97,19 @@ def name_of(blocks: float) -> str:
     return "all" if blocks == ALL_BLOCKS else f"{blocks:g}"
 
 
-def draw_curve(path: Path, title: str, blocks: Sequence[float], top1: Sequence[float]) -> None:
+def draw_curve(
+    path: Path, title: str, blocks: Sequence[float], top1: Sequence[float], num_images: int
+) -> None:
     """Draw accuracy over the number of trained blocks, in the manner of figure 9.
+
+    Bars span the 95 % interval over test images, so that a wiggle does not pass for a finding.
 
     Args:
         path: PNG file, written atomically.
         title: Above the curve.
         blocks: Rising.
         top1: In percent.
+        num_images: Tested images.
 
     Raises:
         PreflightError: The file cannot be written.
@@ -110,15 +117,18 @@ def draw_curve(path: Path, title: str, blocks: Sequence[float], top1: Sequence[f
     figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot(blocks, top1, marker="o")
+    shares = [value / 100 for value in top1]
+    half = [100 * _Z95 * sqrt(share * (1 - share) / num_images) for share in shares]
+    axes.errorbar(blocks, top1, yerr=half, marker="o", elinewidth=1, capsize=3)
     for place, value in zip(blocks, top1, strict=True):
         axes.annotate(
-            f"{value:.1f}", (place, value), textcoords="offset points", xytext=(5, -11), ha="left"
+            f"{value:.1f}", (place, value), textcoords="offset points", xytext=(6, 5), ha="left"
         )
     axes.set_xlabel("blocks fine-tuned")
     axes.set_ylabel("top1 (%)")
     axes.set_title(title)
-    axes.margins(y=0.15)
+    axes.set_xticks(list(blocks))
+    axes.margins(x=0.12, y=0.15)
     axes.grid(alpha=0.3)
 
     def write(file: BinaryIO) -> None:
@@ -131,12 +141,14 @@ def _write(inputs: TaskInputs, tuned: Mapping[float, Tuned]) -> tuple[Path, ...]
     """Write the curve, and what each classifier says of each image."""
     curve, predictions = inputs.out_dir / CURVE_FILE, inputs.out_dir / PREDICTIONS_FILE
     places = [_place(number, inputs.backbone.num_layers) for number in tuned]
-    draw_curve(curve, inputs.backbone.name, places, [t.scores.top1 for t in tuned.values()])
     names = {number: metric.removesuffix("_top1") for metric, number in POINTS.items()}
     verdicts = {
         names.get(n, f"blocks-{name_of(n)}"): found.tested.verdict for n, found in tuned.items()
     }
     tested = next(iter(tuned.values())).tested
+    title = f"{inputs.backbone.name} ({inputs.checkpoint.method or inputs.checkpoint.format})"
+    top1 = [found.scores.top1 for found in tuned.values()]
+    draw_curve(curve, title, places, top1, len(tested.labels))
     headline = "partial1" if "partial1" in verdicts else next(iter(verdicts))
     write_predictions(predictions, tested.indices, tested.labels, verdicts, headline)
     return curve, predictions
