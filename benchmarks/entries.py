@@ -11,6 +11,15 @@ from pretrain.catalog import recipes
 
 KINDS = ("random", "timm", "ckpt", PRETRAIN)
 
+# Words for several entries that answer one question together.
+GROUPS = {
+    # Does pretraining help? Each network fresh, then by images alone, then by labels.
+    "mini-pretraining": (
+        *("vit-nano", "mae-nano", "lomar-nano", "supervised-nano"),
+        *("swin-nano", "esvit-nano", "supervised-nano?arch=swin-nano"),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -45,7 +54,8 @@ class Entry:
 def parse_entries(texts: list[str]) -> list[Entry]:
     """Return the entries of a comma list, each once, in order.
 
-    The name of a pretraining recipe alone means ``pretrain:NAME``.
+    A pretraining recipe alone, with options or without, means ``pretrain:`` and the same; the name
+    of a group means its entries.
 
     Args:
         texts: The pieces of the list.
@@ -54,7 +64,8 @@ def parse_entries(texts: list[str]) -> list[Entry]:
         UserError: A piece is empty or has an unknown kind.
     """
     entries: dict[str, Entry] = {}
-    for text in (piece.strip() for piece in texts):
+    pieces = [piece.strip() for piece in texts]
+    for text in (text for piece in pieces for text in GROUPS.get(piece, (piece,))):
         kind, separator, rest = text.partition(":")
         if not text or (separator and not rest):
             raise UserError(f"--entries has an empty entry ({text!r}); separate names by commas.")
@@ -63,7 +74,8 @@ def parse_entries(texts: list[str]) -> list[Entry]:
                 f"--entries {text}: unknown kind {kind!r}. Write NAME, random:NAME, timm:NAME, "
                 "pretrain:RECIPE or ckpt:FILE?arch=NAME&format=FORMAT."
             )
-        entry = Entry(f"{PRETRAIN}:{text}" if text in recipes() else _absolute(text))
+        named = text.partition("?")[0] in recipes()
+        entry = Entry(f"{PRETRAIN}:{text}" if named else _absolute(text))
         entries.setdefault(entry.source if kind == "ckpt" else entry.name, entry)
     return _told_apart(list(entries.values()))
 

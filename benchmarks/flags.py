@@ -127,7 +127,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         default=[],
         metavar="A,B",
         help="NAME or random:NAME (fresh weights), timm:NAME (timm's pretrained weights), "
-        "ckpt:FILE?arch=NAME&format=FORMAT, a pretraining RECIPE (run first); default: the suite's",
+        "ckpt:FILE?arch=NAME&format=FORMAT, a pretraining RECIPE (run first), or a word for "
+        "several (see list); default: the suite's",
     )
     run.add_argument("--recipe", metavar="NAME", help="default: the one that fits each backbone")
     run.add_argument(

@@ -7,6 +7,7 @@ from typing import Any
 from backbones.catalog import list_specs
 from backbones.formats import FORMATS
 from benchmarks import output
+from benchmarks.entries import GROUPS
 from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.suites import SUITES, get_task
 from benchmarks.task import PRETRAIN
@@ -40,9 +41,14 @@ def main(options: Options) -> int:
         "Entries are backbones (fresh weights, or those of the package named), random:NAME for "
         "fresh ones always, timm:NAME for any network of timm with its pretrained weights, "
         "random:timm:NAME without, ckpt:FILE?arch=NAME&format=FORMAT, and "
-        "recipes of the task pretrain, which are run first (pretrain:RECIPE?arch=NAME&seed=N)."
+        "recipes of the task pretrain, which are run first (RECIPE?arch=NAME&seed=N). "
+        f"Words for several entries: {'; '.join(map(_group, GROUPS))}."
     )
     return 0
+
+
+def _group(name: str) -> str:
+    return f"{name} ({', '.join(GROUPS[name])})"
 
 
 def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from backbones.catalog import list_specs
 from backbones.errors import PreflightError, UserError
 from benchmarks.data.roots import find_coco_root, parse_data
-from benchmarks.entries import parse_entries
+from benchmarks.entries import GROUPS, parse_entries
 from benchmarks.sweep import environment
 from benchmarks.sweep.environment import describe, worker_environment
+from benchmarks.sweep.weights import parse_pretraining
+from pretrain.catalog import recipes
 
 
 def test_entries_show_names_without_folders(tmp_path, monkeypatch):
@@ -26,6 +29,31 @@ def test_entries_show_names_without_folders(tmp_path, monkeypatch):
 
 def test_an_entry_named_twice_is_one():
     assert len(parse_entries(["vit-nano", "random:vit-nano", " vit-nano"])) == 1
+
+
+def test_a_recipe_needs_no_prefix_with_options_either():
+    bare, full = (
+        parse_entries([f"{prefix}supervised-nano?arch=swin-nano&seed=1"])
+        for prefix in ("", "pretrain:")
+    )
+    assert bare == full
+    assert bare[0].name == "supervised-nano?arch=swin-nano&seed=1"
+
+
+def test_a_group_is_its_entries_each_once():
+    entries = parse_entries(["swin-nano", "mini-pretraining"])
+    assert [entry.name for entry in entries] == [
+        "swin-nano", "vit-nano", "mae-nano", "lomar-nano", "supervised-nano", "esvit-nano",
+        "supervised-nano?arch=swin-nano",
+    ]  # fmt: skip
+
+
+def test_groups_hide_no_other_entry_and_hold_only_entries_that_exist():
+    backbones = {spec.name for spec in list_specs(None)}
+    assert not GROUPS.keys() & (backbones | recipes().keys())
+    for entry in parse_entries([*GROUPS]):
+        wanted = parse_pretraining(entry)
+        assert (wanted.recipe in recipes()) if wanted else (entry.name in backbones)
 
 
 def test_files_of_one_name_are_entries_of_their_own():
