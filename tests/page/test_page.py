@@ -201,6 +201,21 @@ def test_no_width_scrolls_the_whole_page_sideways(view, page_file, hostile_file,
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_no_figure_is_wider_than_a_phone(view, page_file):
+    page = view(page_file, width=390)
+    for table in page.locator("#tables .table-button").all():
+        table.click()
+        for name in [tab.get_attribute("data-figure") for tab in page.locator(".figure-tab").all()]:
+            page.locator(f"[data-figure={name}]").click()
+            page.locator(f"#figure [data-shown={name}]").wait_for()
+            # As wide as a choice of two long names would like to be.
+            page.evaluate(
+                "document.querySelectorAll('#figure select').forEach("
+                "one => one.append(new Option('correspondence_accuracy '.repeat(3))))"
+            )
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
 def test_hostile_names_stay_text(view, hostile_file):
     page = view(hostile_file)
     for figure in page.locator("[data-figure]").all():
