@@ -28,7 +28,7 @@ export function frontier(table) {
   if (points.length < 2) return el("div", {}, bar, instead("Fewer than two rows in view have both numbers."));
   const higher = metricFacts(table, metric).higher;
   const front = paretoFront(points.filter((point) => !point.row.published), cost.more, higher);
-  const words = `Of ${points.length} rows, ${front.length} are on the front: no other row is better in both. Whiskers are 95 % intervals.`;
+  const words = `Of ${points.length} rows, ${front.length === 1 ? "1 is" : `${front.length} are`} on the front: no other row is better in both. Whiskers are 95 % intervals.`;
   return el("div", {}, bar, figure(draw(points, front, cost, metric), words,
     ["entry", cost.header, metric, "95 % interval", "on the front"],
     points.map((point) => [point.row.entry, point.x, point.y, interval(point.low, point.high), front.includes(point) ? "yes" : ""])));
