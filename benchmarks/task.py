@@ -57,8 +57,8 @@ class Workload:
         batch_size: Global, in images.
         num_steps: Optimizer updates.
         num_images: Training images drawn in all, repeats counted.
-        micro_size: Images a process holds at once, where the processes of a run share out each
-            batch; 0 where they do not.
+        batch_size_per_device: Images a process holds at once, where the processes of a run share
+            out each batch; 0 where they do not.
     """
 
     protocol: str
@@ -66,7 +66,7 @@ class Workload:
     batch_size: int
     num_steps: int
     num_images: int
-    micro_size: int = 0
+    batch_size_per_device: int = 0
 
 
 @dataclass(frozen=True)

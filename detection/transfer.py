@@ -219,7 +219,7 @@ def _card(
 ) -> dict[str, Any]:
     """Return what was decided for the user, in words."""
     schedule, data = config.schedule, config.data
-    micro_size = schedule.batch_size_per_device
+    at_once = schedule.batch_size_per_device
     padding = f"square of {data.img_size}" if data.square else "multiple of 32"
     masks = "masks" if facts.has_masks else "boxes only"
     return {
@@ -229,8 +229,8 @@ def _card(
         "mended data": list(facts.notes),
         "plan": plan.lines(),
         "batch": f"{schedule.batch_size} images a step = {world_size()} processes x "
-        f"{micro_batches(schedule.batch_size, micro_size, world_size())} micro-batches x "
-        f"{micro_size} images, {schedule.precision}",
+        f"{micro_batches(schedule.batch_size, at_once, world_size())} micro-batches x "
+        f"{at_once} images, {schedule.precision}",
         "frozen": f"{config.model.freeze}; not used by detection: "
         f"{', '.join(detector.unused) or 'nothing'}",
     }

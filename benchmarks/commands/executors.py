@@ -64,7 +64,8 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
     """
     fresh = choice.rerun == "all"
     if choice.executor == "local":
-        return Pool(store, screen, fresh, _slots(choice.jobs, choice.processes or 1), not _gpus())
+        slots = _slots(choice.jobs, choice.processes or 1)
+        return Pool(store, screen, fresh, slots, warm=all(slot.gpus is None for slot in slots))
     if choice.executor == "print":
         return Printer(store)
     if choice.executor == "slurm":
@@ -148,11 +149,11 @@ def check_sharing(choice: Choice, todo: Sequence[Cell]) -> None:
         UserError: A batch cannot be shared out, or the profile is wrong.
     """
     cluster = read_cluster(choice.cluster) if choice.executor == "slurm" else None
-    for request in (cell.request for cell in todo if cell.request.micro_size):
+    for request in (cell.request for cell in todo if cell.request.batch_size_per_device):
         task = request.spec.task
         number = cluster.shape_of(task).world_size if cluster else choice.processes or 1
         try:
-            micro_batches(request.spec.batch_size, request.micro_size, number)
+            micro_batches(request.spec.batch_size, request.batch_size_per_device, number)
         except UserError as error:
             raise UserError(f"{task}, recipe {request.recipe}: {error}") from error
 

@@ -160,7 +160,7 @@ def _of_entry(
             protocol=work.protocol,
             num_steps=work.num_steps,
             num_images=work.num_images,
-            micro_size=work.micro_size,
+            batch_size_per_device=work.batch_size_per_device,
             data=data,
             plugins=order.plugins.resolve() if order.plugins else None,
             evaluator=order.evaluator,

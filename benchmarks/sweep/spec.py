@@ -77,8 +77,8 @@ class RunRequest:
         needs: Id of the pretraining run that makes its weights; empty for none.
         aside: ``section.field=value`` texts for neutral values of the recipe, which are not in the
             spec (``backbones.neutral``).
-        micro_size: Images a process holds at once of a batch that processes share out; 0 where
-            they do not.
+        batch_size_per_device: Images a process holds at once of a batch that processes share out;
+            0 where they do not.
     """
 
     spec: RunSpec
@@ -94,7 +94,7 @@ class RunRequest:
     evaluator: str = ""
     needs: str = ""
     aside: tuple[str, ...] = ()
-    micro_size: int = 0
+    batch_size_per_device: int = 0
 
     @property
     def cell(self) -> str:

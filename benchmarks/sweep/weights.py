@@ -126,7 +126,7 @@ def pretraining_request(wanted: Pretraining, where: Where) -> RunRequest:
         protocol=work.protocol,
         num_steps=work.num_steps,
         num_images=work.num_images,
-        micro_size=work.micro_size,
+        batch_size_per_device=work.batch_size_per_device,
         data=data,
         plugins=where.plugins.resolve() if where.plugins else None,
     )

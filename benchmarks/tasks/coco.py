@@ -88,7 +88,7 @@ class CocoTask:
             batch_size=config.schedule.batch_size,
             num_steps=steps,
             num_images=steps * config.schedule.batch_size,
-            micro_size=config.schedule.batch_size_per_device,
+            batch_size_per_device=config.schedule.batch_size_per_device,
         )
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """The provenance of every run behind a page: what it was, ran on, cost, and how to repeat it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -52,7 +52,7 @@ def run_details(
     recipes, environments = _Shared(), _Shared()
     repeater, album = Repeater(), Album()
     records = [scan.records[run_id] for run_id in run_ids if run_id in scan.records]
-    points, drawn = _points(records)
+    points, fewer_curves = _points(records)
     runs = {}
     for record in records:
         request = None if anonymous else _request(store, record.run_id)
@@ -64,7 +64,9 @@ def run_details(
             "recipe": recipes.place(dict(record.spec.recipe)),
             "environment": environments.place(environment),
             "curves": {
-                name: _thin(curve, points) for name, curve in record.curves.items() if drawn(name)
+                name: _thin(curve, points)
+                for name, curve in record.curves.items()
+                if _is_main(name) or not fewer_curves
             },
             "pictures": album.of_run(store.folder(record.run_id), record),
         }
@@ -75,7 +77,7 @@ def run_details(
         "runs": runs,
         "recipes": recipes.values,
         "environments": environments.values,
-        "fewer_curves": drawn is _is_main,
+        "fewer_curves": fewer_curves,
     }
 
 
@@ -126,18 +128,13 @@ def _request(store: Store, run_id: str) -> RunRequest | None:
         return None
 
 
-def _points(records: Sequence[RunRecord]) -> tuple[int, Callable[[str], bool]]:
-    """Return how many points each curve gets, and which curves there is room for."""
-    for drawn in (_is_any, _is_main):
-        count = sum(drawn(name) for record in records for name in record.curves)
-        points = _CURVE_BUDGET // max(1, count)
-        if points >= _FEWEST_POINTS:
-            break
-    return min(MAX_CURVE_POINTS // 2, max(2, points)), drawn
-
-
-def _is_any(name: str) -> bool:
-    return bool(name)
+def _points(records: Sequence[RunRecord]) -> tuple[int, bool]:
+    """Return how many points each curve gets, and whether there is room for the main ones alone."""
+    names = [name for record in records for name in record.curves]
+    fewer_curves = _CURVE_BUDGET // max(1, len(names)) < _FEWEST_POINTS
+    count = sum(map(_is_main, names)) if fewer_curves else len(names)
+    points = _CURVE_BUDGET // max(1, count)
+    return min(MAX_CURVE_POINTS // 2, max(2, points)), fewer_curves
 
 
 def _is_main(name: str) -> bool:

@@ -74,9 +74,9 @@ class StandInTask:
     def workload(self, config, facts, limit_images):
         schedule = config.schedule
         images = schedule.batch_size * schedule.num_steps
-        share = schedule.batch_size // 2
+        at_once = schedule.batch_size // 2
         return Workload(
-            config.protocol, "fp32", schedule.batch_size, schedule.num_steps, images, share
+            config.protocol, "fp32", schedule.batch_size, schedule.num_steps, images, at_once
         )
 
     def try_out(self, backbone, checkpoint, folder):
