@@ -56,10 +56,15 @@ def make_in_workers(
             iterator = iter(loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for item in iterator:
-        if isinstance(item, UserError):
-            raise item
-        yield item
+    try:
+        for item in iterator:
+            if isinstance(item, UserError):
+                raise item
+            yield item
+    finally:
+        # Ends the workers: whoever keeps the error would keep this frame and so them, with every
+        # pipe of this process that they inherited.
+        del iterator
 
 
 class _Told(Dataset[Any], Generic[Key, Item]):

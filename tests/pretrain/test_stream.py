@@ -1,6 +1,7 @@
 """The training stream: the same samples, whoever loads them."""
 
 import itertools
+import multiprocessing
 
 import pytest
 import torch
@@ -88,6 +89,15 @@ def test_too_many_unreadable_images_stop_the_run(images, monkeypatch, workers):
     broken(images, monkeypatch, 3, 4)
     with pytest.raises(PreflightError, match=r"2 images cannot be read, more than .* = 1 allows"):
         take(images, 14, max_corrupt=1, workers=workers)
+
+
+def test_workers_end_with_the_run_whoever_keeps_its_error(images, monkeypatch):
+    broken(images, monkeypatch, 3, 4)
+    with pytest.raises(PreflightError) as kept:
+        take(images, 14, max_corrupt=1, workers=1)
+    assert kept.value.__traceback__
+    # A worker that lived on would hold every pipe and lock that this process had open.
+    assert multiprocessing.active_children() == []
 
 
 def test_a_set_without_a_readable_image_stops_the_run(images, monkeypatch):
