@@ -223,10 +223,13 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
         choices=("inline", "local", "slurm", "print"),
         default="inline",
         help="inline: one run after the other; local: several at a time on this machine, one a "
-        "GPU; slurm: job arrays; print: a script for other schedulers; default: inline",
+        "GPU or core; slurm: job arrays; print: a script for other schedulers; default: inline",
     )
     command.add_argument(
-        "--jobs", type=_count, metavar="N", help="with local: runs at a time; default: one a GPU"
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="with local: runs at a time; default: one a GPU, where there is none one a core",
     )
     command.add_argument(
         "--processes",

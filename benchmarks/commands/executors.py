@@ -1,26 +1,22 @@
 """Which executor the command line asks for. Imports no torch."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from backbones.errors import PreflightError, UserError
+from backbones.errors import UserError
 from backbones.sharing import micro_batches
 from benchmarks import output
 from benchmarks.sweep.cluster import read_cluster
-from benchmarks.sweep.environment import code_sha256, usable_cores
+from benchmarks.sweep.environment import code_sha256
 from benchmarks.sweep.executor import Ended, Executor
 from benchmarks.sweep.plan import Cell, Rerun
-from benchmarks.sweep.pool import Pool, Slot
+from benchmarks.sweep.pool import Pool
 from benchmarks.sweep.sbatch import plain_text, sbatch_text
+from benchmarks.sweep.slots import divide, visible_gpus
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.submission import CODE, FOLDER, plan_submission
 from benchmarks.sweep.terminal import Screen
 from benchmarks.sweep.tracking import choose_tracker
-
-_PATIENCE_SECONDS = 30
 
 
 class Choice(Protocol):
@@ -55,8 +51,14 @@ class Choice(Protocol):
         """What to do again; "all" drops what is there."""
 
 
-def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
+def make_executor(choice: Choice, store: Store, screen: Screen, todo: Sequence[Cell]) -> Executor:
     """Return the executor.
+
+    Args:
+        choice: Which.
+        store: Where runs live.
+        screen: To show progress on.
+        todo: What it is for.
 
     Raises:
         UserError: The profile is wrong.
@@ -64,7 +66,7 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
     """
     fresh = choice.rerun == "all"
     if choice.executor == "local":
-        slots = _slots(choice.jobs, choice.processes or 1)
+        slots = divide(_at_most(todo), choice.jobs, choice.processes or 1)
         return Pool(store, screen, fresh, slots, warm=all(slot.gpus is None for slot in slots))
     if choice.executor == "print":
         return Printer(store)
@@ -74,7 +76,7 @@ def make_executor(choice: Choice, store: Store, screen: Screen) -> Executor:
 
         cluster = read_cluster(choice.cluster)
         return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
-    return Pool(store, screen, fresh, warm=not _gpus())
+    return Pool(store, screen, fresh, warm=not visible_gpus())
 
 
 def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
@@ -93,6 +95,17 @@ def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
         for index in range(len(submission.arrays))
     ]
     return [line for script in scripts for line in ["", *script.splitlines()]]
+
+
+def advice(choice: Choice, todo: Sequence[Cell]) -> list[str]:
+    """Return a sentence where another executor would be done sooner.
+
+    Raises:
+        PreflightError: The GPUs cannot be counted.
+    """
+    if choice.executor != "inline" or (number := len(divide(_at_most(todo)))) < 2:
+        return []
+    return [f"one after the other; --executor local does {number} at a time here"]
 
 
 class Printer:
@@ -167,47 +180,10 @@ def has_gpus(choice: Choice) -> bool:
     if choice.executor == "slurm":
         cluster = read_cluster(choice.cluster)
         return any(shape.gpus for shape in (cluster.shape, *dict(cluster.tasks).values()))
-    return bool(_gpus())
+    return bool(visible_gpus())
 
 
-def _slots(jobs: int | None, processes: int = 1) -> list[Slot]:
-    """Return the parts that this machine is divided into.
-
-    A process gets a GPU of its own; without GPUs, the cores are shared out.
-    """
-    gpus = _gpus()
-    number = jobs or len(gpus) // processes or 1
-    if gpus and number * processes > len(gpus):
-        asked = " ".join(
-            f"{flag} {value}"
-            for flag, value in (("--jobs", jobs), ("--processes", processes))
-            if value and value > 1
-        )
-        raise PreflightError(
-            f"{asked}: there are {len(gpus)} GPUs here, and every process needs one of its own."
-        )
-    cores = max(1, usable_cores() // (number * processes))
-    shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
-    return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
-
-
-def _gpus() -> list[str]:
-    """Return the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PreflightError(
-            "nvidia-smi does not answer, so the GPUs cannot be shared out."
-        ) from error
-    return done.stdout.split() if done.returncode == 0 else []
+def _at_most(todo: Sequence[Cell]) -> int:
+    """Return how many runs can be under way at a time, since some wait for others."""
+    needed = {cell.request.needs for cell in todo}
+    return sum(cell.request.spec.run_id not in needed for cell in todo)

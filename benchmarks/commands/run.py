@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from benchmarks import output
 from benchmarks.commands.executors import (
     Choice,
+    advice,
     check,
     check_sharing,
     has_gpus,
@@ -103,7 +104,8 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
     cells = make_plan(requests, store, store.scan(), gpu)
     todo = chosen(cells, options.rerun)
     check_sharing(options, todo)
-    for text in [*plan_table(cells), *plan_lines(cells, todo, gpu)]:
+    plan = [*plan_table(cells), *plan_lines(cells, todo, gpu), *advice(options, todo)]
+    for text in plan:
         say(text)
     if options.dry_run:
         for text in preview(options, store, todo):
@@ -139,7 +141,7 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
     if not todo:
         return []
     screen = Screen(sys.stderr if options.json else sys.stdout)
-    return list(make_executor(options, store, screen).run(todo))
+    return list(make_executor(options, store, screen, todo).run(todo))
 
 
 def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:

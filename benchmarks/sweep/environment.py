@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import socket
@@ -119,6 +120,14 @@ def _machine_cores() -> int:
         share, period = (int(number) for number in quota.read_text("utf-8").split())
         return max(1, min(cores or 1, share // period))
     return cores or 1
+
+
+def memory_gib() -> float:
+    """Return how much memory the processes of this machine, or of this container, may fill."""
+    limit = math.inf
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("utf-8"))
+    return min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2**30
 
 
 def loader_workers() -> int:

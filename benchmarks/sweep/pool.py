@@ -1,44 +1,19 @@
 """Run a plan on this machine: one worker process at a time, or several. Imports no torch."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.sweep.environment import CORES, worker_environment
 from benchmarks.sweep.executor import Ended
 from benchmarks.sweep.interrupt import Interrupt
 from benchmarks.sweep.plan import Cell
 from benchmarks.sweep.process import WorkerProcess
+from benchmarks.sweep.slots import Slot
 from benchmarks.sweep.store import Store
 from benchmarks.sweep.terminal import Line, Screen, duration
 from benchmarks.sweep.warm_start import WarmStart
 from benchmarks.sweep.worker import not_ready
 
 _REFRESH_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The part of this machine that one run gets.
-
-    Attributes:
-        cores: How many each process gets; None leaves all, or what the environment says.
-        gpus: Indices or ids of its devices as in CUDA_VISIBLE_DEVICES; None leaves what there is.
-        processes: How many do the run together; with GPUs, one each.
-    """
-
-    cores: int | None = None
-    gpus: str | None = None
-    processes: int = 1
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a worker in this slot."""
-        base = dict(os.environ)
-        if self.cores is not None:
-            base[CORES] = str(self.cores)
-        if self.gpus is not None:
-            base["CUDA_VISIBLE_DEVICES"] = self.gpus
-        return worker_environment(base)
 
 
 @dataclass

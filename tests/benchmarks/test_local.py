@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from backbones.errors import PreflightError
-from benchmarks.commands.executors import _slots
-from benchmarks.sweep.environment import CORES, worker_environment
+from benchmarks.sweep.environment import CORES, usable_cores, worker_environment
 from benchmarks.sweep.follower import lost_a_process
+from benchmarks.sweep.slots import divide
 
 FOUR = ("--entries", "vit-nano,swin-nano,resnet-nano,mae-nano", "--executor", "local")
 
@@ -196,15 +196,20 @@ def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
 def test_cores_are_shared_out(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("benchmarks.commands.executors.usable_cores", lambda: 12)
-    assert [(slot.cores, slot.gpus) for slot in _slots(2)] == [(6, None), (6, None)]
-    assert [(slot.cores, slot.processes) for slot in _slots(2, 3)] == [(2, 3), (2, 3)]
-    assert len(_slots(None)) == 1
-    assert _slots(99)[0].cores == 1
+    monkeypatch.setattr("benchmarks.sweep.slots.usable_cores", lambda: 12)
+    monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 40.0)
+    assert [(slot.cores, slot.gpus) for slot in divide(9, 2)] == [(6, None), (6, None)]
+    assert [(slot.cores, slot.processes) for slot in divide(9, 2, 3)] == [(2, 3), (2, 3)]
+    assert divide(9, 99)[0].cores == 1
+    # Nobody named a number: 40 GiB have room for ten runs, or for three of three processes.
+    assert [len(divide(runs)) for runs in (1, 9, 99)] == [1, 9, 10]
+    assert [(slot.cores, slot.processes) for slot in divide(99, None, 3)] == [(1, 3)] * 3
+    monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 1.0)
+    assert [slot.cores for slot in divide(99)] == [12]
     monkeypatch.setattr("benchmarks.sweep.environment._machine_cores", lambda: 12)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    environment = _slots(2)[1].environment()
+    environment = divide(9, 2)[1].environment()
     assert environment["OMP_NUM_THREADS"] == "5", "six cores, one of them for loading"
     assert worker_environment({CORES: "1"})["OMP_NUM_THREADS"] == "1"
     assert worker_environment({CORES: "99"})["OMP_NUM_THREADS"] == "9", "no more than there are"
@@ -237,12 +242,35 @@ def test_gpus_are_found_without_being_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert subprocess.run(["nvidia-smi"], check=False).returncode == 0
-    assert [slot.gpus for slot in _slots(None)] == ["0", "1"]
-    assert [slot.gpus for slot in _slots(None, 2)] == ["0,1"]
+    assert [slot.gpus for slot in divide(9)] == ["0", "1"]
+    assert [slot.gpus for slot in divide(9, None, 2)] == ["0,1"]
     with pytest.raises(PreflightError, match="--processes 3: there are 2 GPUs"):
-        _slots(None, 3)
+        divide(9, None, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [slot.gpus for slot in _slots(None)] == [None]
+    assert {slot.gpus for slot in divide(9)} == {None}
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")
+def test_a_run_that_others_wait_for_has_all_cores(run_py):
+    """Its pretraining and itself are two runs, but never at a time."""
+    gate = run_py.folder / "gate"
+    process = run_py.start(
+        "--entries", "mae-nano", "--executor", "local", STAND_IN_GATE=str(gate)
+    )  # fmt: skip
+    wait_for(lambda: beats(run_py))
+    environment = Path(f"/proc/{beats(run_py)[0]['pid']}/environ").read_bytes().split(b"\0")
+    assert f"{CORES}={usable_cores()}".encode() in environment
+    gate.touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")
+def test_a_plan_says_what_would_be_done_sooner(run_py):
+    sooner = "--executor local does"
+    assert sooner in run_py("--dry-run").stdout
+    assert sooner not in run_py("--dry-run", "--entries", "mae-nano").stdout, "one waits for one"
+    assert sooner not in run_py("--dry-run", "--executor", "local").stdout
 
 
 def test_jobs_without_local_is_a_mistake(run_py):
