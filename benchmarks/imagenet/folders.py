@@ -5,7 +5,7 @@
   ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in sorted order
   (``val.txt`` of BVLC/caffe's ``get_ilsvrc_aux.sh``, Kaggle's ``LOC_val_solution.csv``);
 * tar shards in ``train/`` and ``val/`` with classes in ``.cls`` members (webdataset);
-* what ``torchvision.datasets`` keeps on disk, see ``vision_sets``.
+* what ``torchvision.datasets`` or a set's authors keep on disk, see ``vision_sets``.
 """
 
 import re
@@ -20,7 +20,7 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.vision_sets import open_vision_set, vision_set
+from benchmarks.imagenet.vision_sets import vision_set
 from benchmarks.sweep.spec import hash16
 from benchmarks.task import Facts
 from pretrain.data.find import find_images, take_fraction
@@ -104,9 +104,9 @@ def open_labelled(data: DataRoot, cache: Path, limit: int | None = None) -> Labe
 
 def _find(data: DataRoot, root: Path, cache: Path) -> LabelledImages:
     known = vision_set(data)
-    return (
-        find_labelled(root, cache) if known is None else _join(root, *open_vision_set(known, root))
-    )
+    if known is None:
+        return find_labelled(root, cache)
+    return _join(root, *known.read(root / known.folder))
 
 
 def _join(root: Path, train: ImageSet, val: ImageSet) -> LabelledImages:

@@ -12,7 +12,7 @@ from backbones.errors import PreflightError
 from backbones.images import decode
 from benchmarks.data.roots import DataRoot
 from benchmarks.imagenet.folders import labels_of, open_labelled, read_facts
-from benchmarks.imagenet.vision_sets import about_mean_class, vision_set
+from benchmarks.imagenet.vision_sets import VISION_SETS, about_mean_class, vision_set
 from benchmarks.suites import get_task
 from pretrain.data.images import ImageSet
 
@@ -180,7 +180,7 @@ def test_faces_are_read_from_their_table(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_name_chooses_among_several_sets(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     write_dtd(tmp_path)
-    assert vision_set(data(tmp_path, "dtd")).reader == "DTD"
+    assert vision_set(data(tmp_path, "dtd")) is VISION_SETS["dtd"]
     with pytest.raises(PreflightError, match=r"several sets \(dtd, mnist\); name one: --data dtd="):
         vision_set(data(tmp_path))
 
