@@ -6,13 +6,13 @@ Of sets that torchvision gives out whole ``vision_splits`` makes two.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backbones.errors import PreflightError
+from benchmarks.imagenet.raw_images import as_file
 from benchmarks.imagenet.vision_splits import Split
 from pretrain.data.images import FileImages, ImageSet, Subset
 
@@ -133,9 +133,7 @@ class _PixelImages(ImageSet):
         return len(self._labels)
 
     def read(self, index: int) -> bytes:
-        content = BytesIO()
-        self._part[index][0].save(content, "PNG", compress_level=0)
-        return content.getvalue()
+        return as_file(np.asarray(self._part[index][0]))
 
     def name_of(self, index: int) -> str:
         return f"{self.name}, image {index}"
