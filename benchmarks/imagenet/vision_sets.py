@@ -11,7 +11,9 @@ from pathlib import Path
 
 from backbones.errors import PreflightError
 from benchmarks.data.roots import DataRoot
+from benchmarks.imagenet.pcam import open_pcam
 from benchmarks.imagenet.torchvision_sets import TorchvisionReader
+from benchmarks.imagenet.ucf101 import open_ucf101
 from benchmarks.imagenet.vision_splits import first_partition, thirty_of_each_class
 from pretrain.data.images import ImageSet
 
@@ -60,12 +62,14 @@ VISION_SETS: Mapping[str, VisionSet] = {
     "food101": VisionSet("food-101", TorchvisionReader("Food101", *_BY_NAME)),
     "gtsrb": VisionSet("gtsrb", TorchvisionReader("GTSRB", *_BY_NAME)),
     "mnist": VisionSet("MNIST", TorchvisionReader("MNIST", *_BY_FLAG)),
+    "pcam": VisionSet("pcam", open_pcam),
     "pets": VisionSet(
         "oxford-iiit-pet", TorchvisionReader("OxfordIIITPet", *_TRAINVAL), mean_class=True
     ),
     "rendered-sst2": VisionSet("rendered-sst2", TorchvisionReader("RenderedSST2", *_WITH_VAL)),
     "stl10": VisionSet("stl10_binary", TorchvisionReader("STL10", *_BY_NAME)),
     "sun397": VisionSet("SUN397", TorchvisionReader("SUN397", ({},), (), divide=first_partition)),
+    "ucf101": VisionSet("UCF-101", open_ucf101),
 }
 
 
