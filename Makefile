@@ -9,7 +9,7 @@ READY = $(VENV)/backbench-ready
 .DELETE_ON_ERROR:
 
 coco: $(READY)
-	$(BIN)/python benchmarks/run.py --suite coco --executor local
+	$(BIN)/python benchmarks/run.py --suite coco
 
 # One thread a process: two test processes on two cores would otherwise spin against each other.
 test: $(READY)

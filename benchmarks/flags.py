@@ -221,9 +221,10 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--executor",
         choices=("inline", "local", "slurm", "print"),
-        default="inline",
+        default="",
         help="inline: one run after the other; local: several at a time on this machine, one a "
-        "GPU or core; slurm: job arrays; print: a script for other schedulers; default: inline",
+        "GPU or core; slurm: job arrays; print: a script for other schedulers; default: inline, "
+        "where there is no GPU local",
     )
     command.add_argument(
         "--jobs",

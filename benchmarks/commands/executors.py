@@ -24,7 +24,7 @@ class Choice(Protocol):
 
     @property
     def executor(self) -> str:
-        """Name of the way to run."""
+        """Name of the way to run; empty leaves the choice."""
 
     @property
     def jobs(self) -> int | None:
@@ -65,18 +65,30 @@ def make_executor(choice: Choice, store: Store, screen: Screen, todo: Sequence[C
         PreflightError: This machine has fewer devices than asked for.
     """
     fresh = choice.rerun == "all"
-    if choice.executor == "local":
+    name = chosen_executor(choice)
+    if name == "local":
         slots = divide(_at_most(todo), choice.jobs, choice.processes or 1)
         return Pool(store, screen, fresh, slots, warm=all(slot.gpus is None for slot in slots))
-    if choice.executor == "print":
+    if name == "print":
         return Printer(store)
-    if choice.executor == "slurm":
+    if name == "slurm":
         # Only here: submitit takes its time to import.
         from benchmarks.sweep.launch import SlurmExecutor
 
         cluster = read_cluster(choice.cluster)
         return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
     return Pool(store, screen, fresh, warm=not visible_gpus())
+
+
+def chosen_executor(choice: Choice) -> str:
+    """Return what was asked for; else several runs at a time where they are small.
+
+    Without GPUs that is what they are. With GPUs nobody should take all of them unasked.
+
+    Raises:
+        PreflightError: The GPUs cannot be counted.
+    """
+    return choice.executor or ("inline" if visible_gpus() else "local")
 
 
 def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
@@ -103,7 +115,7 @@ def advice(choice: Choice, todo: Sequence[Cell]) -> list[str]:
     Raises:
         PreflightError: The GPUs cannot be counted.
     """
-    if choice.executor != "inline" or (number := len(divide(_at_most(todo)))) < 2:
+    if chosen_executor(choice) != "inline" or (number := len(divide(_at_most(todo)))) < 2:
         return []
     return [f"one after the other; --executor local does {number} at a time here"]
 
@@ -141,9 +153,10 @@ def check(choice: Choice) -> None:
         ("--cluster", choice.cluster, "slurm"),
         ("--max-parallel", choice.max_parallel, "slurm"),
     )
+    name = chosen_executor(choice)
     for flag, given, executor in flags:
-        if given and choice.executor != executor:
-            raise UserError(f"{flag} goes with --executor {executor}, not with {choice.executor}.")
+        if given and name != executor:
+            raise UserError(f"{flag} goes with --executor {executor}, not with {name}.")
     if choice.executor == "slurm" and not choice.cluster:
         raise UserError(
             "--executor slurm needs --cluster NAME, a profile; `run.py cluster init NAME` drafts "

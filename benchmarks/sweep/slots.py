@@ -54,7 +54,8 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]
         PreflightError: There are fewer GPUs than asked for.
     """
     gpus = visible_gpus()
-    number = jobs or (len(gpus) // processes if gpus else _fitting(runs, processes)) or 1
+    room = len(gpus) if gpus else min(usable_cores(), memory_gib() / _GIB_A_RUN)
+    number = jobs or min(runs, int(room / processes)) or 1
     if gpus and number * processes > len(gpus):
         asked = " ".join(
             f"{flag} {value}"
@@ -67,11 +68,6 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]
     cores = max(1, usable_cores() // (number * processes))
     shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
     return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
-
-
-def _fitting(runs: int, processes: int) -> int:
-    """Return how many runs of a few GiB the cores and the memory have room for."""
-    return min(runs, int(min(usable_cores(), memory_gib() / _GIB_A_RUN) / processes))
 
 
 def visible_gpus() -> list[str]:

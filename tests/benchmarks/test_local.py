@@ -265,16 +265,17 @@ def test_a_run_that_others_wait_for_has_all_cores(run_py):
     assert process.returncode == 0
 
 
-@pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")
-def test_a_plan_says_what_would_be_done_sooner(run_py):
-    sooner = "--executor local does"
-    assert sooner in run_py("--dry-run").stdout
-    assert sooner not in run_py("--dry-run", "--entries", "mae-nano").stdout, "one waits for one"
-    assert sooner not in run_py("--dry-run", "--executor", "local").stdout
+def test_gpus_are_not_all_taken_unasked_but_the_plan_says_how(run_py):
+    def plan(*arguments):
+        return run_py("--dry-run", *arguments, CUDA_VISIBLE_DEVICES="4,GPU-7").stdout
+
+    assert "--executor local does 2 at a time" in plan()
+    assert "at a time" not in plan("--entries", "vit-nano")
+    assert "at a time" not in plan("--executor", "local")
 
 
 def test_jobs_without_local_is_a_mistake(run_py):
-    done = run_py("--jobs", "2")
+    done = run_py("--jobs", "2", "--executor", "inline")
     assert done.returncode == 2
     assert done.stderr == "--jobs goes with --executor local, not with inline.\n"
     pretraining = run_py(
