@@ -6,6 +6,7 @@ from pretrain.config import MethodConfig
 from pretrain.masked_config import at_least, one_of
 
 BRANCHES = ("teacher", "student")
+_SHARES = ("momentum", "center_momentum", "grey_probability")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class DistillationConfig(MethodConfig):
         num_local_crops: Beside two global ones; may be 0.
         local_size: Side of a local crop in pixels.
         local_scale: Range of its area as a share of the image's.
+        jitter: Of all crops: brightness, contrast, saturation, hue, see
+            ``pretrain.parts.photometric.Photometric``.
+        grey_probability: Likewise, of losing all colour.
+        blur_radius: Of the crops that are blurred, in pixels.
         num_prototypes: Outputs of a head.
         head_layers: Linear layers of a head in front of the prototypes.
         hidden_dim: Between them.
@@ -38,6 +43,9 @@ class DistillationConfig(MethodConfig):
     num_local_crops: int = 8
     local_size: int = 96
     local_scale: tuple[float, float] = (0.05, 0.4)
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    grey_probability: float = 0.2
+    blur_radius: tuple[float, float] = (0.1, 2.0)
     num_prototypes: int = 65536
     head_layers: int = 3
     hidden_dim: int = 2048
@@ -63,10 +71,14 @@ class DistillationConfig(MethodConfig):
             at_least("model.freeze_last_layer_epochs", self.freeze_last_layer_epochs, 0),
             at_least("model.warmup_teacher_epochs", self.warmup_teacher_epochs, 0),
             *(at_least(f"model.{name}", getattr(self, name), 1) for name in counts),
-            *(_within_1(f"model.{n}", getattr(self, n)) for n in ("momentum", "center_momentum")),
+            *(_within_1(f"model.{n}", getattr(self, n)) for n in _SHARES),
         ]
         if not 0 < low <= high <= 1:
             found.append("model.local_scale must rise within (0, 1]")
+        if not (min(self.jitter) >= 0 and self.jitter[3] <= 0.5):
+            found.append("model.jitter must hold values from 0 up, the last at most 0.5")
+        if not 0 <= self.blur_radius[0] <= self.blur_radius[1]:
+            found.append("model.blur_radius must rise from 0 or above")
         temperatures = (
             self.student_temperature,
             self.teacher_temperature,

@@ -29,14 +29,20 @@ class MultiCropViews:
 
     def __call__(self, image: Image.Image, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "global" (2, 3, H, W) and "local" (L, 3, h, w), uint8; see ``Views``."""
-        large = [
-            draw_view(image, self.data, photometric, generator)
-            for photometric in (DINO_GLOBAL_1, DINO_GLOBAL_2)
-        ]
         config = self.config
-        near = replace(self.data, img_size=config.local_size, crop_scale=config.local_scale)
-        small = [
-            draw_view(image, near, DINO_LOCAL, generator) for _ in range(config.num_local_crops)
+        first, second, local = (
+            replace(
+                photometric,
+                jitter=config.jitter,
+                grey_probability=config.grey_probability,
+                blur_radius=config.blur_radius,
+            )
+            for photometric in (DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL)
+        )
+        large = [
+            draw_view(image, self.data, photometric, generator) for photometric in (first, second)
         ]
+        near = replace(self.data, img_size=config.local_size, crop_scale=config.local_scale)
+        small = [draw_view(image, near, local, generator) for _ in range(config.num_local_crops)]
         views = {"global": torch.stack(large)}
         return views | {"local": torch.stack(small)} if small else views

@@ -22,6 +22,7 @@ from backbones.spec import BuildOptions
 from backbones.weights import read_safetensors
 from pretrain.catalog import get_recipe, recipes
 from pretrain.config import PretrainConfig
+from pretrain.distillation_config import DistillationConfig
 from pretrain.method import get_method, methods
 from pretrain.train import Job, build_objective, pretrain
 
@@ -36,9 +37,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def small(name: str, steps: int = STEPS, processes: int = 1) -> PretrainConfig:
     """Return a nano recipe on batches of four of 12 images.
 
-    In two micro-batches, unless these are not what one large batch is.
+    In two micro-batches, unless these are not what one large batch is; with the local crops that
+    the recipes of small pictures leave out.
     """
     config = get_recipe(name)
+    if isinstance(config.model, DistillationConfig):
+        config = replace(config, model=replace(config.model, num_local_crops=2))
     whole = get_method(config.method).couples_images
     schedule = replace(
         config.schedule,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from pretrain.method import Moment, get_method
 from pretrain.methods.dino import DINOObjective
 from pretrain.parts import prototype_loss
 from pretrain.parts.distillation import Branch
+from pretrain.parts.photometric import DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL
 from pretrain.recipes.dino import DINOConfig
 from tests.parity.distillation import cosine_to_1, crops_of, distance, encoded, logits
 
@@ -180,6 +182,7 @@ def test_views_are_a_function_of_the_generator():
     from PIL import Image
 
     config = get_recipe("dino-nano")
+    config = replace(config, model=replace(config.model, num_local_crops=2))
     views = get_method("dino").views(get_spec("vit-nano"), config)
     image = Image.radial_gradient("L").convert("RGB").resize((70, 50))
     one, two = (views(image, torch.Generator().manual_seed(3)) for _ in range(2))
@@ -191,6 +194,33 @@ def test_views_are_a_function_of_the_generator():
     config = replace(config, model=replace(config.model, num_local_crops=0))
     alone = get_method("dino").views(get_spec("vit-nano"), config)
     assert alone(image, torch.Generator()).keys() == {"global"}
+
+
+def test_what_a_recipe_leaves_unsaid_is_the_official_distortion():
+    config, official = DINOConfig(), (DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL)
+    for name in ("jitter", "grey_probability", "blur_radius"):
+        assert {getattr(photometric, name) for photometric in official} == {getattr(config, name)}
+
+
+def test_a_recipe_says_how_much_colours_are_distorted():
+    from PIL import Image
+
+    def crops(**change) -> dict[str, torch.Tensor]:
+        config = get_recipe("dino-nano")
+        config = replace(config, model=replace(config.model, num_local_crops=1, **change))
+        views = get_method("dino").views(get_spec("vit-nano"), config)
+        noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+        return views(Image.fromarray(noise), torch.Generator().manual_seed(3))
+
+    grey = crops(grey_probability=1.0)
+    assert all((views == views[:, :1]).all() for views in grey.values())
+    still, sharp, soft = (
+        crops(jitter=(0.0,) * 4, grey_probability=0.0, blur_radius=(radius, radius))["global"][0]
+        for radius in (0.0, 0.1, 3.0)
+    )
+    # The first crop is always blurred.
+    assert soft.float().std() < 0.5 * sharp.float().std()
+    assert not torch.equal(still, crops(grey_probability=0.0, blur_radius=(0.0, 0.0))["global"][0])
 
 
 def test_positions_of_local_crops_are_stretched_as_dinos():
@@ -246,6 +276,9 @@ def test_official_weights_go_in_and_out():
         ({"saved": "both"}, "model.saved is 'both'"),
         ({"num_prototypes": 0}, "num_prototypes must be at least 1"),
         ({"local_scale": (0.4, 0.05)}, "local_scale must rise"),
+        ({"jitter": (0.4, 0.4, 0.2, 0.6)}, "jitter must hold values"),
+        ({"blur_radius": (2.0, 0.1)}, "blur_radius must rise"),
+        ({"grey_probability": 1.5}, r"grey_probability must lie in"),
         ({"student_temperature": 0.0}, "temperatures of model must be above 0"),
         ({"momentum": 1.5}, r"momentum must lie in \[0, 1\]"),
     ],
