@@ -1,4 +1,4 @@
-# make coco    environment on first use, then the COCO suite on the embedded mini data
+# make coco    environment on first use, then three fresh networks on the embedded mini data
 # make test    environment on first use, then the fast tests
 VENV ?= .venv
 PYTHON ?= python3.11
@@ -9,7 +9,7 @@ READY = $(VENV)/backbench-ready
 .DELETE_ON_ERROR:
 
 coco: $(READY)
-	$(BIN)/python benchmarks/run.py --suite coco
+	$(BIN)/python benchmarks/run.py --suite coco --entries vit-nano,swin-nano,resnet-nano
 
 # One thread a process: two test processes on two cores would otherwise spin against each other.
 test: $(READY)

@@ -29,7 +29,11 @@ class StandInPretrain(StandInTask):
         return find_images_root(given)
 
     def recipes(self):
-        return {"mae-nano": Config, "lomar-nano": lambda: Config(protocol="lomar/v1+stand-in")}
+        return {
+            "mae-nano": Config,
+            "lomar-nano": lambda: Config(protocol="lomar/v1+stand-in"),
+            "esvit-nano": lambda: Config(protocol="esvit/v1+stand-in"),
+        }
 
     def run(self, inputs, monitor):
         result = super().run(inputs, monitor)
