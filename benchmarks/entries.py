@@ -16,7 +16,7 @@ GROUPS = {
     # Does pretraining help? Each network fresh, then by images alone, then by labels.
     "mini-pretraining": (
         *("vit-nano", "mae-nano", "lomar-nano", "supervised-nano"),
-        *("swin-nano", "esvit-nano", "supervised-nano?arch=swin-nano"),
+        *("swin-nano", "simmim-nano", "esvit-nano", "supervised-nano?arch=swin-nano"),
     ),
 }
 

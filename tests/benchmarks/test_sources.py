@@ -43,8 +43,8 @@ def test_a_recipe_needs_no_prefix_with_options_either():
 def test_a_group_is_its_entries_each_once():
     entries = parse_entries(["swin-nano", "mini-pretraining"])
     assert [entry.name for entry in entries] == [
-        "swin-nano", "vit-nano", "mae-nano", "lomar-nano", "supervised-nano", "esvit-nano",
-        "supervised-nano?arch=swin-nano",
+        "swin-nano", "vit-nano", "mae-nano", "lomar-nano", "supervised-nano", "simmim-nano",
+        "esvit-nano", "supervised-nano?arch=swin-nano",
     ]  # fmt: skip
 
 
