@@ -45,16 +45,16 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]
 
     Args:
         runs: How many there are at most to do at a time.
-        jobs: How many of them at a time; None means one a GPU, or where there is none one a core,
-            as far as memory reaches: two small runs on a core each are faster than one after the
-            other on both.
+        jobs: How many of them at a time; None means one a GPU, or where there is none one a core
+            (or as many cores as OMP_NUM_THREADS says), as far as memory reaches: two small runs on
+            a core each are faster than one after the other on both.
         processes: How many do a run together.
 
     Raises:
         PreflightError: There are fewer GPUs than asked for.
     """
     gpus = visible_gpus()
-    room = len(gpus) if gpus else min(usable_cores(), memory_gib() / _GIB_A_RUN)
+    room = len(gpus) if gpus else min(usable_cores() / _threads(), memory_gib() / _GIB_A_RUN)
     number = jobs or min(runs, int(room / processes)) or 1
     if gpus and number * processes > len(gpus):
         asked = " ".join(
@@ -68,6 +68,12 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]
     cores = max(1, usable_cores() // (number * processes))
     shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
     return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
+
+
+def _threads() -> int:
+    """Return how many threads a process will have: the user's number, which slots do not change."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdecimal() else 1
 
 
 def visible_gpus() -> list[str]:

@@ -196,6 +196,8 @@ def test_a_run_that_cannot_start_ends_its_other_processes(run_py):
 def test_cores_are_shared_out(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setattr("benchmarks.sweep.slots.usable_cores", lambda: 12)
     monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 40.0)
     assert [(slot.cores, slot.gpus) for slot in divide(9, 2)] == [(6, None), (6, None)]
@@ -204,11 +206,12 @@ def test_cores_are_shared_out(monkeypatch):
     # Nobody named a number: 40 GiB have room for ten runs, or for three of three processes.
     assert [len(divide(runs)) for runs in (1, 9, 99)] == [1, 9, 10]
     assert [(slot.cores, slot.processes) for slot in divide(99, None, 3)] == [(1, 3)] * 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert len(divide(99)) == 3, "threads that the user chose do not fight for cores"
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 1.0)
     assert [slot.cores for slot in divide(99)] == [12]
     monkeypatch.setattr("benchmarks.sweep.environment._machine_cores", lambda: 12)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     environment = divide(9, 2)[1].environment()
     assert environment["OMP_NUM_THREADS"] == "5", "six cores, one of them for loading"
     assert worker_environment({CORES: "1"})["OMP_NUM_THREADS"] == "1"
