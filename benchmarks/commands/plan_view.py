@@ -95,7 +95,7 @@ def _cost(todo: Sequence[Cell], gpu: bool) -> list[str]:
         f"{number} {words}"
         for number, words in (
             (bases["measured"], "at rates measured here before"),
-            (bases["FLOPs"], "guessed (~) from the FLOPs of the backbone alone"),
+            (bases["FLOPs"], "guessed (~) from FLOPs"),
             (len(todo) - len(known), "unknown until measured"),
         )
         if number

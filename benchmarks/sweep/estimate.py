@@ -1,7 +1,7 @@
 """What runs will cost: from measured rates where there are any, else from FLOPs. Imports no torch.
 
 A guess from FLOPs is an order of magnitude, meant to tell hours from weeks before a first run has
-been measured: it counts the backbone alone, one view an image.
+been measured: it counts the backbone, one view an image, and a detector's neck and heads.
 """
 
 import sys
@@ -15,8 +15,9 @@ from typing import Any, Literal
 from backbones.catalog import TIMM, get_spec
 from backbones.spec import BackboneSpec
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest
+from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.task import PRETRAIN
+from detection.arithmetic import head_multiply_adds
 
 Basis = Literal["measured", "FLOPs"]
 
@@ -26,10 +27,13 @@ _BLOCK, _BOTTLENECK = 12.0, 17 / 16
 _BOTTLENECKS_PER_STAGE = 4
 # A backward pass costs two forward passes (Kaplan et al. 2020, section 2.1).
 _TRAINED, _FROZEN = 3.0, 1.0
-_TRAINING_TASKS = (PRETRAIN, "coco", "finetune", "partial")
+_DETECTION = "coco"
+_TRAINING_TASKS = (PRETRAIN, _DETECTION, "finetune", "partial")
 # Assumed while nothing has been measured: multiply-adds a second of one GPU, about a tenth of an
-# A100's peak for bfloat16 (NVIDIA A100 datasheet: 312 TFLOP/s), and of one CPU process.
-ASSUMED_GPU, ASSUMED_CPU = 15e12, 3e10
+# A100's peak for bfloat16 (NVIDIA A100 datasheet: 312 TFLOP/s), and of one process on one CPU core,
+# which is what small networks got here in training (5e9 to 1.1e10 with a detector, 2e9 to 1.6e10
+# without).
+ASSUMED_GPU, ASSUMED_CPU = 15e12, 1e10
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Estimator:
             alone = rate / _processes(record.environment)
             self._rates[record.spec.backbone, record.labels.recipe] = alone
             spec = record.spec
-            each = _multiply_adds(spec.task, spec.backbone, None, _img_size(spec.recipe))
+            each = _multiply_adds(spec, None)
             if each is not None:
                 work.append(alone * each)
         self.sustained = median(work) if work else ASSUMED_GPU if gpu else ASSUMED_CPU
@@ -77,7 +81,7 @@ class Estimator:
         rate = self._rates.get((spec.backbone, request.recipe))
         if rate:
             return Estimate(request.num_images / rate, "measured")
-        each = _multiply_adds(spec.task, spec.backbone, request.plugins, _img_size(spec.recipe))
+        each = _multiply_adds(spec, request.plugins)
         if each is None:
             return None
         return Estimate(request.num_images * each / self.sustained, "FLOPs")
@@ -109,19 +113,30 @@ def _img_size(recipe: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
+    """Return the multiply-adds that a run spends on one image, None where they are unknown."""
+    img_size = _img_size(spec.recipe)
+    backbone = None if img_size is None else _known_backbone(spec.backbone, plugins)
+    if img_size is None or backbone is None:
+        return None
+    forward = multiply_adds(backbone, img_size)
+    if spec.task == _DETECTION:
+        try:
+            forward += head_multiply_adds(spec.recipe["model"], img_size)
+        except KeyError:  # a record's recipe may be older than some of these values
+            return None
+    return forward * (_TRAINED if spec.task in _TRAINING_TASKS else _FROZEN)
+
+
 @cache
-def _multiply_adds(
-    task: str, backbone: str, plugins: Path | None, img_size: int | None
-) -> float | None:
-    """Return the multiply-adds that a task spends on one image, None where they are unknown."""
-    if img_size is None or (backbone.startswith(TIMM) and "torch" not in sys.modules):
+def _known_backbone(name: str, plugins: Path | None) -> BackboneSpec | None:
+    """Return a backbone's name card where that takes no time and is possible."""
+    if name.startswith(TIMM) and "torch" not in sys.modules:
         return None
     try:
-        spec = get_spec(backbone, plugins)
+        return get_spec(name, plugins)
     except Exception:  # a record's backbone may be of a plug-in that is not given now
         return None
-    passes = _TRAINED if task in _TRAINING_TASKS else _FROZEN
-    return passes * multiply_adds(spec, img_size)
 
 
 def _processes(environment: Mapping[str, Any]) -> int:

@@ -1,13 +1,23 @@
 """What a plan says that runs will cost, and where it has that from."""
 
+from dataclasses import asdict
+
 import pytest
 
 from backbones.catalog import get_spec
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.sweep.estimate import ASSUMED_CPU, ASSUMED_GPU, Estimator, multiply_adds
 from benchmarks.sweep.plan import Cell
+from detection.arithmetic import head_multiply_adds
+from detection.recipes import RECIPES
 
-RECIPE = {"data": {"img_size": 224}}
+MODEL = asdict(RECIPES["mini"]().model)
+RECIPE = {"data": {"img_size": 224}, "model": MODEL}
+
+
+def backbone_and_heads(name):
+    """Return the multiply-adds of a detector's forward pass."""
+    return multiply_adds(get_spec(name), 224) + head_multiply_adds(MODEL, 224)
 
 
 @pytest.mark.parametrize(
@@ -26,10 +36,11 @@ def test_without_records_flops_and_an_assumed_speed_decide(make_request, make_sp
     for gpu, speed in ((True, ASSUMED_GPU), (False, ASSUMED_CPU)):
         found = Estimator([], gpu)(request)
         assert found.basis == "FLOPs"
-        expected = 1000 * 3 * multiply_adds(get_spec("vit-b16"), 224) / speed
+        expected = 1000 * 3 * backbone_and_heads("vit-b16") / speed
         assert found.device_seconds == pytest.approx(expected)
     frozen = make_request(make_spec(task="knn", backbone="vit-b16", recipe=RECIPE), num_images=1000)
-    assert Estimator([], False)(frozen).device_seconds == pytest.approx(expected / 3)
+    expected = 1000 * multiply_adds(get_spec("vit-b16"), 224) / ASSUMED_CPU
+    assert Estimator([], False)(frozen).device_seconds == pytest.approx(expected)
 
 
 def test_a_measured_rate_counts_and_tells_how_fast_others_are(make_record, make_request, make_spec):
@@ -40,7 +51,7 @@ def test_a_measured_rate_counts_and_tells_how_fast_others_are(make_record, make_
     assert known(same).basis == "measured"
     assert known(same).device_seconds == pytest.approx(1000 / (8.0 / 4)), "8 images/s of four"
     other = make_request(make_spec(backbone="vit-s16", recipe=RECIPE), num_images=1000)
-    ratio = multiply_adds(get_spec("vit-s16"), 224) / multiply_adds(get_spec("vit-b16"), 224)
+    ratio = backbone_and_heads("vit-s16") / backbone_and_heads("vit-b16")
     assert known(other).basis == "FLOPs"
     assert known(other).device_seconds == pytest.approx(ratio * 1000 / 2)
 
@@ -50,6 +61,8 @@ def test_nothing_is_said_where_nothing_is_known(make_request, make_spec, make_re
     assert Estimator([], True)(make_request(make_spec(backbone="gone", recipe=RECIPE))) is None
     silent = make_record(cost={"images_per_second_train": None})
     assert Estimator([silent], gpu=True)(make_request()) is None
+    older = make_spec(backbone="vit-b16", recipe={"data": {"img_size": 224}, "model": {}})
+    assert Estimator([make_record(older)], gpu=True)(make_request()) is None, "values it lacks"
 
 
 def test_a_plan_says_which_is_which(make_record, make_request, make_spec):
@@ -62,7 +75,7 @@ def test_a_plan_says_which_is_which(make_record, make_request, make_spec):
     (cost,) = [line for line in plan_lines(cells, cells, gpu=True) if line.startswith("cost")]
     assert "about 1.3 GPU-hours" in cost
     assert "1 at rates measured here before" in cost
-    assert "1 guessed (~) from the FLOPs" in cost
+    assert "1 guessed (~) from FLOPs" in cost
     assert "1 unknown until measured" in cost
     (cost,) = [line for line in plan_lines(cells, cells, gpu=False) if line.startswith("cost")]
     assert "of one process" in cost
