@@ -5,32 +5,18 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from backbones.beit import BEIT_ARGUMENTS, BeitBackbone
 from backbones.features import Features
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.swin_block import SwinBlock
 from backbones.timm_backbone import TimmBackbone, create_net
 from backbones.timm_weights import arch_of, pretrained_config
 
 # Files older than PyTorch 0.4.1 lack BatchNorm's step counters, which no forward pass reads.
 COUNTERS = ("*.num_batches_tracked",)
-
-
-class _PadsFirst(SwinTransformerBlock):  # type: ignore[misc]
-    """A block that pads to whole windows and then shifts, as Microsoft's and EsViT's code does.
-
-    timm shifts first; then padding takes part in attention where the originals mask it, which
-    changes the result on grids that are no multiple of the window, as those of local crops.
-    """
-
-    def _attn(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        down, right = -height % self.window_size[0], -width % self.window_size[1]
-        padded: Tensor = super()._attn(F.pad(x, (0, 0, 0, right, 0, down)))
-        return padded[:, :height, :width]
 
 
 class SwinBackbone(TimmBackbone):
@@ -47,7 +33,7 @@ class SwinBackbone(TimmBackbone):
         super().__init__(net)
         for module in self.net.modules():
             if type(module) is SwinTransformerBlock:
-                module.__class__ = _PadsFirst
+                module.__class__ = SwinBlock
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
         """Return the features of a batch; see ``Backbone.forward``.

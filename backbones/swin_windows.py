@@ -1,0 +1,165 @@
+"""Which token lies where in Swin's shifted windows, and bringing tokens there and back.
+
+Padding, shift and cutting are one gather of whole tokens, its gradient another: no token goes
+anywhere twice.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Grids that a run sees again and again: those of its crops, in every stage, with and without shift.
+_KEPT = 128
+
+
+@dataclass(frozen=True, eq=False)
+class WindowOrder:
+    """The tokens of a padded and shifted grid, window by window in raster order.
+
+    Attributes:
+        rows: Of the padded grid.
+        columns: Of the padded grid.
+        window: Rows and columns of a window.
+        shift: How far up and left the padded grid was shifted.
+        source: (P,) the token of the grid that lies at each place; any, where there is padding.
+        padding: Those places that hold no token.
+        place: (N,) where each token lies.
+    """
+
+    rows: int
+    columns: int
+    window: tuple[int, int]
+    shift: tuple[int, int]
+    source: Tensor
+    padding: Tensor
+    place: Tensor
+
+    @property
+    def padded(self) -> bool:
+        """Return whether some places hold no token."""
+        return len(self.padding) > 0
+
+
+@lru_cache(_KEPT)
+def windows_of(
+    rows: int,
+    columns: int,
+    window: tuple[int, int],
+    shift: tuple[int, int],
+    device: torch.device,
+) -> WindowOrder:
+    """Return the order for a grid that is padded below and on the right, then shifted up and left.
+
+    Args:
+        rows: Of the grid.
+        columns: Of the grid.
+        window: Rows and columns of a window.
+        shift: How far up and left.
+        device: Of the tokens.
+    """
+    below, right = -rows % window[0], -columns % window[1]
+    count = rows * columns
+    # Kept for training too, whoever asks first. The CPU knows at once how much is padding.
+    with torch.inference_mode(False), torch.device("cpu"):
+        grid = F.pad(torch.arange(count).view(rows, columns), (0, right, 0, below), value=count)
+        source = _cut(grid.roll((-shift[0], -shift[1]), (0, 1)), window).flatten()
+        place = source.argsort()[:count]
+        padding = (source == count).nonzero()[:, 0]
+        source = source.clamp(max=count - 1)
+        source, padding, place = (tensor.to(device) for tensor in (source, padding, place))
+    return WindowOrder(rows + below, columns + right, window, shift, source, padding, place)
+
+
+def cut_windows(tokens: Tensor, order: WindowOrder, fill: Tensor | None = None) -> Tensor:
+    """Bring tokens into windows.
+
+    Args:
+        tokens: (B, N, C), in raster order.
+        order: Of their grid.
+        fill: (C,), the value of padding; needed where there is any.
+
+    Returns:
+        (B, P, C), window by window.
+    """
+    out: Tensor = _Cut.apply(tokens, fill, order)
+    return out
+
+
+def join_windows(windows: Tensor, order: WindowOrder) -> Tensor:
+    """Bring tokens back from windows, dropping the padding.
+
+    Args:
+        windows: (B, P, C).
+        order: Of their grid.
+
+    Returns:
+        (B, N, C), in raster order.
+    """
+    out: Tensor = _Join.apply(windows, order)
+    return out
+
+
+@lru_cache(_KEPT)
+def shift_mask(order: WindowOrder, dtype: torch.dtype) -> Tensor:
+    """Return what keeps apart, in shifted windows, tokens that are no neighbours in the grid.
+
+    Args:
+        order: Of the grid.
+        dtype: Of the logits.
+
+    Returns:
+        (windows, 1, N, N), 0 or -100 to add to logits, as in microsoft/Swin-Transformer
+        ``models/swin_transformer.py``.
+    """
+    device = order.source.device
+    with torch.inference_mode(False):
+        # Along each axis: whether a place came round from the other end of the grid.
+        down = torch.arange(order.rows, device=device) >= order.rows - order.shift[0]
+        across = torch.arange(order.columns, device=device) >= order.columns - order.shift[1]
+        area = _cut(2 * down[:, None] + 1 * across, order.window)
+        apart = area[:, None, :, None] != area[:, None, None, :]
+        return torch.zeros(apart.shape, dtype=dtype, device=device).masked_fill(apart, -100.0)
+
+
+def _cut(grid: Tensor, window: tuple[int, int]) -> Tensor:
+    """Return (windows, N) of a grid (rows, columns)."""
+    high, wide = window
+    cut = grid.view(len(grid) // high, high, grid.shape[1] // wide, wide)
+    return cut.transpose(1, 2).reshape(-1, high * wide)
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, fill: Tensor | None, order: WindowOrder) -> Tensor:
+        ctx.order = order
+        windows = tokens.index_select(1, order.source)
+        if fill is not None:
+            windows[:, order.padding] = fill
+        return windows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        order: WindowOrder = ctx.order
+        filled = None
+        if ctx.needs_input_grad[1]:
+            filled = grad.index_select(1, order.padding).sum((0, 1))
+        return grad.index_select(1, order.place), filled, None
+
+
+class _Join(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor, order: WindowOrder) -> Tensor:
+        ctx.order = order
+        return windows.index_select(1, order.place)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        order: WindowOrder = ctx.order
+        windows = grad.index_select(1, order.source)
+        if order.padded:
+            windows[:, order.padding] = 0
+        return windows, None
