@@ -85,7 +85,7 @@ def cut_windows(tokens: Tensor, order: WindowOrder, fill: Tensor | None = None) 
     Returns:
         (B, P, C), window by window.
     """
-    out: Tensor = _Cut.apply(tokens, fill, order)
+    out: Tensor = _Cut.apply(tokens, fill, order.source, order.padding, order.place)
     return out
 
 
@@ -99,7 +99,7 @@ def join_windows(windows: Tensor, order: WindowOrder) -> Tensor:
     Returns:
         (B, N, C), in raster order.
     """
-    out: Tensor = _Join.apply(windows, order)
+    out: Tensor = _Join.apply(windows, order.source, order.padding, order.place)
     return out
 
 
@@ -134,32 +134,41 @@ def _cut(grid: Tensor, window: tuple[int, int]) -> Tensor:
 
 class _Cut(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, fill: Tensor | None, order: WindowOrder) -> Tensor:
-        ctx.order = order
-        windows = tokens.index_select(1, order.source)
+    def forward(
+        ctx: Any,
+        tokens: Tensor,
+        fill: Tensor | None,
+        source: Tensor,
+        padding: Tensor,
+        place: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(padding, place)
+        windows = tokens.index_select(1, source)
         if fill is not None:
-            windows[:, order.padding] = fill
+            windows[:, padding] = fill
         return windows
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        order: WindowOrder = ctx.order
+        padding, place = ctx.saved_tensors
         filled = None
         if ctx.needs_input_grad[1]:
-            filled = grad.index_select(1, order.padding).sum((0, 1))
-        return grad.index_select(1, order.place), filled, None
+            filled = grad.index_select(1, padding).sum((0, 1))
+        return grad.index_select(1, place), filled, None, None, None
 
 
 class _Join(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, windows: Tensor, order: WindowOrder) -> Tensor:
-        ctx.order = order
-        return windows.index_select(1, order.place)
+    def forward(
+        ctx: Any, windows: Tensor, source: Tensor, padding: Tensor, place: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(source, padding)
+        return windows.index_select(1, place)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        order: WindowOrder = ctx.order
-        windows = grad.index_select(1, order.source)
-        if order.padded:
-            windows[:, order.padding] = 0
-        return windows, None
+        source, padding = ctx.saved_tensors
+        windows = grad.index_select(1, source)
+        if len(padding):
+            windows[:, padding] = 0
+        return windows, None, None, None

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from fvcore.nn import FlopCountAnalysis
 from timm.models.swin_transformer import SwinTransformerBlock
 
 from backbones.swin_block import SwinBlock
@@ -67,3 +68,14 @@ def test_stochastic_parts_are_those_of_the_block():
     assert not torch.equal(ours._attn(x), ours._attn(x))
     ours.eval()
     assert torch.equal(ours._attn(x), ours._attn(x))
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (6, 7)])
+def test_arithmetic_can_be_counted(grid):
+    """Counting traces the network; only real tokens are projected."""
+    ours, _ = pair(2)
+    analysis = FlopCountAnalysis(ours.attn.qkv, torch.zeros(1, *grid, 12, dtype=torch.float64))
+    projected = analysis.total()
+    whole = FlopCountAnalysis(ours, torch.zeros(1, *grid, 12, dtype=torch.float64))
+    whole.unsupported_ops_warnings(False)
+    assert whole.by_module()["attn.qkv"] == projected == grid[0] * grid[1] * 12 * 36
