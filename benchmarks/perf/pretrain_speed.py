@@ -5,13 +5,15 @@
     python -m benchmarks.perf.pretrain_speed                      # 5 rounds of every case
     python -m benchmarks.perf.pretrain_speed 9 mae-448 lomar-448  # 9 rounds of two
     python -m benchmarks.perf.pretrain_speed 5 esvit-views esvit-regions
+    python -m benchmarks.perf.pretrain_speed 5 mae-224 plain      # beside its plain form
 
 A step clears the gradients and does forward, backward, clipping, AdamW and what follows (teacher,
 centres), on images that are there already. The cases run in turn, so that their ratios hold
 whatever else the machine does. "Share" is the arithmetic of the step's own matrix products,
 counted, over its time and the rate of a 4096^3 matrix product. Images/s of the official code need a
 measurement of it on the same machine; per unit of matrix product, its own arithmetic at its own
-share is what ``Case.official`` says.
+share is what ``Case.official`` says. What share is possible changes with the machine's moment; so
+"plain" adds the same method of timm's blocks and plain operators, step by step in turn.
 """
 
 import sys
@@ -66,6 +68,8 @@ CASES = {
     "esvit-vit-views": Case("esvit-views-swin-t-300ep", 224, 8, "vit-s16", fixed_shapes=False),
     "esvit-vit-regions": Case("esvit-swin-t-300ep", 224, 8, "vit-s16", fixed_shapes=False),
 }
+# Of which there is a plain form.
+PLAIN_CASES = ("mae-224", "mae-448", "esvit-views", "esvit-regions")
 # Slow and fast, of one batch size, whose ratio is of interest.
 RATIOS = (
     ("mae-224", "lomar-224"),
@@ -81,16 +85,23 @@ def main(args: list[str]) -> None:
     """Measure every case, or those named.
 
     Args:
-        args: Number of rounds, then names of cases, "bf16" among them for autocast; all may be
-            left out.
+        args: Number of rounds, then names of cases, "bf16" among them for autocast, "plain" for
+            the plain form of each (on the CPU, of MAE and EsViT on Swin); all may be left out.
     """
     rounds = int(args[0]) if args else _ROUNDS
     dtype = "bfloat16" if "bf16" in args or torch.cuda.is_available() else "float32"
-    names = [name for name in args[1:] if name != "bf16"] or list(CASES)
+    names = [name for name in args[1:] if name not in ("bf16", "plain")] or list(CASES)
     sides = [Side(name, f"{_HERE}:step_of", (name, dtype)) for name in names]
+    compared = [name for name in names if "plain" in args and name in PLAIN_CASES]
+    sides += [Side(_plain(name), f"{_HERE}:plain_step_of", (name,)) for name in compared]
     comparison = alternate(sides, rounds=rounds, dtype=dtype)
     for name in names:
         print(_line(name, comparison, official=dtype == "float32"), flush=True)
+    for name in compared:
+        print(
+            f"{_plain(name)} takes {comparison.ratio(_plain(name), name):.2f} times {name}, peak "
+            f"memory {comparison.peak_gib(_plain(name)) / comparison.peak_gib(name):.2f} times"
+        )
     for slow, fast in RATIOS:
         if slow in names and fast in names:
             memory = comparison.peak_gib(slow) / comparison.peak_gib(fast)
@@ -126,6 +137,14 @@ def step_of(case: str, dtype: str) -> Callable[[], object]:
         objective.after_update(moment)
 
     return step
+
+
+def plain_step_of(case: str) -> Callable[[], object]:
+    """Return the step of a case's plain form, built with fresh weights, float32 on the CPU."""
+    from benchmarks.perf.plain_pretraining import plain_step
+
+    objective, config = _objective(case)
+    return plain_step(objective, config, _batch(case, config))
 
 
 def gflops(case: str) -> float:
@@ -187,6 +206,10 @@ def _line(name: str, comparison: Comparison, *, official: bool) -> str:
         theirs, share = published
         line += f"; {count / seconds * theirs / (share * peak):.2f} times the official images/s"
     return line
+
+
+def _plain(name: str) -> str:
+    return f"plain {name}"
 
 
 def _ratio(slow: str, fast: str) -> float:
