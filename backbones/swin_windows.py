@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Grids that a run sees again and again: those of its crops, in every stage, with and without shift.
-_KEPT = 128
+# What crops of two sizes need, in four stages, with and without shift. No more: images of many
+# sizes, as in detection, would fill a GPU with masks, 13 MB for one of 1333 x 800 pixels.
+_KEPT_ORDERS, _KEPT_MASKS = 16, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class WindowOrder:
         return len(self.padding) > 0
 
 
-@lru_cache(_KEPT)
+@lru_cache(_KEPT_ORDERS)
 def windows_of(
     rows: int,
     columns: int,
@@ -67,8 +68,11 @@ def windows_of(
     with torch.inference_mode(False), torch.device("cpu"):
         grid = F.pad(torch.arange(count).view(rows, columns), (0, right, 0, below), value=count)
         source = _cut(grid.roll((-shift[0], -shift[1]), (0, 1)), window).flatten()
-        place = source.argsort()[:count]
-        padding = (source == count).nonzero()[:, 0]
+        taken = source < count
+        padding = (~taken).nonzero()[:, 0]
+        # Not by sorting, which takes a tenth of a second for an image of a detector.
+        place = torch.empty(count, dtype=torch.int64)
+        place[source[taken]] = taken.nonzero()[:, 0]
         source = source.clamp(max=count - 1)
         source, padding, place = (tensor.to(device) for tensor in (source, padding, place))
     return WindowOrder(rows + below, columns + right, window, shift, source, padding, place)
@@ -103,7 +107,7 @@ def join_windows(windows: Tensor, order: WindowOrder) -> Tensor:
     return out
 
 
-@lru_cache(_KEPT)
+@lru_cache(_KEPT_MASKS)
 def shift_mask(order: WindowOrder, dtype: torch.dtype) -> Tensor:
     """Return what keeps apart, in shifted windows, tokens that are no neighbours in the grid.
 

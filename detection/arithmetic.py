@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-_BOX_BINS, _MASK_BINS = 7, 14
-# Of the sampled regions that hold an object, at most (detectron2 ``model_zoo/configs/common/models/
-# mask_rcnn_fpn.py``); the mask head sees these alone.
+# Both from detectron2 ``model_zoo/configs/common/models/mask_rcnn_fpn.py``. Side of what is pooled
+# from a region, for the box and the mask head.
+BOX_BINS, MASK_BINS = 7, 14
+# Of the sampled regions, those that hold an object, at most; the mask head sees these alone.
 _WITH_OBJECT = 0.25
 _CASCADE_HEADS = 3
 _KERNEL = 3 * 3
@@ -31,13 +32,13 @@ def head_multiply_adds(model: Mapping[str, Any], img_size: int) -> float:
     neck = sum(_positions(img_size, level) for level in levels) * convolution
     anchors = sum(_positions(img_size, level) for level in model["rpn_levels"])
     proposals = anchors * model["rpn_convs"] * convolution
-    widths = [_BOX_BINS**2 * channels, *model["box_fcs"]]
-    box = model["box_convs"] * _BOX_BINS**2 * convolution
+    widths = [BOX_BINS**2 * channels, *model["box_fcs"]]
+    box = model["box_convs"] * BOX_BINS**2 * convolution
     box += sum(before * after for before, after in pairwise(widths))
     if model["detector"].startswith("cascade"):
         box *= _CASCADE_HEADS
     # A position of the deconvolution, 2x2 with stride 2, makes four.
-    mask = _MASK_BINS**2 * (model["mask_convs"] * convolution + 4 * channels**2)
+    mask = MASK_BINS**2 * (model["mask_convs"] * convolution + 4 * channels**2)
     return float(neck + proposals + model["roi_samples"] * (box + _WITH_OBJECT * mask))
 
 

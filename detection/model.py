@@ -17,6 +17,7 @@ from backbones.errors import UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec
 from detection.adapter import adapt, freeze, freeze_unused
+from detection.arithmetic import BOX_BINS, MASK_BINS
 from detection.config import DetectionConfig, EvaluationConfig, ModelConfig
 from detection.layout import laid_out
 from detection.pyramid import make_norm
@@ -30,9 +31,6 @@ _GRAPH_FILES = {"mask-rcnn": "mask_rcnn_fpn.py", "cascade-mask-rcnn": "cascade_r
 # "Feature Pyramid Networks", equation 1); with other anchors it moves along.
 _CANONICAL_SIDE = 224
 _CANONICAL_ANCHOR_SCALE = 8
-
-_BOX_BINS = 7
-_MASK_BINS = 14
 
 
 class Detector(GeneralizedRCNN):
@@ -141,7 +139,7 @@ def _graph(
     _set_pooler(heads.box_pooler, model)
     cascade = model.detector == "cascade-mask-rcnn"
     for head in heads.box_heads if cascade else [heads.box_head]:
-        head.input_shape = ShapeSpec(channels=model.channels, height=_BOX_BINS, width=_BOX_BINS)
+        head.input_shape = ShapeSpec(channels=model.channels, height=BOX_BINS, width=BOX_BINS)
         head.conv_dims = [model.channels] * model.box_convs
         head.fc_dims = list(model.box_fcs)
         head.conv_norm = _head_norm(model)
@@ -202,7 +200,7 @@ def _set_masks(heads: Any, model: ModelConfig, has_masks: bool) -> None:
     heads.mask_in_features = [f"p{level}" for level in model.roi_levels]
     _set_pooler(heads.mask_pooler, model)
     head = heads.mask_head
-    head.input_shape = ShapeSpec(channels=model.channels, height=_MASK_BINS, width=_MASK_BINS)
+    head.input_shape = ShapeSpec(channels=model.channels, height=MASK_BINS, width=MASK_BINS)
     # The last one is the upsampling deconvolution.
     head.conv_dims = [model.channels] * (model.mask_convs + 1)
     head.conv_norm = _head_norm(model)

@@ -116,8 +116,10 @@ def _img_size(recipe: Mapping[str, Any]) -> int | None:
 def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
     """Return the multiply-adds that a run spends on one image, None where they are unknown."""
     img_size = _img_size(spec.recipe)
-    backbone = None if img_size is None else _known_backbone(spec.backbone, plugins)
-    if img_size is None or backbone is None:
+    if img_size is None:
+        return None
+    backbone = _known_backbone(spec.backbone, plugins)
+    if backbone is None:
         return None
     forward = multiply_adds(backbone, img_size)
     if spec.task == _DETECTION:

@@ -7,6 +7,7 @@ from fvcore.nn import FlopCountAnalysis
 from timm.models.swin_transformer import SwinTransformerBlock
 
 from backbones.swin_block import SwinBlock
+from backbones.swin_windows import shift_mask, windows_of
 
 
 def pair(shift, window=4, **arguments):
@@ -52,6 +53,8 @@ def test_it_is_timms_block_on_padded_tokens(shift, grid, qkv_bias, fused):
 
 
 def test_a_mask_that_is_kept_serves_inference_and_training_alike():
+    windows_of.cache_clear()
+    shift_mask.cache_clear()
     ours, theirs = pair(2)
     x = torch.randn(1, 8, 8, 12, dtype=torch.float64)
     with torch.inference_mode():
