@@ -75,6 +75,33 @@ class Attention(nn.Module):
         out: Tensor = self.proj(attended)
         return out
 
+    def answer(self, asking: Tensor, tokens: Tensor) -> Tensor:
+        """Attend from some tokens to all, without windows or relative positions.
+
+        Args:
+            asking: (B, M, C), which of the tokens attend; queries of the others are not computed.
+            tokens: (B, N, C), attended to.
+
+        Returns:
+            (B, M, C).
+
+        Raises:
+            ValueError: Windows or relative positions, which depend on where a token lies.
+        """
+        if self.window_size or self.has_relative or self.rpe_k is not None:
+            raise ValueError("tokens that ask have no place in windows and relative positions")
+        batch, length, channels = tokens.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        biases = (None, None) if bias is None else (bias[:channels], bias[channels:])
+        queries = F.linear(asking, weight[:channels], biases[0])
+        pairs = F.linear(tokens, weight[channels:], biases[1])
+        heads = (self.num_heads, channels // self.num_heads)
+        q = queries.view(batch, -1, *heads).transpose(1, 2)
+        k, v = pairs.view(batch, length, 2, *heads).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return out
+
     def _attend(self, heads: Tensor, grid: Grid | None, num_prefix: int) -> Tensor:
         """Return (B, num_heads, N, head_dim) from queries, keys and values (3, B, ...)."""
         if self.has_relative:

@@ -43,10 +43,35 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid | None) -> Tensor:
         """Return the tokens, (B, N, C), after this block."""
-        attended = self.attn(self.norm1(tokens), grid, self.num_prefix)
+        return self._add(tokens, self.attn(self.norm1(tokens), grid, self.num_prefix))
+
+    def forward_some(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+        """Return some of the tokens after this block, which the others only inform.
+
+        Args:
+            tokens: (B, N, C).
+            wanted: (B * M,) flat index into the (B * N) tokens, M of each image in turn.
+
+        Returns:
+            (B, M, C).
+
+        Raises:
+            ValueError: The block has windows or relative positions.
+        """
+        normed = self.norm1(tokens)
+        asking = pick(normed, wanted)
+        return self._add(pick(tokens, wanted), self.attn.answer(asking, normed))
+
+    def _add(self, tokens: Tensor, attended: Tensor) -> Tensor:
         tokens = tokens + self.drop_path1(self.ls1(attended))
         out: Tensor = tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
         return out
+
+
+def pick(tokens: Tensor, wanted: Tensor) -> Tensor:
+    """Return tokens (B, N, C) at a flat index (B * M,), M of each image in turn, as (B, M, C)."""
+    batch = len(tokens)
+    return tokens.flatten(0, 1).index_select(0, wanted).view(batch, -1, tokens.shape[-1])
 
 
 def global_blocks(config: ViTConfig, options: BuildOptions) -> tuple[int, ...]:

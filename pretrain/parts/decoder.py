@@ -1,12 +1,14 @@
 """MAE's decoder: a small ViT over all patches, the missing ones filled by one learned token."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from backbones.errors import UserError
 from backbones.positions import Grid, resize_positions, sincos_table
 from backbones.spec import BuildOptions
-from backbones.vit_block import NORM_EPS, Block
+from backbones.vit_block import NORM_EPS, Block, pick
 from backbones.vit_config import ViTConfig
 
 
@@ -61,11 +63,11 @@ class Decoder(nn.Module):
             tokens: (B, num_prefix + V, C) from the backbone, final norm applied.
             visible: (B * V,) flat index into the (B * N) patches of the batch; None where the
                 tokens are all N patches in raster order.
-            wanted: (W,) flat index of the patches to be predicted.
+            wanted: (B * M,) flat index of the patches to be predicted, M of each image in turn.
             grid: Rows and columns of patches.
 
         Returns:
-            (W, num_values).
+            (B * M, num_values).
         """
         batch, length = len(tokens), grid[0] * grid[1]
         embedded = self.embed(tokens)
@@ -77,11 +79,21 @@ class Decoder(nn.Module):
         prefix = embedded[:, : self.num_prefix]
         tokens = torch.cat([prefix, patches.view(batch, length, -1)], dim=1)
         tokens = tokens + self._positions(grid)
-        for block in self.blocks:
+        wanted = self._behind_prefix(wanted, length)
+        for block in self.blocks[:-1]:
             tokens = block(tokens, grid)
-        decoded = tokens[:, self.num_prefix :].flatten(0, 1).index_select(0, wanted)
-        out: Tensor = self.pred(self.norm(decoded))
+        # Nothing else that the last block makes would reach the prediction.
+        if self.blocks:
+            last = cast(Block, self.blocks[-1])
+            tokens = last.forward_some(tokens, wanted)
+        else:
+            tokens = pick(tokens, wanted)
+        out: Tensor = self.pred(self.norm(tokens.flatten(0, 1)))
         return out
+
+    def _behind_prefix(self, wanted: Tensor, length: int) -> Tensor:
+        """Return the index into all tokens of the batch, from one into its patches."""
+        return wanted + (wanted // length + 1) * self.num_prefix
 
     def _positions(self, grid: Grid) -> Tensor:
         front = self.pos_embed[:, : self.num_prefix]

@@ -9,6 +9,7 @@ from backbones.errors import UserError
 from backbones.irpe import bucket_index
 from backbones.spec import BuildOptions
 from backbones.vit import VisionTransformer, ViTConfig
+from backbones.vit_block import pick
 
 TINY = ViTConfig(embed_dim=32, num_layers=4, num_heads=4, patch_size=8)
 WINDOWS = BuildOptions(img_size=48, window_size=4, relative_positions=True)
@@ -171,6 +172,26 @@ def test_encoding_all_patches_in_any_order_gives_the_same_tokens():
     straight = net.encode(net.prepend_prefix(patches), grid)
     torch.testing.assert_close(shuffled[:, 0], straight[:, 0])
     torch.testing.assert_close(shuffled[:, 1:], straight[:, 1:][:, order])
+
+
+@pytest.mark.parametrize("config", [TINY, CONFIGS["layer scale"]], ids=["biased", "layer scale"])
+def test_some_tokens_of_a_block_are_those_of_all_of_them(config):
+    block = build(config).double().blocks[0]
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randn(2, 7, 32, generator=generator, dtype=torch.float64, requires_grad=True)
+    wanted = torch.tensor([6, 0, 2, 7, 12, 9])
+    results = []
+    for rows in (pick(block(tokens, None), wanted), block.forward_some(tokens, wanted)):
+        loss = rows.square().sum()
+        results.append([rows, *torch.autograd.grad(loss, [tokens, *block.parameters()])])
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("change", [{"options": WINDOWS}, {"config": CONFIGS["irpe"]}])
+def test_some_tokens_of_a_block_need_attention_that_knows_no_places(change):
+    block = build(**change).blocks[0]
+    with pytest.raises(ValueError, match="have no place"):
+        block.forward_some(torch.randn(1, 36, 32), torch.arange(3))
 
 
 def test_irpe_knows_offsets_alone_and_needs_the_grid():

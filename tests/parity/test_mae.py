@@ -79,6 +79,7 @@ def mae_loss(w, batch, reference, config, img_size=16):
         (SMALL, 1, 12, 24),
         (replace(SMALL, mask_ratio=0.6, target="pixels"), 3, 20, 8),
         (replace(SMALL, decoder_layers=1, mask_tokens_in_encoder=True), 2, 16, 12),
+        (replace(SMALL, decoder_layers=0, mask_tokens_in_encoder=True), 2, 16, 12),
     ],
 )
 def test_loss_and_gradients(reference, parity, config, count, height, width):
