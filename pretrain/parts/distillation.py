@@ -15,7 +15,7 @@ from pretrain.distillation_config import DistillationConfig
 from pretrain.method import Batch, Moment, Objective
 from pretrain.parts.matching import Crops, pair_regions, pair_views
 from pretrain.parts.projection_head import ProjectionHead
-from pretrain.parts.prototype_loss import Pairs, Targets, prototype_loss
+from pretrain.parts.prototype_loss import Agreement, Pairs, Targets, prototype_loss
 from pretrain.parts.regions import encode_regions, pooled_channels
 from pretrain.schedules import warm_temperature
 
@@ -111,6 +111,7 @@ class SelfDistillation(Objective):
         self.teacher_temperature = config.warmup_teacher_temperature
         self._momentum = CosineParamScheduler(config.momentum, 1.0)
         self._means: dict[str, list[Tensor]] = {name: [] for name in _HEADS}
+        self._found: dict[str, Agreement] = {}
         self.begin_step(Moment(0, 1, 0.0))
 
     @property
@@ -145,6 +146,21 @@ class SelfDistillation(Objective):
         elif self.student.region_head is not None:
             losses["region"] = _touch(self.student.region_head)
         return losses
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Return what the last loss of views, and of regions, is made of, both in nats.
+
+        "view_entropy" is the teacher's: ln K where it prefers no prototype, 0 where it knows but
+        one. "view_divergence" is how far the student's distribution is from the teacher's, and
+        all that gradients can lower; unweighted, they add up to the loss. Regions that wait have
+        zeros, as their loss has.
+        """
+        values: dict[str, Tensor] = {}
+        for name, head in _HEADS.items():
+            if getattr(self.student, head) is not None:
+                loss, entropy = self._found.get(name) or (self.view_center.new_zeros(()),) * 2
+                values |= {f"{name}_entropy": entropy, f"{name}_divergence": loss - entropy}
+        return values
 
     def begin_step(self, moment: Moment) -> None:
         """Set the teacher's temperature."""
@@ -198,8 +214,9 @@ class SelfDistillation(Objective):
                 self._means[name].append(goals.flatten(0, 1).to(center.dtype).mean(dim=0))
             targets = Targets(goals, teacher_head.last_layer(), center, self.teacher_temperature)
         temperature = self.config.student_temperature
-        loss = prototype_loss(head(features), head.last_layer(), temperature, targets, pairs)
-        return self.weights[name] * loss
+        found = prototype_loss(head(features), head.last_layer(), temperature, targets, pairs)
+        self._found[name] = Agreement(found.loss.detach(), found.entropy)
+        return self.weights[name] * found.loss
 
 
 def _by_image(rows: Tensor, crops: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ that no student row is compared with are not made at all.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,19 @@ class Targets:
     temperature: float
 
 
+class Agreement(NamedTuple):
+    """How student and teacher agree; both numbers float32 at least.
+
+    Attributes:
+        loss: Cross-entropy, the weighted sum over an image's rows, mean over images.
+        entropy: The teacher's share of it, weighted alike, without gradient: what is left of the
+            loss when the student says what the teacher says.
+    """
+
+    loss: Tensor
+    entropy: Tensor
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Which teacher rows each of an image's R student rows is compared with.
@@ -55,7 +68,7 @@ class Pairs:
 
 def prototype_loss(
     features: Tensor, prototypes: Tensor, temperature: float, targets: Targets, pairs: Pairs
-) -> Tensor:
+) -> Agreement:
     """Return the weighted sum of cross-entropies over an image's rows, mean over images.
 
     One pair's cross-entropy is ``-sum(softmax((t - center) / teacher temperature) * log_softmax(s /
@@ -67,12 +80,8 @@ def prototype_loss(
         temperature: The student's.
         targets: What the teacher says; no gradient goes there.
         pairs: What is compared.
-
-    Returns:
-        A scalar, float32 at least.
     """
-    loss: Tensor = _apply(features, prototypes, temperature, targets, pairs)
-    return loss
+    return Agreement(*_apply(features, prototypes, temperature, targets, pairs))
 
 
 class _PrototypeLoss(torch.autograd.Function):
@@ -84,15 +93,16 @@ class _PrototypeLoss(torch.autograd.Function):
         temperature: float,
         targets: Targets,
         pairs: Pairs,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         device = features.device.type
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else features.dtype
         with torch.autocast(device, enabled=False):
             rows = _Rows(features, prototypes, temperature, dtype)
-            loss = rows.run(targets, pairs, want_gradients=any(ctx.needs_input_grad))
+            loss, entropy = rows.run(targets, pairs, want_gradients=any(ctx.needs_input_grad))
         ctx.save_for_backward(rows.d_features, rows.d_prototypes)
-        return loss
+        ctx.mark_non_differentiable(entropy)
+        return loss, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -120,31 +130,32 @@ class _Rows:
         self.d_features = torch.zeros_like(features)
         self.d_prototypes = torch.zeros_like(prototypes)
 
-    def run(self, targets: Targets, pairs: Pairs, *, want_gradients: bool) -> Tensor:
-        """Return the loss; leave its gradients."""
+    def run(self, targets: Targets, pairs: Pairs, *, want_gradients: bool) -> Agreement:
+        """Return loss and entropy; leave the loss's gradients."""
         weights = pairs.weights.repeat(self._images) / self._images
         num_targets = targets.features.shape[1]
         shift = torch.arange(self._images, device=weights.device)[:, None] * num_targets
         match = (pairs.match + shift).flatten()
         teacher = targets.features.flatten(0, 1).to(self._dtype)
         teacher_prototypes = targets.prototypes.to(self._dtype)
-        loss = weights.new_zeros(())
+        loss, entropy = weights.new_zeros(()), weights.new_zeros(())
         for rows, span in self._portions(pairs):
             matched, place = torch.unique(match[span], return_inverse=True)
             logits = self._product(teacher[matched], teacher_prototypes, 1.0)
             logits = logits.sub_(targets.center).div_(targets.temperature)
             starts = self._starts(pairs, rows) - span.start
-            goal = F.embedding_bag(place, logits.softmax(dim=1), starts, mode="mean")
+            chances = logits.softmax(dim=1)
+            goal = F.embedding_bag(place, chances, starts, mode="mean")
+            doubts = F.embedding_bag(place, _entropies(logits, chances), starts, mode="mean")
+            entropy += weights[rows] @ doubts.flatten().to(weights.dtype)
             logits = self._product(self._features[rows], self._prototypes, self._scale)
             log_probs = logits.log_softmax(dim=1)
-            # Not vecdot, which makes all the products before it adds them.
-            agreement = torch.bmm(goal[:, None], log_probs[:, :, None]).flatten()
-            loss -= weights[rows] @ agreement.to(weights.dtype)
+            loss -= weights[rows] @ _dot(goal, log_probs).flatten().to(weights.dtype)
             if want_gradients:
                 # Of unweighted rows: the weights are left to the small tensors.
                 d_logits = log_probs.exp_().sub_(goal)
                 self._differentiate(d_logits, rows, weights[rows] * self._scale)
-        return loss.to(goal.dtype)
+        return Agreement(loss.to(goal.dtype), entropy.to(goal.dtype))
 
     def _portions(self, pairs: Pairs) -> Iterator[tuple[slice, slice]]:
         """Yield rows, and pairs that belong to them: whole images where these fit."""
@@ -176,6 +187,21 @@ class _Rows:
             self.d_prototypes.addmm_(d_logits.T, student)
         else:
             self.d_prototypes.add_(d_logits.T @ student)
+
+
+def _entropies(logits: Tensor, chances: Tensor) -> Tensor:
+    """Return entropies (R, 1) of softmax rows in nats, with neither exponential nor logarithm of K.
+
+    The logarithm of a row's sum of exponentials is any logit less the logarithm of its chance;
+    the largest has the most exact one.
+    """
+    largest, chance = logits.amax(dim=1, keepdim=True), chances.amax(dim=1, keepdim=True)
+    return largest - chance.log() - _dot(chances, logits)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Return the products of rows, (R, 1); vecdot would make all factors before it adds them."""
+    return torch.bmm(left[:, None], right[:, :, None])[:, :, 0]
 
 
 # What the matching finds decides shapes, which a compiler would have to follow.

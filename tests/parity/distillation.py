@@ -40,12 +40,20 @@ def cross_entropy(target: Tensor, student: Tensor) -> Tensor:
     return -sum(t * torch.log(p) for t, p in zip(target, probs, strict=True))
 
 
+def entropy(target: Tensor, student: Tensor) -> Tensor:
+    """What is left of the cross-entropy where the student's answer plays no part."""
+    del student
+    return -sum(t * torch.log(t) for t in target if t > 0)
+
+
 def most_similar(region: Tensor, others: Tensor) -> int:
     cosines = [float(unit(region.detach()) @ unit(other.detach())) for other in others]
     return cosines.index(max(cosines))
 
 
-def distance(w: Weights, student: list, teacher: list, level: str, temperatures) -> Tensor:
+def distance(
+    w: Weights, student: list, teacher: list, level: str, temperatures, measure=cross_entropy
+) -> Tensor:
     """Mean over images and pairs of crops of the mean over the student's rows.
 
     Args:
@@ -54,6 +62,7 @@ def distance(w: Weights, student: list, teacher: list, level: str, temperatures)
         teacher: By image, by global crop: likewise.
         level: "view" or "region".
         temperatures: Student's, teacher's.
+        measure: Of the teacher's distribution and the student's logits.
     """
     head = {"view": "head", "region": "region_head"}[level]
     center, total, terms = w[f"{level}_center"], 0.0, 0
@@ -74,7 +83,7 @@ def distance(w: Weights, student: list, teacher: list, level: str, temperatures)
                 for row in own:
                     match = most_similar(row, rows) if level == "region" else 0
                     answer = logits(row, w, f"student.{head}") / temperatures[0]
-                    part = part + cross_entropy(said[i][match], answer)
+                    part = part + measure(said[i][match], answer)
                 total = total + part / len(own)
     return total / terms
 

@@ -1,6 +1,7 @@
 """DINO against its formulas in float64: loss, gradients, centre, teacher, layouts."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,15 @@ from pretrain.parts import prototype_loss
 from pretrain.parts.distillation import Branch
 from pretrain.parts.photometric import DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL
 from pretrain.recipes.dino import DINOConfig
-from tests.parity.distillation import cosine_to_1, crops_of, distance, encoded, logits
+from tests.parity.distillation import (
+    cosine_to_1,
+    crops_of,
+    cross_entropy,
+    distance,
+    encoded,
+    entropy,
+    logits,
+)
 
 PLAIN = ViTConfig(16, 2, 2, patch_size=4)
 SMALL = DINOConfig(
@@ -52,10 +61,10 @@ def encode(backbone, weights, image):
     return features.pooled, features.patch_tokens[-1]
 
 
-def loss_of(objective, w, batch, temperatures=(0.1, 0.05)):
+def loss_of(objective, w, batch, temperatures=(0.1, 0.05), measure=cross_entropy):
     student, _ = encoded(objective, w, batch, "student", encode)
     teacher, _ = encoded(objective, w, batch, "teacher", encode)
-    return distance(w, student, teacher, "view", temperatures)
+    return distance(w, student, teacher, "view", temperatures, measure)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +75,28 @@ def test_loss_and_gradients(parity, count, large, small, num_local):
     objective = parity.randomised(plain())
     batch = crops_of(count, large, small, num_local)
     parity.compare(objective, batch, lambda w: loss_of(objective, w, batch))
+
+
+def test_loss_is_the_teachers_entropy_and_a_divergence(parity):
+    objective, batch = parity.randomised(plain()), crops_of(2, (16, 16), (8, 8), 3)
+    loss = objective(batch)["view"]
+    found = objective.metrics()
+    expected = loss_of(objective, objective.state_dict(), batch, measure=entropy)
+    torch.testing.assert_close(found["view_entropy"], expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(found["view_divergence"], loss.detach() - expected)
+    assert found["view_divergence"] > 0
+    assert not any(value.requires_grad for value in found.values())
+
+
+def test_nothing_diverges_where_the_student_is_the_teacher():
+    config = replace(SMALL, student_temperature=0.05)
+    objective = plain(config).double()
+    objective.view_center.zero_()
+    crop = crops_of(2, (16, 16), (), 0)["global"][:, :1].expand(-1, 2, -1, -1, -1)
+    objective({"global": crop})
+    found = objective.metrics()
+    assert found["view_divergence"].item() == pytest.approx(0.0, abs=1e-12)
+    assert 0 < found["view_entropy"] < math.log(config.num_prototypes)
 
 
 def test_loss_in_float32():

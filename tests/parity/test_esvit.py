@@ -19,7 +19,14 @@ from pretrain.methods.esvit import EsViTObjective
 from pretrain.objective_file import load_initial, save_objective
 from pretrain.parts.distillation import Branch
 from pretrain.recipes.esvit import EsViTConfig
-from tests.parity.distillation import crops_of, distance, encoded, logits
+from tests.parity.distillation import (
+    crops_of,
+    cross_entropy,
+    distance,
+    encoded,
+    entropy,
+    logits,
+)
 
 SMALL = EsViTConfig(
     num_prototypes=9, hidden_dim=12, bottleneck_dim=6, norm_last_layer=False, drop_path=0.0
@@ -59,11 +66,11 @@ def encode(backbone, weights, image):
     return (regions.mean(dim=1) if is_swin else features.pooled), regions
 
 
-def losses_of(objective, w, batch):
+def losses_of(objective, w, batch, measure=cross_entropy):
     student = encoded(objective, w, batch, "student", encode)
     teacher = encoded(objective, w, batch, "teacher", encode)
     levels = zip(("view", "region"), student, teacher, strict=True)
-    return {name: distance(w, s, t, name, (0.1, 0.04)) for name, s, t in levels}
+    return {name: distance(w, s, t, name, (0.1, 0.04), measure) for name, s, t in levels}
 
 
 @pytest.mark.parametrize("build", [swin, vit])
@@ -83,6 +90,33 @@ def test_losses_and_gradients(parity, build, count, large, small, num_local):
         return 0.5 * sum(losses.values())
 
     parity.compare(objective, batch, both)
+
+
+@pytest.mark.parametrize("build", [swin, vit])
+def test_losses_are_entropies_and_divergences(parity, build):
+    objective = parity.randomised(objective_of(build))
+    batch = crops_of(2, (32, 32), (16, 16), 2)
+    losses = objective(batch)
+    found = objective.metrics()
+    expected = losses_of(objective, objective.state_dict(), batch, entropy)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[f"{name}_entropy"], value, rtol=1e-10, atol=1e-12)
+        rest = 2 * losses[name].detach() - value
+        torch.testing.assert_close(found[f"{name}_divergence"], rest)
+
+
+def test_regions_that_wait_have_zeros(parity):
+    config = replace(SMALL, region_start_epoch=1)
+    objective = parity.randomised(objective_of(config=config))
+    batch = crops_of(1, (32, 32), (), 0)
+    names = []
+    for epoch in (0.0, 1.0):
+        objective.begin_step(Moment(0, 10, epoch))
+        objective(batch)
+        found = objective.metrics()
+        names.append(list(found))
+        assert bool(found["region_entropy"] > 0) == bool(epoch)
+    assert names[0] == names[1]
 
 
 def test_the_papers_weights(parity):
