@@ -25,7 +25,6 @@ from pretrain.recipes.dino import DINOConfig
 from tests.parity.distillation import (
     cosine_to_1,
     crops_of,
-    cross_entropy,
     distance,
     encoded,
     entropy,
@@ -61,10 +60,10 @@ def encode(backbone, weights, image):
     return features.pooled, features.patch_tokens[-1]
 
 
-def loss_of(objective, w, batch, temperatures=(0.1, 0.05), measure=cross_entropy):
+def loss_of(objective, w, batch, temperatures=(0.1, 0.05), **measured):
     student, _ = encoded(objective, w, batch, "student", encode)
     teacher, _ = encoded(objective, w, batch, "teacher", encode)
-    return distance(w, student, teacher, "view", temperatures, measure)
+    return distance(w, student, teacher, "view", temperatures, **measured)
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,7 @@ from pretrain.methods.esvit import EsViTObjective
 from pretrain.objective_file import load_initial, save_objective
 from pretrain.parts.distillation import Branch
 from pretrain.recipes.esvit import EsViTConfig
-from tests.parity.distillation import (
-    crops_of,
-    cross_entropy,
-    distance,
-    encoded,
-    entropy,
-    logits,
-)
+from tests.parity.distillation import crops_of, distance, encoded, entropy, logits
 
 SMALL = EsViTConfig(
     num_prototypes=9, hidden_dim=12, bottleneck_dim=6, norm_last_layer=False, drop_path=0.0
@@ -66,11 +59,11 @@ def encode(backbone, weights, image):
     return (regions.mean(dim=1) if is_swin else features.pooled), regions
 
 
-def losses_of(objective, w, batch, measure=cross_entropy):
+def losses_of(objective, w, batch, **measured):
     student = encoded(objective, w, batch, "student", encode)
     teacher = encoded(objective, w, batch, "teacher", encode)
     levels = zip(("view", "region"), student, teacher, strict=True)
-    return {name: distance(w, s, t, name, (0.1, 0.04), measure) for name, s, t in levels}
+    return {name: distance(w, s, t, name, (0.1, 0.04), **measured) for name, s, t in levels}
 
 
 @pytest.mark.parametrize("build", [swin, vit])
@@ -98,7 +91,7 @@ def test_losses_are_entropies_and_divergences(parity, build):
     batch = crops_of(2, (32, 32), (16, 16), 2)
     losses = objective(batch)
     found = objective.metrics()
-    expected = losses_of(objective, objective.state_dict(), batch, entropy)
+    expected = losses_of(objective, objective.state_dict(), batch, measure=entropy)
     for name, value in expected.items():
         torch.testing.assert_close(found[f"{name}_entropy"], value, rtol=1e-10, atol=1e-12)
         rest = 2 * losses[name].detach() - value
