@@ -35,6 +35,8 @@ class AttentionTask(LabelledTask):
         """Watch attention on twenty images."""
         inputs = self.try_out_inputs(backbone, checkpoint, folder)
         result = self.run(inputs, SilentMonitor())
+        if not result.curves:
+            return "; ".join(result.warnings)
         return f"watched {len(result.curves['step'])} blocks"
 
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:

@@ -11,6 +11,7 @@ import pytest
 
 from backbones.catalog import get_spec, list_specs
 from backbones.errors import UserError
+from backbones.source import open_checkpoint
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides, as_plain, restore
 from benchmarks.suites import SUITES, get_suite, get_task
@@ -60,6 +61,12 @@ def test_planning_on_mini_data_needs_neither_torch_nor_the_data(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted({t for s in SUITES.values() for t in s.tasks}))
+def test_a_task_can_be_tried_with_a_network_without_attention(name, tmp_path):
+    checkpoint = open_checkpoint("random:resnet-nano", None)
+    assert get_task(name).try_out(get_spec("resnet-nano"), checkpoint, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "recipe"), RECIPES)
