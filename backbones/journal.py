@@ -54,9 +54,9 @@ class Journal:
         return seconds / steps if steps else 0.0
 
     @property
-    def images_per_second(self) -> float:
-        """Speed over all timed steps, 0 without any."""
-        return self._batch_size / self.seconds_per_step if self.seconds_per_step else 0.0
+    def images_per_second(self) -> float | None:
+        """Speed over all timed steps, None without any."""
+        return self._batch_size / self.seconds_per_step if self.seconds_per_step else None
 
     @property
     def recent_images_per_second(self) -> float:

@@ -32,13 +32,13 @@ class Trained:
 
     Attributes:
         curve: Columns "step", "lr", "loss" and one per named loss; means between two points.
-        images_per_second: Over all devices, without warming up and saving; 0 when too short.
+        images_per_second: Over all devices, without warming up and saving; None when too short.
         seconds: Spent on steps, over all starts of the run.
         evaluated: What evaluations on the way found.
     """
 
     curve: dict[str, list[float]]
-    images_per_second: float
+    images_per_second: float | None
     seconds: float
     evaluated: Evaluated
 

@@ -66,9 +66,10 @@ class Outcome:
     Attributes:
         metrics: By name, in percent; None where there is no ground truth.
         per_class: APbox and APmask of each class.
-        cost: images_per_second_train, images_per_second_test, parameters_millions, gflops,
-            peak_memory_gib, seconds (of training steps, over all starts) and, where there were
-            evaluations during training, seconds_evaluating (of these).
+        cost: images_per_second_train (None when too short to be timed), images_per_second_test,
+            parameters_millions, gflops, peak_memory_gib, seconds (of training steps, over all
+            starts) and, where there were evaluations during training, seconds_evaluating (of
+            these).
         curves: Columns of the training curve, and of the evaluations during training.
         coverage: The report on the weights, one line.
         detections_file: Detections of each image.
@@ -78,7 +79,7 @@ class Outcome:
 
     metrics: dict[str, float | None]
     per_class: dict[str, dict[str, float | None]]
-    cost: dict[str, float]
+    cost: dict[str, float | None]
     curves: dict[str, list[float]]
     coverage: str
     detections_file: Path

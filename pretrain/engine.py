@@ -82,7 +82,7 @@ class Fitted:
 
     Attributes:
         curve: Columns "step", "lr", "loss" and one per named loss or metric.
-        images_per_second: Over all devices, without warming up and saving; 0 when too short.
+        images_per_second: Over all devices, without warming up and saving; None when too short.
         wait_share: Share of the time that the device waited for images.
         seconds: Spent on steps, over all starts of the run.
         speed: The same, for people.
@@ -90,7 +90,7 @@ class Fitted:
     """
 
     curve: dict[str, list[float]]
-    images_per_second: float
+    images_per_second: float | None
     wait_share: float
     seconds: float
     speed: str

@@ -89,12 +89,13 @@ class Reporter:
 
     def sentence(self) -> str:
         """Return speed and what bounds it, for people."""
-        if not self.journal.images_per_second:
+        speed = self.journal.images_per_second
+        if speed is None:
             return "too short to be timed."
         bound = ", bound by the loader" if self.wait_share >= LOADER_BOUND else ""
         hint = ": more cores or loader processes would help"
         return (
-            f"{self.journal.images_per_second:.1f} images/s{bound}; "
+            f"{speed:.1f} images/s{bound}; "
             f"{100 * self.wait_share:.0f} % of the time went by waiting for images"
             f"{hint if self.wait_share >= _WORTH_A_HINT else ''}."
         )

@@ -69,8 +69,8 @@ class Outcome:
         checkpoint: The backbone's weights and their record.
         objective_file: Weights of the whole objective, heads included.
         curves: Columns of the training curve.
-        cost: images_per_second_train, loader_wait_percent, parameters_millions,
-            peak_memory_gib, seconds (of training steps, over all starts).
+        cost: images_per_second_train (None when too short to be timed), loader_wait_percent,
+            parameters_millions, peak_memory_gib, seconds (of training steps, over all starts).
         pictures: PNG files of the last picture taken.
         unreadable: Where each image lies that could not be read, and why.
         details: The start-up card: what was decided for the user, in plain values.
@@ -79,7 +79,7 @@ class Outcome:
     checkpoint: Checkpoint
     objective_file: Path
     curves: dict[str, list[float]]
-    cost: dict[str, float]
+    cost: dict[str, float | None]
     pictures: tuple[Path, ...]
     unreadable: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)

@@ -61,9 +61,10 @@ class Estimator:
         self._rates: dict[tuple[str, str], float] = {}
         work = []
         for record in records:
-            # Tasks on frozen features have the rate of their extraction alone.
+            # Tasks on frozen features have the rate of their extraction alone; a training that was
+            # too short to be timed has none, however fast its test was.
             cost = record.cost
-            rate = cost.get("images_per_second_train") or cost.get("images_per_second_test")
+            rate = cost.get("images_per_second_train", cost.get("images_per_second_test"))
             if not rate:
                 continue
             alone = rate / _processes(record.environment)
