@@ -24,7 +24,7 @@ from backbones.files import canonical_json, write_atomically
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.leaderboard.statistics.resamples import RESAMPLES_FILE
 from benchmarks.sweep.record import RunRecord, from_json, to_json
-from benchmarks.sweep.record_text import BadRecordError, parse, to_text
+from benchmarks.sweep.record_text import BadRecordError, OtherSchemaError, parse, to_text
 from benchmarks.sweep.store import Store
 
 SCHEMA = "backbench.bundle/1"
@@ -139,7 +139,8 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
         store: The folder.
 
     Raises:
-        PreflightError: A record there is damaged, or the folder cannot be written.
+        PreflightError: A record there is damaged or of another schema, or the folder cannot be
+            written.
     """
     added: list[str] = []
     same: list[str] = []
@@ -148,6 +149,11 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
         folder = store.folder(one.record.run_id)
         try:
             ours = folder.read_record()
+        except OtherSchemaError as error:
+            raise PreflightError(
+                f"{folder.record} is of another version of this program ({error}); merge into "
+                "another folder."
+            ) from error
         except BadRecordError as error:
             raise PreflightError(
                 f"{folder.record} is damaged ({error}); remove it or run it again first."

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from backbones.errors import PreflightError
 from benchmarks.sweep.estimate import Estimate, Estimator
 from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.record_text import BadRecordError
+from benchmarks.sweep.record_text import BadRecordError, OtherSchemaError
 from benchmarks.sweep.spec import RunRequest
 from benchmarks.sweep.store import RunFolder, Scan, Store
 
@@ -52,6 +53,9 @@ def make_plan(
         store: Where their records are.
         scan: What the store holds.
         gpu: Whether the runs get GPUs, for guesses of what they cost.
+
+    Raises:
+        PreflightError: A record is there that another version of this program wrote.
     """
     cost = Estimator(list(scan.records.values()), gpu)
     answered = {record.cell: record for record in scan.records.values() if record.status == "done"}
@@ -92,10 +96,31 @@ def _cell(
     beat = folder.read_heartbeat()
     if state == "running" and beat is not None:
         note = f"{note}, process {beat.pid} on {beat.host}"
+    fault = _fault(folder)
+    if fault:
+        return Cell(request, state, f"{note}; {fault}" if note else fault, None, cost)
     older = answered.get(request.cell)
     if state == "missing" and older is not None:
         return Cell(request, "stale", _difference(request, older), None, cost)
     return Cell(request, state, note, None, cost)
+
+
+def _fault(folder: RunFolder) -> str:
+    """Say why what lies there is no record, empty where nothing does.
+
+    Raises:
+        PreflightError: Another version of this program wrote it, and may still read it.
+    """
+    try:
+        folder.read_record()
+    except OtherSchemaError as error:
+        raise PreflightError(
+            f"{folder.record} is of another version of this program ({error}); take that version, "
+            "or another folder with --out."
+        ) from error
+    except BadRecordError as error:
+        return f"its record is set aside: {error}"
+    return ""
 
 
 def _left_aside(request: RunRequest, store: Store) -> str:

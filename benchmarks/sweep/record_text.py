@@ -29,6 +29,10 @@ class BadRecordError(Exception):
     """A file that is no valid record; the message says why."""
 
 
+class OtherSchemaError(BadRecordError):
+    """A record that another version of this program wrote."""
+
+
 class Unread(Mapping[str, Any]):
     """A JSON object that is parsed when somebody looks into it.
 
@@ -104,11 +108,12 @@ def check(content: Any, text: bytes = b"") -> None:
         text: The file it was parsed from; without it the checksum takes longer.
 
     Raises:
-        BadRecordError: It breaks the schema, is of a newer one, was edited, or holds a number that
-            is none.
+        OtherSchemaError: It is of another schema.
+        BadRecordError: It breaks the schema, was edited, or holds a number that is none.
     """
     if isinstance(content, dict) and content.get("schema") not in (SCHEMA, None):
-        raise BadRecordError(f"its schema is {content['schema']!r}, this program reads {SCHEMA!r}")
+        known = f"its schema is {content['schema']!r}, this program reads {SCHEMA!r}"
+        raise OtherSchemaError(known)
     _check_schema(content)
     if _is_signed_text(text, content["sha256"]):
         return

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,8 +117,12 @@ class RunFolder:
         return record is not None and record.status == "done"
 
     def write_record(self, record: RunRecord) -> None:
-        """Write the outcome, whole or not at all."""
+        """Write the outcome, whole or not at all; a record that cannot be read is set aside."""
         text = to_text(to_json(record))
+        try:
+            self.read_record()
+        except BadRecordError:
+            self._set_aside()
 
         def write(file: BinaryIO) -> None:
             file.write(text)
@@ -151,9 +156,13 @@ class RunFolder:
     def reset(self) -> None:
         """Set the outcome aside and drop the state, so that the next start is from nothing."""
         if self.record.exists():
-            aside = self.path / f"record-{len(self.read_attempts())}.json"
-            self.record.replace(aside)
+            self._set_aside()
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _set_aside(self) -> None:
+        """Keep the record under a name that nothing has yet."""
+        names = (self.path / f"record-{number}.json" for number in count(len(self.read_attempts())))
+        self.record.replace(next(name for name in names if not name.exists()))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -257,9 +257,24 @@ def test_a_damaged_record_is_named_and_done_again(run_py):
     board = run_py("leaderboard")
     assert "99.0" not in board.stdout
     assert "checksum" in board.stderr
+    planned = run_py("--entries", "vit-nano", "--dry-run", COLUMNS="200")
+    assert "its record is set aside: its checksum" in planned.stdout
     again = run_py("--entries", "vit-nano")
     assert again.returncode == 0
+    (kept,) = run_py.runs.glob("*/record-*.json")
+    assert '"value":99.0' in kept.read_text()
     assert run_py.record()["metrics"]["APbox"]["value"] == 18.0
+
+
+def test_a_record_of_another_version_stays_as_it_is(run_py):
+    run_py("--entries", "vit-nano")
+    (path,) = run_py.runs.glob("*/record.json")
+    text = path.read_text().replace("backbench.record/1", "backbench.record/2")
+    path.write_text(text)
+    again = run_py("--entries", "vit-nano")
+    assert again.returncode == 4
+    assert "another version of this program" in again.stderr
+    assert path.read_text() == text
 
 
 def test_status_says_where_every_run_stands(run_py):
