@@ -12,13 +12,14 @@ from backbones.errors import PreflightError
 from backbones.files import canonical_json, sha256_file, write_json_atomically
 from detection.annotations import read_annotations
 from detection.config import DataConfig
+from detection.objects import check_objects, has_objects
 from detection.schedule import images_in_use
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 1
+_FACTS_VERSION = 2
 _NAMES_SHOWN = 3
 
 
@@ -123,7 +124,8 @@ def read_facts(data: CocoData, cache: Path) -> DataFacts:
             annotation file or image folder changes.
 
     Raises:
-        PreflightError: An annotation file is wrong, the splits disagree, or images are missing.
+        PreflightError: An annotation file is wrong, the splits disagree, one has no object, or
+            images are missing.
     """
     key = hashlib.sha256(canonical_json(_key(data)).encode()).hexdigest()
     path = cache / f"coco-{key[:16]}.json"
@@ -190,13 +192,10 @@ def load_training_images(
         PreflightError: The annotation file is wrong, or no image has an object.
     """
     images = load_split(data, "train", limit_images=limit_images)
+    path = data.annotation_file("train")
+    check_objects(images, path, "train", limit_images=limit_images)
     if not config.keep_empty:
-        images = [image for image in images if _has_objects(image)]
-    if not any(map(_has_objects, images)):
-        raise PreflightError(
-            f"None of the training images that {data.annotation_file('train')} leaves has an "
-            "object, so there is nothing to learn from."
-        )
+        images = [image for image in images if has_objects(image)]
     return _choose(images, images_in_use(config, len(images)), f"fraction {seed}")
 
 
@@ -210,10 +209,6 @@ def _choose(images: list[dict[str, Any]], count: int, purpose: str) -> list[dict
 
     chosen = {image["image_id"] for image in sorted(images, key=rank)[:count]}
     return [image for image in images if image["image_id"] in chosen]
-
-
-def _has_objects(image: dict[str, Any]) -> bool:
-    return any(not annotation["iscrowd"] for annotation in image["annotations"])
 
 
 def _key(data: CocoData) -> list[Any]:
@@ -245,6 +240,8 @@ def _check(data: CocoData) -> DataFacts:
             f"The training and validation annotations of {data.root} list different categories; "
             "both must have the same ids and names."
         )
+    check_objects(train.images, train.path, "train")
+    check_objects(val.images, val.path, "val")
     digest = hashlib.sha256()
     for split, read in zip(SPLITS, (train, val), strict=True):
         digest.update(sha256_file(data.annotation_file(split)).encode())
@@ -253,7 +250,7 @@ def _check(data: CocoData) -> DataFacts:
             digest.update(f"{name}\0{size}\0".encode())
     return DataFacts(
         fingerprint=digest.hexdigest(),
-        num_train=sum(map(_has_objects, train.images)),
+        num_train=sum(map(has_objects, train.images)),
         num_val=len(val.images),
         class_names=train.class_names,
         category_ids=train.category_ids,

@@ -10,7 +10,13 @@ import pytest
 
 from backbones.errors import PreflightError
 from detection.config import DataConfig
-from detection.dataset import find_coco, load_split, load_training_images, load_truth, read_facts
+from detection.dataset import (
+    find_coco,
+    load_split,
+    load_training_images,
+    load_truth,
+    read_facts,
+)
 
 Content = dict[str, Any]
 
@@ -111,6 +117,41 @@ def test_masks_in_one_split_only_count_as_none(
 ) -> None:
     root = write_coco(None, coco_content(masks=False))
     assert not read_facts(find_coco(root), tmp_path).has_masks
+
+
+@pytest.mark.parametrize(
+    ("split", "purpose"), [("train", "nothing to learn from"), ("val", "nothing to measure")]
+)
+@pytest.mark.parametrize("crowds", [True, False])
+def test_a_split_without_objects_is_refused(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    coco_content: Callable[..., Content],
+    split: str,
+    purpose: str,
+    crowds: bool,
+) -> None:
+    empty = coco_content()
+    crowd = [{**annotation, "iscrowd": 1} for annotation in empty["annotations"]]
+    empty["annotations"] = crowd if crowds else []
+    data = find_coco(write_coco(**{split: empty}))
+    with pytest.raises(PreflightError, match=purpose) as caught:
+        read_facts(data, tmp_path / "cache")
+    assert f"instances_{split}2017.json" in str(caught.value)
+    assert "--data" in str(caught.value)
+
+
+def test_a_limit_that_leaves_no_object_to_train_on_is_named(
+    write_coco: Callable[..., Path], coco_content: Callable[..., Content]
+) -> None:
+    data = find_coco(write_coco())
+    (first,) = ids(load_split(data, "train", limit_images=1))
+    others = coco_content()
+    others["annotations"] = [a for a in others["annotations"] if a["image_id"] != first]
+    data = find_coco(write_coco(others, name="others"))
+    with pytest.raises(PreflightError, match=r"None of the 1 training .* raise --limit-images"):
+        load_training_images(data, DataConfig(), seed=0, limit_images=1)
+    assert len(load_training_images(data, DataConfig(), seed=0, limit_images=2)) == 1
 
 
 def test_a_split_is_detectron2s_list_of_dicts(write_coco: Callable[..., Path]) -> None:
