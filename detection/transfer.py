@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,11 +19,19 @@ from backbones.sharing import micro_batches
 from backbones.spec import BackboneSpec, BuildOptions
 from detection import cost, devices
 from detection.config import DetectionConfig, at_depth
-from detection.dataset import CocoData, DataFacts, load_training_images, read_facts
+from detection.dataset import (
+    CocoData,
+    DataFacts,
+    Split,
+    load_split,
+    load_training_images,
+    read_facts,
+)
 from detection.evaluate import Evaluation, EvaluationOptions, evaluate, look
 from detection.evaluations import Looks, period, told, write_last
 from detection.loader import train_batches
 from detection.model import Detector, build_detector
+from detection.objects import check_objects
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import Plan, make_plan
 from detection.train import TENSORBOARD, Trained, train
@@ -122,6 +130,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
     images = load_training_images(
         job.data, config.data, seed=job.seed, limit_images=job.limit_images
     )
+    _check_measurable(job)
     plan = make_plan(config.schedule, config.optim, len(images))
     threads = choose_threads(device, job.num_workers)
     detector, coverage = _build(job, facts, device)
@@ -156,6 +165,16 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         if rank() == 0:
             write_last(job.out_dir / TENSORBOARD, plan.num_steps, last)
     return _outcome(config, detector, trained, evaluation, card)
+
+
+def _check_measurable(job: Job) -> None:
+    """Refuse a limit that leaves nothing to measure, before anything is trained."""
+    if job.limit_images is None:  # ``read_facts`` has looked at whole splits
+        return
+    split = cast(Split, job.config.evaluation.split)
+    images = load_split(job.data, split, limit_images=job.limit_images)
+    path = job.data.annotation_file(split)
+    check_objects(images, path, split, limit_images=job.limit_images)
 
 
 def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:

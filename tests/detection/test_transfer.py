@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backbones.errors import StoppedError, UserError
+from backbones.errors import PreflightError, StoppedError, UserError
 from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
+from detection.dataset import find_coco, load_split
 from detection.transfer import Job, transfer
 
 COSTS = {
@@ -103,6 +105,24 @@ def test_boxes_only_data_reports_boxes_alone(
     assert not any("mask" in name for name in outcome.metrics)
     assert not any("mask" in name for name in outcome.curves)
     assert "boxes only" in "\n".join(watcher.said)
+
+
+def test_a_limit_that_leaves_nothing_to_measure_is_told_before_training(
+    write_coco: Callable[..., Path],
+    coco_content: Callable[..., dict[str, Any]],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    make_job: Callable[..., Job],
+    tmp_path: Path,
+) -> None:
+    (kept,) = load_split(find_coco(write_coco(name="all")), "val", limit_images=1)
+    val = coco_content()
+    val["annotations"] = [a for a in val["annotations"] if a["image_id"] != kept["image_id"]]
+    job = make_job(write_coco(None, val), tmp_path / "run", plain_spec, toy_config)
+    watcher = Watcher()
+    with pytest.raises(PreflightError, match=r"of the 1 validation .* measure; raise --limit-i"):
+        transfer(replace(job, limit_images=1), watcher)
+    assert watcher.steps == []
 
 
 def test_another_recipe_in_the_same_folder_is_refused(
