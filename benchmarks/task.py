@@ -131,7 +131,7 @@ class TaskResult:
     """What one run of a task found.
 
     Attributes:
-        metrics: By name; None where the data cannot say (no ground truth of that kind).
+        metrics: By name; None, or left out, where there is nothing to say.
         per_class: Metric by class by name.
         cost: Measured cost by name; the names carry the unit.
         curves: Series by name over "step"; those named GROUP/NAME over GROUP/step.
@@ -139,6 +139,7 @@ class TaskResult:
         details: What the run was, beyond the recipe (groups, sizes); plain JSON values.
         files: Results that stay beside the record, such as detections per image.
         warnings: Sentences that a reader of the numbers should know.
+        unmeasured: Why metrics have no value, in a few words.
     """
 
     metrics: Mapping[str, float | None]
@@ -149,6 +150,7 @@ class TaskResult:
     details: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    unmeasured: str = "no ground truth of this kind"
 
 
 class Task(Protocol):

@@ -18,6 +18,7 @@ from pretrain.pictures import grid, write_png
 HEADS_FILE = "attention-heads.png"
 MAPS_FILE = "attention-maps.png"
 _METRICS = ("attention_entropy", "attention_distance")
+_UNKNOWN = "no attention that is known in this network"
 # Heads that a picture has room for.
 _HEADS = 6
 
@@ -39,7 +40,7 @@ def run_attention(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     except UserError as error:
         # In a suite with other backbones this is an answer, not a failure.
         unknown: dict[str, float | None] = dict.fromkeys(_METRICS)
-        return TaskResult(unknown, cost=look.cost(), warnings=(str(error),))
+        return TaskResult(unknown, cost=look.cost(), warnings=(str(error),), unmeasured=_UNKNOWN)
     sums = _Sums(blocks, look.saved)
     for seen in look.batches("attend", sums.tensors):
         if not seen.numbers:

@@ -75,6 +75,7 @@ def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         details={name_of(number): found.card for number, found in tuned.items()},
         files=files,
         warnings=tuple(warnings_of(last, len(images.classes))),
+        unmeasured="this number of blocks was not trained",
     )
 
 

@@ -1,7 +1,6 @@
 """Run a request's task and turn what comes out, good or bad, into a record."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def _done_record(
         backbone=_backbone_facts(checkpoint, result.coverage),
         headline=task.headline,
         columns=task.columns,
-        metrics=_with_meaning(task, result.metrics),
+        metrics=_with_meaning(task, result),
         per_class={
             name: {key: _finite(value) for key, value in values.items()}
             for name, values in result.per_class.items()
@@ -209,14 +208,14 @@ def _backbone_facts(checkpoint: Checkpoint, coverage: str) -> BackboneFacts:
     )
 
 
-def _with_meaning(task: Task, metrics: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
+def _with_meaning(task: Task, result: TaskResult) -> dict[str, dict[str, Any]]:
     """Return every metric of the task with unit, direction and, where it has no value, why."""
     found = {}
     for name, metric in task.metrics.items():
-        value = metrics.get(name)
+        value = result.metrics.get(name)
         reason = None
         if value is None:
-            reason = "no ground truth of this kind"
+            reason = result.unmeasured
         elif finite(value) is None:
             value, reason = None, "the result was not a number"
         found[name] = {

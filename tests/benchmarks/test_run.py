@@ -185,6 +185,15 @@ def test_a_result_that_is_no_number_is_no_result(run_py):
     assert metric["reason"] == "the result was not a number"
 
 
+def test_a_task_says_why_a_metric_has_no_value(run_py):
+    reasons = []
+    for environment in ({}, {"STAND_IN_UNMEASURED": "no attention"}):
+        done = run_py("--entries", "vit-nano", "--rerun", "all", **environment)
+        assert done.returncode == 0, done.stderr
+        reasons.append(run_py.record()["metrics"]["APmask"]["reason"])
+    assert reasons == ["no ground truth of this kind", "no attention"]
+
+
 def test_two_processes_never_do_the_same_run(run_py):
     gate = run_py.folder / "gate"
     first = run_py.start("--entries", "vit-nano", STAND_IN_GATE=str(gate))

@@ -138,6 +138,7 @@ def test_a_partial_fine_tuning_draws_its_curve_and_goes_on_where_it_stopped(imag
     assert whole.curves["blocks"] == [0.0, 0.5, 1.0, 4.0]
     metrics = dict(whole.metrics)
     assert metrics.pop("partial4_top1") is None
+    assert whole.unmeasured == "this number of blocks was not trained"
     assert set(metrics.values()) == set(whole.curves["top1"])
     assert [path.name for path in whole.files] == ["partial.png", "predictions.npz"]
     with Image.open(whole.files[0]) as curve:
@@ -230,6 +231,7 @@ def test_batches_do_not_change_what_regions_come_to(images, run):
 
 def test_a_network_without_attention_or_mlps_has_no_such_numbers(images, run):
     result = run(images, look(attention_mini()), task="attention", name="resnet-nano")
+    assert result.unmeasured == "no attention that is known in this network"
     assert set(result.metrics.values()) == {None}
     assert "can be looked at in plain ViTs and in Swins" in result.warnings[0]
     shared = {name: getattr(small(), name) for name in ("data", "tune", "model", "schedule")}

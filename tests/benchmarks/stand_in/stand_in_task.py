@@ -4,8 +4,8 @@ STAND_IN_SLEEP: seconds a step. STAND_IN_GATE: a file that step 3 waits for. STA
 starts of a run wait in their third step until they are told to stop. STAND_IN_FAIL:
 ``BACKBONE=HOW``, where HOW is user, crash, memory, exit, kill, fill, fill-late, nan or share (the
 same mistake in all processes, the first a while behind).
-STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of the recipe. STAND_IN_WORKERS: forked
-processes beside it, as those of a data loader.
+STAND_IN_UNMEASURED: why it has no APmask. STAND_IN_VERSION: of the task. STAND_IN_LR: a constant of
+the recipe. STAND_IN_WORKERS: forked processes beside it, as those of a data loader.
 """
 
 import json
@@ -120,6 +120,7 @@ class StandInTask:
             with suppress(PreflightError):
                 _fill_the_disk(work / "fill.bin")
         score = 10.0 + len(inputs.backbone.name) + inputs.seed
+        said = os.environ.get("STAND_IN_UNMEASURED")
         bad = os.environ.get("STAND_IN_FAIL", "") == f"{inputs.backbone.name}=nan"
         return TaskResult(
             metrics={"APbox": float("nan") if bad else score, "APmask": None, "AP50box": 2 * score},
@@ -129,6 +130,7 @@ class StandInTask:
             coverage="all loaded",
             details={"groups": [1, 2], "watch": inputs.config.schedule.watch},
             files=(detections,),
+            **({"unmeasured": said} if said else {}),
         )
 
 
