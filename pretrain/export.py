@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backbones.catalog import get_spec
-from backbones.checkpoint import read_record
+from backbones.checkpoint import read_record, record_path
 from backbones.errors import PreflightError, UserError
 from backbones.features import Backbone
 from backbones.files import write_atomically
@@ -38,9 +38,13 @@ def export(source: Path, layout: str, out: Path, plugins: Path | None = None) ->
         What was written, as one line.
 
     Raises:
-        UserError: Layout and weights do not go together.
+        UserError: Layout and weights do not go together, or ``out`` holds weights of a run.
         PreflightError: A file cannot be read or written.
     """
+    if out.exists() and record_path(out).exists():
+        raise UserError(
+            f"--to {out} holds weights of a run, which would be lost; name another file."
+        )
     content = (
         _whole(source, layout, plugins)
         if is_objective(source)

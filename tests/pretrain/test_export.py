@@ -76,6 +76,16 @@ def test_layouts_of_other_networks_are_refused(tmp_path):
         export(tmp_path / "no.safetensors", "mae", tmp_path / "out.pth")
 
 
+def test_weights_of_a_run_are_not_written_over(tmp_path):
+    backbone = get_spec("vit-nano").build(BuildOptions(img_size=64))
+    record = Checkpoint("vit-nano", None, "", method="toy", img_size=64)
+    weights = save_weights(backbone, tmp_path / "weights.safetensors", record).path
+    content = weights.read_bytes()
+    with pytest.raises(UserError, match="holds weights of a run"):
+        export(weights, "mae", weights)
+    assert weights.read_bytes() == content
+
+
 def nano(name):
     return with_(get_recipe(name), "data", img_size=32)
 
