@@ -234,6 +234,7 @@ class _Loop:
 
         Raises:
             StoppedError: The monitor wants the run to stop; the state is saved.
+            UserError: A weight is no finite number.
         """
         plan, schedule = self._training.plan, self._training.schedule
         finished = step == plan.num_steps
@@ -241,18 +242,31 @@ class _Loop:
         asked = (alone or step % _STOP_STEPS == 0) and any_rank(self._monitor.should_stop())
         save_every = max(1, schedule.state_images // schedule.batch_size)
         due = [hook for hook in hooks if hook.due(step)]
-        if due:
+        saves = finished or asked or step % save_every == 0
+        if due or saves:
             self._read()
+            self._check_weights(step)
         for hook in due if rank() == 0 else []:
             hook.run(step)
-        if finished or asked or step % save_every == 0:
-            self._read()
-            if rank() == 0:
-                self._save(step)
+        if saves and rank() == 0:
+            self._save(step)
         if asked and not finished:
             # Whoever started the processes ends the others soon after one of them has left.
             barrier()
             raise StoppedError(f"Stopped after step {step} of {plan.num_steps}; saved.")
+
+    def _check_weights(self, step: int) -> None:
+        """Look at what no loss has seen yet: the weights that the last update made.
+
+        Raises:
+            UserError: One of them is not a finite number.
+        """
+        weights = dict(self._training.objective.named_parameters())
+        with torch.no_grad():
+            sizes = torch._foreach_norm(list(weights.values()), float("inf"))
+            bad = torch.stack([size.float() for size in sizes]).isfinite().logical_not()
+        if bad.any():
+            self._readback.refuse_weights(step, list(weights)[int(bad.int().argmax())])
 
     def _save(self, step: int) -> None:
         tensors = collect(self._training.objective, self._training.optimizer)

@@ -79,10 +79,26 @@ class Readback:
         shown = ", ".join(map(str, indices[:_INDICES_SHOWN]))
         more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
         named = ", ".join(f"{n} = {v}" for n, v in zip(known.names, losses, strict=False))
+        raise self._error(
+            f"The loss is no finite number at step {known.step + 1} ({named}; images {shown}{more})"
+        )
+
+    def refuse_weights(self, step: int, name: str) -> NoReturn:
+        """Stop a training whose weights are lost.
+
+        Args:
+            step: So many steps are done.
+            name: Of a parameter that is no finite number.
+
+        Raises:
+            UserError: Always.
+        """
+        raise self._error(f"The update of step {step} left no finite number in {name}")
+
+    def _error(self, what: str) -> UserError:
         good = self._states.newest_file()
         kept = f"The last good state is {good}" if good else "No state was saved before"
-        raise UserError(
-            f"The loss is no finite number at step {known.step + 1} ({named}; images {shown}{more})"
-            f". {kept}. Lower optim.base_lr, set optim.clip or use schedule.precision=fp32, with "
-            "--set."
+        return UserError(
+            f"{what}. {kept}. Lower optim.base_lr, set optim.clip or use schedule.precision=fp32, "
+            "with --set."
         )

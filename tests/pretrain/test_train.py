@@ -201,6 +201,29 @@ def test_losses_that_are_no_numbers_stop_with_step_images_and_state(job, monkeyp
     assert len(losses) == 4
 
 
+@pytest.mark.parametrize(("broken", "noticed"), [(4, 6), (9, 10)])
+def test_weights_that_are_no_numbers_are_never_saved(job, monkeypatch, broken, noticed):
+    """The last update's, which no loss sees, and those of a step whose state is due."""
+
+    def overflow(self, moment):
+        if moment.step == broken:
+            next(self.backbone.parameters()).data[0] = float("inf")
+
+    forward, message = ToyObjective.forward, f"update of step {noticed} left no finite number in"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
+        patch.setattr(ToyObjective, "after_update", overflow)
+        patch.setattr(
+            ToyObjective,
+            "forward",
+            lambda self, batch: {k: v.nan_to_num(1.0) for k, v in forward(self, batch).items()},
+        )
+        pretrain(job, StopAfter())
+    assert not (job.out_dir / "weights.safetensors").exists()
+    for path in (job.out_dir / "states").glob("*.safetensors"):
+        assert all(value.isfinite().all() for value in read_safetensors(path).values())
+    pretrain(job, StopAfter())
+
+
 def test_two_states_are_kept_and_a_torn_one_is_passed_over(job, tmp_path):
     _, expected, _ = run(job)
     states = sorted((job.out_dir / "states").glob("*.safetensors"))
