@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line behind the program's name; None takes this process's.
     """
+    output.prepare()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(given)

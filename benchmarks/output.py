@@ -1,5 +1,7 @@
 """Words on the terminal: what is printed, where, and with untrusted text made harmless."""
 
+import codecs
+import io
 import json
 import sys
 from collections import defaultdict
@@ -9,6 +11,16 @@ from typing import Any
 
 # Of files with one fault, so many are named.
 _NAMED = 10
+# What stands for our own signs where the terminal's encoding has none of them.
+_PLAIN = {"─": "-", "┄": "-", "—": "-", "…": ".", "·": "."}
+
+
+def prepare() -> None:
+    """Make the standard streams take any text: what their encoding lacks is replaced."""
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
 
 
 def clean(text: str) -> str:
@@ -52,4 +64,13 @@ def left_out(files: Iterable[tuple[Path, str]]) -> None:
 
 def document(content: Any) -> None:
     """Print ``content`` as one JSON document on standard output."""
-    line(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    # An escape keeps a name that another encoding could only replace.
+    escaped = (sys.stdout.encoding or "utf-8").lower() != "utf-8"
+    line(json.dumps(content, indent=2, ensure_ascii=escaped, allow_nan=False))
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what replaces characters that cannot be encoded, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), error.end

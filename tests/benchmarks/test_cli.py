@@ -1,4 +1,5 @@
 import argparse
+import io
 import json
 import re
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cli
+from benchmarks import cli, output
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "benchmarks" / "run.py"
@@ -204,6 +205,33 @@ def test_works_from_any_folder_that_hides_the_standard_library(run_py):
     done = run_py("--entries", "vit-nano")
     assert done.returncode == 0, done.stderr
     assert "APbox 18.0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["latin-1", "ascii", "C"],
+)
+def test_an_encoding_without_our_signs_gets_plainer_ones(environment, run_py):
+    run_py.runs.mkdir()
+    for command in (["status"], ["list"], ["--entries", "vit-nano", "--dry-run"]):
+        done = run_py(*command, **environment)
+        assert done.returncode == 0, done.stderr
+    assert "\n------" in done.stdout
+    wrong = run_py("--tasks", "数", **environment)
+    assert wrong.returncode == 2
+    assert "Unknown task" in wrong.stderr
+
+
+def test_json_keeps_names_that_the_encoding_lacks(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    output.document({"entry": "größe"})
+    assert json.loads(stream.buffer.getvalue()) == {"entry": "größe"}
 
 
 def test_json_is_one_document_on_stdout(run_py):
