@@ -71,9 +71,12 @@ def main(options: Options) -> int:
     if options.json:
         output.document([asdict(finding) for finding in findings])
     else:
+        width = max(len(finding.name) for finding in findings) + 2
         for finding in findings:
             fix = f"  -> {finding.fix}" if finding.fix else ""
-            output.line(output.clean(f"{finding.state:8}{finding.name:14}{finding.found}{fix}"))
+            output.line(
+                output.clean(f"{finding.state:8}{finding.name:{width}}{finding.found}{fix}")
+            )
         output.line(f"{len(missing)} missing" if missing else "ready")
     return _CANNOT_SERVE if missing else 0
 

@@ -80,3 +80,6 @@ def test_doctor_names_the_fix_for_what_is_missing(monkeypatch, capsys, tmp_path)
     assert "make setup" in lines["detectron2"]
     assert "/absent" in lines["coco"]
     assert lines["hotcoco"].startswith("ok")
+    column = lines["torch"].index("2.5.1")
+    assert lines["correspondence"][:column].endswith("correspondence data  ")
+    assert lines["hotcoco"][column] == "9"
