@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbones.errors import UserError
 from benchmarks import output
 from benchmarks.commands.logs import find_run
 from benchmarks.commands.status import open_store
@@ -30,6 +31,10 @@ def main(options: Options) -> int:
         UserError: A run is unknown, or neither runs nor ``--all`` are given.
         PreflightError: Slurm does not answer.
     """
+    if not options.runs and not options.all:
+        raise UserError(
+            "cancel: name runs by their ids, or take --all for every run of the folder."
+        )
     store = open_store(options.out)
     wanted = {find_run(store, name).path.name for name in options.runs}
     adopt(store)

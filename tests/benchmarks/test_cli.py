@@ -159,6 +159,7 @@ def test_bad_seeds_are_usage(text, run_py):
         (["--data", "coco=/absent/folder"], 4, "/absent/folder"),
         (["--evaluator", "three"], 2, "one, two"),
         (["--plugins", "/absent/plugins"], 2, "/absent/plugins"),
+        (["cancel", "--out", "."], 2, "--all"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
