@@ -24,7 +24,9 @@ _COLUMNS = (
 
 
 def plan_table(cells: Sequence[Cell]) -> list[str]:
-    """Return the plan as lines, a line a run."""
+    """Return the plan as lines, a line a run; none where there is no run."""
+    if not cells:
+        return []
     rows = [
         {
             "task": cell.request.spec.task,
@@ -77,6 +79,8 @@ def _data_lines(cells: Sequence[Cell]) -> list[str]:
 
 
 def _counts(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
+    if not cells:
+        return "nothing to run"
     counts = Counter(cell.state for cell in cells)
     states = ", ".join(f"{number} {state}" for state, number in counts.items())
     return f"{states}; {f'{len(todo)} to run' if todo else 'nothing to run'}"

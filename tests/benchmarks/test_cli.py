@@ -118,6 +118,11 @@ def test_a_dry_run_names_once_where_it_looked_for_data(run_py):
     assert f"data: neither {places} is given" in done.stdout
 
 
+def test_nothing_to_do_again_is_said_plainly(run_py):
+    run_py.runs.mkdir()
+    assert run_py("retry", "--dry-run").stdout == "nothing to run\n"
+
+
 def test_bare_form_means_run(run_py):
     bare, named = run_py("--suite", "coco", "--dry-run"), run_py("run", "--dry-run")
     assert bare.stdout == named.stdout
