@@ -36,7 +36,9 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise UserError(f"--set {override}: write KEY=VALUE, for example --set optim.lr=1e-4.")
+            raise UserError(
+                f"--set {override}: write KEY=VALUE, for example --set optim.base_lr=1e-4."
+            )
         if key not in before or key == "protocol":
             raise UserError(_unknown(key, [name for name in before if name != "protocol"]))
         config = _with(config, key.split("."), text, override)

@@ -63,6 +63,7 @@ def test_a_value_takes_the_type_of_its_field(override, value):
         ("optim=1", "unknown key"),
         ("protocol=x", "unknown key"),
         ("optim.lr", "KEY=VALUE"),
+        ("optim", "for example --set optim.base_lr=1e-4"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override, words):
