@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass, replace
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
@@ -179,7 +180,19 @@ def _parse(hint: Any, text: str, override: str) -> Any:
         name = getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint)
         raise UserError(f"--set {override}: the value must be {name}.") from error
     assert isinstance(value, dict)
-    return _checked_length(hint, _tupled(value["value"]), override)
+    found = _tupled(value["value"])
+    # Records are JSON, which has neither NaN nor infinity.
+    if not all(isfinite(number) for number in _floats(found)):
+        raise UserError(f"--set {override}: the value must be a finite number.")
+    return _checked_length(hint, found, override)
+
+
+def _floats(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _floats(item)
 
 
 def _checked_length(hint: Any, value: Any, override: str) -> Any:

@@ -157,6 +157,7 @@ def test_bad_seeds_are_usage(text, run_py):
         (["--recipe", "minni"], 2, "Did you mean 'mini'"),
         (["--set", "optim.lrr=1"], 2, "Did you mean 'optim.lr'"),
         (["--set", "optim.lr"], 2, "KEY=VALUE"),
+        (["--set", "optim.lr=nan"], 2, "optim.lr=nan: the value must be a finite number"),
         (["--set", "optim.lr=fast"], 2, "must be float"),
         (["--set", "protocol=mine"], 2, "unknown key"),
         (["--data", "coco"], 2, "KIND=DIR"),

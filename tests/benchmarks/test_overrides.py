@@ -64,6 +64,10 @@ def test_a_value_takes_the_type_of_its_field(override, value):
         ("protocol=x", "unknown key"),
         ("optim.lr", "KEY=VALUE"),
         ("optim", "for example --set optim.base_lr=1e-4"),
+        ("optim.lr=nan", "must be a finite number"),
+        ("optim.lr=-inf", "must be a finite number"),
+        ("optim.clip=inf", "must be a finite number"),
+        ("optim.betas=[0.9,nan]", "must be a finite number"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override, words):
