@@ -68,10 +68,15 @@ def _write_page(options: Options, scan: Scan, store: Store) -> int:
             "--html shows everything and has filters of its own; leave --filter, --sort, "
             "--columns, --published and --readme out."
         )
+    assert options.html is not None
+    if options.html.is_dir():
+        raise UserError(
+            f"--html {options.html}: this is a folder; name a file, for example "
+            f"{options.html / 'leaderboard.html'}."
+        )
     # It has much to import.
     from benchmarks.leaderboard.page.publish import publish
 
-    assert options.html is not None
     tables = make_tables(scan, store)
     publish(options.html, tables, scan, store, anonymous=options.anonymous)
     _tell_written(options.html, "open it in a browser", options)

@@ -113,6 +113,12 @@ def test_a_gate_that_cannot_judge_says_so(board, options, words):
         run(root, **options)
 
 
+def test_a_page_cannot_be_a_folder(board, tmp_path):
+    root = board("runs", ("a", 30.0))
+    with pytest.raises(UserError, match=r"^--html .*: this is a folder; name a file"):
+        run(root, html=tmp_path)
+
+
 def test_intervals_over_seeds_reach_every_format(board, capsys):
     root = board("runs", *(("a", 30.0 + s / 10, s) for s in range(3)), ("b", 20.0), ("c", 29.9))
     texts = {}
