@@ -118,6 +118,8 @@ def _judge(tables: Sequence[Shown], options: Options) -> int:
         if options.baseline:
             raise UserError("--baseline is for --fail-if, which is not given.")
         return 0
+    if options.where and not any(shown.table.rows for shown in tables):
+        raise UserError(f"--fail-if: --filter {options.where!r} leaves no row to judge.")
     baseline = gate.open_baseline(options.baseline, tables) if options.baseline else None
     stopped = gate.trips(tables, gate.parse_gate(options.fail_if, tables, baseline), baseline)
     for sentence in stopped:

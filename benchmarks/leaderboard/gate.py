@@ -96,9 +96,8 @@ def trips(tables: Sequence[Shown], gate: Expression, baseline: Baseline | None) 
             if verdict is not False:
                 found.append(_sentence(table, row, base, gate, verdict))
     if not judged:
-        raise UserError(
-            f"--fail-if {gate.text!r}: no row to judge; is the baseline of the same kind?"
-        )
+        hint = "; is the baseline of the same kind?" if baseline else "."
+        raise UserError(f"--fail-if {gate.text!r}: no row to judge{hint}")
     return found
 
 

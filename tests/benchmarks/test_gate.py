@@ -105,12 +105,19 @@ def test_a_missing_value_is_no_pass(board, capsys):
         ({"baseline": "a"}, "for --fail-if"),
         ({"where": "APbox < baseline"}, "knows no baseline"),
         ({"fail_if": "APbox < baseline", "baseline": "a", "where": "entry = a"}, "no row to judge"),
+        ({"fail_if": "APbox < 99", "where": "entry = b"}, "--filter 'entry = b' leaves no row"),
+        ({"fail_if": "seeds < 2", "where": "entry = b"}, "--filter 'entry = b' leaves no row"),
     ],
 )
 def test_a_gate_that_cannot_judge_says_so(board, options, words):
     root = board("runs", ("a", 30.0))
     with pytest.raises(UserError, match=words):
         run(root, **options)
+
+
+def test_a_gate_over_no_runs_speaks_of_no_baseline(tmp_path):
+    with pytest.raises(UserError, match=r"no row to judge\.$"):
+        run(tmp_path, fail_if="seeds < 2")
 
 
 def test_a_page_cannot_be_a_folder(board, tmp_path):
