@@ -82,11 +82,15 @@ def canonical_json(content: Any) -> str:
 
 def cannot_write(path: Path, error: OSError) -> PreflightError:
     """Turn an ``OSError`` from writing ``path`` into one sentence."""
-    reason = _CANNOT_WRITE.get(error.errno or 0, error.strerror or str(error))
     return PreflightError(
-        f"Cannot write {path}: {reason}. Free space or choose another folder with --out, "
-        "then run the same command again; everything written before is kept."
+        f"Cannot write {path}: {why_unwritable(error)}. Free space or choose another folder with "
+        "--out, then run the same command again; everything written before is kept."
     )
+
+
+def why_unwritable(error: OSError) -> str:
+    """Return in words why something could not be written."""
+    return _CANNOT_WRITE.get(error.errno or 0, error.strerror or str(error))
 
 
 def _umask() -> int:

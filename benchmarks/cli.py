@@ -1,7 +1,6 @@
 """The command line: parses what was typed and hands it to a command. Imports no torch."""
 
 import argparse
-import os
 import shlex
 import sys
 import tempfile
@@ -37,10 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.note("Interrupted.")
         return 130
-    except BrokenPipeError:
-        # The reader of our output left, as `| head` does; Python would complain while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Exception:
         return _internal_error(given)
 

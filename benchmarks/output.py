@@ -3,11 +3,16 @@
 import codecs
 import io
 import json
+import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TextIO
+
+from backbones.errors import PreflightError
+from backbones.files import why_unwritable
 
 # Of files with one fault, so many are named.
 _NAMED = 10
@@ -16,8 +21,17 @@ _PLAIN = {"─": "-", "┄": "-", "—": "-", "…": ".", "·": "."}
 
 
 def prepare() -> None:
-    """Make the standard streams take any text: what their encoding lacks is replaced."""
+    """Make the standard streams take any text.
+
+    What their encoding lacks is replaced; what goes to a closed one is dropped.
+    """
     codecs.register_error("plain", _plain)
+    # Python has None for a stream that was closed before it began. Opened here, nulls take the
+    # lowest free numbers, those of the streams, which no other file can get then.
+    if sys.stdout is None:
+        sys.stdout = _null()
+    if sys.stderr is None:
+        sys.stderr = _null()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plain")
@@ -35,15 +49,52 @@ def clean(text: str) -> str:
 
 
 def line(text: str = "") -> None:
-    """Print one line on standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print one line on standard output.
+
+    Raises:
+        PreflightError: The disk is full.
+    """
+    with outlasting(sys.stdout):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """Print one line on standard error, which keeps standard output free for results."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with outlasting(sys.stderr):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def outlasting(stream: IO[str]) -> Iterator[None]:
+    """Write to a stream in such a way that the command outlasts whoever reads it.
+
+    From when the reader leaves, as ``| head`` does, what is written goes nowhere: a run is worth
+    more than its audience. So it is with standard error on a full disk, for want of a place to say
+    it.
+
+    Args:
+        stream: What the body writes to and flushes.
+
+    Raises:
+        PreflightError: The disk of another stream is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        drop(stream)
+        if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
+            raise PreflightError(
+                f"Cannot write standard output: {why_unwritable(error)}. Send it elsewhere or free "
+                "space, then run the same command again; everything written before is kept."
+            ) from error
+
+
+def drop(stream: IO[str]) -> None:
+    """Let what is written to a stream go nowhere from now on, and what its buffer still holds."""
+    with _null() as null:
+        os.dup2(null.fileno(), stream.fileno())
 
 
 def left_out(files: Iterable[tuple[Path, str]]) -> None:
@@ -67,6 +118,10 @@ def document(content: Any) -> None:
     # An escape keeps a name that another encoding could only replace.
     escaped = (sys.stdout.encoding or "utf-8").lower() != "utf-8"
     line(json.dumps(content, indent=2, ensure_ascii=escaped, allow_nan=False))
+
+
+def _null() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

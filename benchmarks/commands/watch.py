@@ -1,6 +1,7 @@
 """``run.py watch``: the status table, again and again, until nothing is left to wait for."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,14 @@ def main(options: Options) -> int:
     """
     store = open_store(options.out)
     console = Console(highlight=False, soft_wrap=True)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    living = console.is_terminal and not options.json
+    # Elsewhere it would only write an empty line in the end.
+    with (
+        Live(console=console, auto_refresh=False, transient=True) if living else nullcontext()
+    ) as live:
         while True:
             found, _ = survey(store)
-            if console.is_terminal and not options.json:
+            if live is not None:
                 live.update(Text("\n".join(report(found))), refresh=True)
             if not any(status.state in _OPEN for status in found):
                 break

@@ -8,11 +8,17 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from benchmarks.output import clean
+from benchmarks.output import clean, drop, outlasting
 from benchmarks.sweep.heartbeat import Heartbeat
 
 _PLAIN_EVERY_SECONDS = 15.0
 _WINDOW_SECONDS = 30.0
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would end the program, and with it the runs.
+        drop(self.file)
 
 
 class Screen:
@@ -23,7 +29,7 @@ class Screen:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = _Console(file=stream, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._lines: list[Line] = []
 
@@ -41,8 +47,13 @@ class Screen:
         return line
 
     def say(self, text: str) -> None:
-        """Print a line, above the living ones if there are any."""
-        self._console.print(Text(clean(text)))
+        """Print a line, above the living ones if there are any.
+
+        Raises:
+            PreflightError: The disk is full.
+        """
+        with outlasting(self._console.file):
+            self._console.print(Text(clean(text)))
 
     @property
     def living(self) -> bool:

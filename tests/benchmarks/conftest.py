@@ -24,13 +24,13 @@ class CommandLine:
 
     folder: Path
 
-    def start(self, *arguments, **environment):
+    def start(self, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
         return subprocess.Popen(
             [sys.executable, str(RUN), *map(str, arguments)],
             cwd=self.folder,
             env=self.environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
 

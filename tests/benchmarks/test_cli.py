@@ -2,6 +2,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,56 @@ def test_an_encoding_without_our_signs_gets_plainer_ones(environment, run_py):
     wrong = run_py("--tasks", "数", **environment)
     assert wrong.returncode == 2
     assert "Unknown task" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["leaderboard"], ["watch"], ["--entries", "vit-nano", "--dry-run"], ["--entries", "vit-nano"]],
+)
+def test_output_on_a_full_disk_is_one_sentence(command, run_py):
+    run_py.runs.mkdir()
+    with Path("/dev/full").open("w") as full:
+        process = run_py.start(*command, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert err.startswith("Cannot write standard output: the disk is full. ")
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_behind_standard_error_changes_no_exit_code(run_py):
+    with Path("/dev/full").open("w") as full:
+        process = run_py.start("--tasks", "knnn", stderr=full)
+        process.communicate(timeout=60)
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_stop_nothing(closed, run_py):
+    line = shlex.join([sys.executable, str(RUN), "--entries", "vit-nano"])
+    environment = run_py.environment()
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], cwd=run_py.folder, env=environment,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert run_py.record()["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("last", "environment"),
+    [("state", {}), ("training", {}), ("training", {"FORCE_COLOR": "1"})],
+    ids=["plan", "lines", "living lines"],
+)
+def test_a_run_outlasts_who_reads_of_it(last, environment, run_py):
+    gate = run_py.folder / "gate"
+    process = run_py.start("--entries", "vit-nano", STAND_IN_GATE=str(gate), **environment)
+    while last not in process.stdout.readline():
+        pass
+    process.stdout.close()
+    gate.touch()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert run_py.record()["status"] == "done"
+    assert run_py.steps() == {"vit-nano": list(range(10))}
 
 
 def test_json_keeps_names_that_the_encoding_lacks(monkeypatch):
