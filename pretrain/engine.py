@@ -245,7 +245,7 @@ class _Loop:
         saves = finished or asked or step % save_every == 0
         if due or saves:
             self._read()
-            self._check_weights(step)
+            self._readback.check_weights(step, self._training.objective)
         for hook in due if rank() == 0 else []:
             hook.run(step)
         if saves and rank() == 0:
@@ -254,19 +254,6 @@ class _Loop:
             # Whoever started the processes ends the others soon after one of them has left.
             barrier()
             raise StoppedError(f"Stopped after step {step} of {plan.num_steps}; saved.")
-
-    def _check_weights(self, step: int) -> None:
-        """Look at what no loss has seen yet: the weights that the last update made.
-
-        Raises:
-            UserError: One of them is not a finite number.
-        """
-        weights = dict(self._training.objective.named_parameters())
-        with torch.no_grad():
-            sizes = torch._foreach_norm(list(weights.values()), float("inf"))
-            bad = torch.stack([size.float() for size in sizes]).isfinite().logical_not()
-        if bad.any():
-            self._readback.refuse_weights(step, list(weights)[int(bad.int().argmax())])
 
     def _save(self, step: int) -> None:
         tensors = collect(self._training.objective, self._training.optimizer)

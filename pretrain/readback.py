@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.distributed import gather, mean_over_ranks
 from backbones.errors import UserError
@@ -74,6 +74,24 @@ class Readback:
             )
         return True
 
+    def check_weights(self, step: int, module: nn.Module) -> None:
+        """Look at what no loss has seen yet: the weights that the last update made.
+
+        Args:
+            step: So many steps are done.
+            module: Whose parameters they are.
+
+        Raises:
+            UserError: One of them is no finite number.
+        """
+        weights = dict(module.named_parameters())
+        with torch.no_grad():
+            largest = torch._foreach_norm(list(weights.values()), float("inf"))
+            lost = ~torch.stack([value.float() for value in largest]).isfinite()
+        if lost.any():
+            name = list(weights)[int(lost.int().argmax())]
+            raise self._error(f"The update of step {step} left no finite number in {name}")
+
     def _refuse(self, known: Unread, losses: list[float]) -> NoReturn:
         indices = [index for part in gather(known.indices) for index in part]
         shown = ", ".join(map(str, indices[:_INDICES_SHOWN]))
@@ -82,18 +100,6 @@ class Readback:
         raise self._error(
             f"The loss is no finite number at step {known.step + 1} ({named}; images {shown}{more})"
         )
-
-    def refuse_weights(self, step: int, name: str) -> NoReturn:
-        """Stop a training whose weights are lost.
-
-        Args:
-            step: So many steps are done.
-            name: Of a parameter that is no finite number.
-
-        Raises:
-            UserError: Always.
-        """
-        raise self._error(f"The update of step {step} left no finite number in {name}")
 
     def _error(self, what: str) -> UserError:
         good = self._states.newest_file()
