@@ -60,7 +60,7 @@ def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> in
     from backbones.files import write_json_atomically
     from benchmarks.sweep.worker import work
 
-    words = os.fdopen(os.dup(1), "w")
+    words = os.fdopen(os.dup(1), "w", errors="replace")
 
     def begin() -> None:
         facts = {"job": job_name(), "submission": arguments[0], "array": int(arguments[1])}

@@ -83,7 +83,8 @@ def work(
 
 def claim_stdout() -> TextIO:
     """Keep standard output for ourselves; what libraries print there goes to standard error."""
-    words = os.fdopen(os.dup(1), "w")
+    # A terminal's encoding may lack signs of a message, which is no reason to lose a run.
+    words = os.fdopen(os.dup(1), "w", errors="replace")
     os.dup2(2, 1)
     return words
 

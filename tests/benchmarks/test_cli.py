@@ -1,6 +1,7 @@
 import argparse
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -301,3 +302,15 @@ def test_json_is_one_document_on_stdout(run_py):
     assert cell["metrics"]["APbox"] == 18.0
     (table,) = content["leaderboard"]
     assert table["rows"][0]["values"]["APbox"]["mean"] == 18.0
+
+
+def test_a_worker_outlasts_signs_that_its_encoding_lacks(tmp_path):
+    program = "from benchmarks.sweep.worker import claim_stdout as c; c().write('f\\xfcnf')"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env={**os.environ, **plain}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == b"f?nf"
+    assert not done.stderr
