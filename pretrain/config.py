@@ -6,6 +6,7 @@ of ``optim.reference_batch_size`` images a step; ``OptimConfig.scaled`` gives a 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from typing import Any
 
 from backbones.errors import UserError
@@ -235,6 +236,12 @@ def _ranges(config: PretrainConfig) -> list[str]:
         ("data.num_classes must be at least 0", data.num_classes < 0),
         ("optim.base_lr must be above 0", not optim.base_lr > 0),
         ("optim.reference_batch_size must be at least 1", optim.reference_batch_size < 1),
+        ("optim.warmup_base_lr must be at least 0", not optim.warmup_base_lr >= 0),
+        ("optim.min_lr must be at least 0", not optim.min_lr >= 0),
+        ("optim.betas must lie in [0, 1)", not all(0 <= beta < 1 for beta in optim.betas)),
+        ("optim.eps must be at least 0", not optim.eps >= 0),
+        ("optim.weight_decay must be at least 0", not optim.weight_decay >= 0),
+        ("optim.weight_decay_end must be a number", isnan(optim.weight_decay_end)),
         ("optim.clip_norm must be above 0", optim.clip != "none" and not optim.clip_norm > 0),
     ]
     return [text for text, is_wrong in wrong if is_wrong]

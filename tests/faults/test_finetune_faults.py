@@ -130,6 +130,12 @@ def test_impossible_values_are_refused(tune, sentence):
         small(**tune).resolved()
 
 
+def test_an_optimizer_that_cannot_be_is_refused():
+    config = small()
+    with pytest.raises(UserError, match=r"optim\.weight_decay must be at least 0"):
+        replace(config, optim=replace(config.optim, weight_decay=-5.0)).resolved()
+
+
 def test_a_partial_fine_tuning_draws_its_curve_and_goes_on_where_it_stopped(images, run, tmp_path):
     own = small()
     shared = {name: getattr(own, name) for name in ("data", "tune", "model", "optim", "schedule")}

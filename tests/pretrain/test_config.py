@@ -1,0 +1,39 @@
+"""Values that no pretraining can have."""
+
+from dataclasses import replace
+
+import pytest
+
+from backbones.errors import UserError
+from pretrain.catalog import get_recipe
+
+
+def refused(recipe, **sections):
+    """Return the sentence that refuses a recipe with other values in some sections."""
+    config = get_recipe(recipe)
+    changed = {name: replace(getattr(config, name), **new) for name, new in sections.items()}
+    with pytest.raises(UserError) as caught:
+        replace(config, **changed).resolved()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("optim", "sentence"),
+    [
+        ({"min_lr": -1.0}, "optim.min_lr must be at least 0; change it with --set."),
+        ({"warmup_base_lr": -1.0}, "optim.warmup_base_lr must be at least 0; change"),
+        ({"weight_decay": -5.0}, "optim.weight_decay must be at least 0; change"),
+        ({"weight_decay": float("nan")}, "optim.weight_decay must be at least 0; change"),
+        ({"weight_decay_end": float("nan")}, "optim.weight_decay_end must be a number; change"),
+        ({"betas": (2.0, 3.0)}, "optim.betas must lie in [0, 1); change"),
+        ({"betas": (0.9, 1.0)}, "optim.betas must lie in [0, 1); change"),
+        ({"eps": -1.0}, "optim.eps must be at least 0; change"),
+    ],
+)
+def test_an_optimizer_that_cannot_be(optim, sentence):
+    assert refused("mae-nano", optim=optim).startswith(sentence)
+
+
+def test_a_negative_last_weight_decay_keeps_the_first():
+    config = get_recipe("dino-nano")
+    replace(config, optim=replace(config.optim, weight_decay_end=-5.0)).resolved()
