@@ -94,7 +94,7 @@ def _training(spec: BackboneSpec, config: PretrainConfig, folder: Path) -> str:
         checkpoint_epochs=0.0,
         precision=config.schedule.precision if torch.cuda.is_available() else "fp32",
     )
-    small = replace(config, schedule=schedule)
+    small = replace(config, model=config.model.for_one_epoch(), schedule=schedule)
     job = Job(spec, small, folder / "images", folder / "run", 0, folder, num_workers=0)
     outcome = pretrain(job, SilentMonitor())
     options = BuildOptions(img_size=config.data.img_size)

@@ -26,6 +26,15 @@ class MethodConfig:
         """Return one sentence per impossible value, without its full stop."""
         return []
 
+    def problems_beside(self, schedule: "ScheduleConfig") -> list[str]:
+        """Return likewise what is impossible beside a schedule alone."""
+        del schedule
+        return []
+
+    def for_one_epoch(self) -> "MethodConfig":
+        """Return the section for a run of one epoch: what joins in later is there at once."""
+        return self
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -172,7 +181,13 @@ class PretrainConfig:
         Raises:
             UserError: A value is impossible, alone or beside another; names it.
         """
-        problems = [*_choices(self), *_ranges(self), *_lengths(self), *self.model.problems()]
+        problems = [
+            *_choices(self),
+            *_ranges(self),
+            *_lengths(self),
+            *self.model.problems(),
+            *self.model.problems_beside(self.schedule),
+        ]
         for problem in problems:
             raise UserError(f"{problem}; change it with --set.")
         return self

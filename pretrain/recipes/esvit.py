@@ -38,6 +38,19 @@ class EsViTConfig(DistillationConfig):
             found.append("model.region_start_epoch must be at least 0")
         return found
 
+    def problems_beside(self, schedule: ScheduleConfig) -> list[str]:
+        """Return a sentence where regions would never join in."""
+        if self.region_weight == 0 or self.region_start_epoch < schedule.epochs:
+            return []
+        return [
+            f"model.region_start_epoch {self.region_start_epoch} must be below schedule.epochs "
+            f"{schedule.epochs:g}, or regions never join in (model.region_weight=0 is for none)"
+        ]
+
+    def for_one_epoch(self) -> "EsViTConfig":
+        """Return the section with regions from the start."""
+        return replace(self, region_start_epoch=0)
+
 
 # microsoft/esvit README, command for Swin-T/W7, and its issue 1.
 _MODEL = EsViTConfig(norm_last_layer=False, teacher_temperature=0.07, warmup_teacher_epochs=30)

@@ -39,6 +39,12 @@ def test_a_recipe_passes(name):
     assert found["training"].detail.count(",") == 1
 
 
+def test_what_joins_in_late_does_not_stop_the_short_training():
+    config = get_recipe("esvit-nano")
+    late = replace(config, model=replace(config.model, region_start_epoch=10))
+    assert all(found.passed for found in results(get_spec(config.backbone), late).values())
+
+
 def test_what_does_not_go_together_is_one_sentence():
     config = get_recipe("mae-nano")
     found = results(get_spec("vit-nano"), replace(config, data=replace(config.data, img_size=60)))

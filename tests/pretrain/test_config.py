@@ -37,3 +37,16 @@ def test_an_optimizer_that_cannot_be(optim, sentence):
 def test_a_negative_last_weight_decay_keeps_the_first():
     config = get_recipe("dino-nano")
     replace(config, optim=replace(config.optim, weight_decay_end=-5.0)).resolved()
+
+
+@pytest.mark.parametrize("start", [40, 41])
+def test_regions_that_would_never_join_in(start):
+    config = get_recipe("esvit-nano")
+    model = {"region_start_epoch": start}
+    schedule = {"epochs": 40.0}
+    assert refused("esvit-nano", model=model, schedule=schedule) == (
+        f"model.region_start_epoch {start} must be below schedule.epochs 40, or regions never join "
+        "in (model.region_weight=0 is for none); change it with --set."
+    )
+    without = replace(config.model, region_start_epoch=start, region_weight=0.0)
+    replace(config, model=without).resolved()
