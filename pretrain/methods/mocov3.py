@@ -14,7 +14,7 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from backbones.distributed import gather_rows, rank
+from backbones.distributed import gather_rows, rank, world_size
 from backbones.errors import PreflightError, UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
@@ -239,4 +239,19 @@ def _views(spec: BackboneSpec, config: PretrainConfig) -> MoCoV3Views:
     return MoCoV3Views(config.data)
 
 
-METHOD = Method("mocov3", MoCoV3Config, _build, _views, couples_images=True)
+def _training_views(spec: BackboneSpec, config: PretrainConfig) -> MoCoV3Views:
+    """Return the views, for a training whose batch norms have statistics to take.
+
+    Not asked in ``_build``: one process exports what several have trained.
+    """
+    size, processes = config.schedule.batch_size_per_device, world_size()
+    if size * processes < 2:
+        raise UserError(
+            "The batch norms of mocov3's heads need at least 2 images at once, over all processes, "
+            f"and schedule.batch_size_per_device {size} on one process gives {size}; raise it with "
+            "--set."
+        )
+    return _views(spec, config)
+
+
+METHOD = Method("mocov3", MoCoV3Config, _build, _training_views, couples_images=True)

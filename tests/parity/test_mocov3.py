@@ -17,7 +17,7 @@ from backbones.vit_config import ViTConfig
 from pretrain.catalog import get_recipe
 from pretrain.config import DataConfig
 from pretrain.method import Moment, get_method
-from pretrain.methods.mocov3 import Branch, MoCoV3Objective, MoCoV3Views
+from pretrain.methods.mocov3 import METHOD, Branch, MoCoV3Objective, MoCoV3Views
 from pretrain.optim import make_optimizer, parameter_groups
 from pretrain.recipes.mocov3 import MoCoV3Config
 
@@ -266,3 +266,19 @@ def test_impossible_settings(change, message):
     config = get_recipe("mocov3-nano")
     with pytest.raises(UserError, match=message):
         replace(config, model=replace(config.model, **change)).resolved()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_batch_norms_need_two_images_over_all_processes(monkeypatch, processes):
+    monkeypatch.setattr("pretrain.methods.mocov3.world_size", lambda: processes)
+    config = get_recipe("mocov3-nano")
+    config = replace(config, schedule=replace(config.schedule, batch_size_per_device=1))
+    spec = get_spec(config.backbone)
+    if processes == 2:
+        METHOD.views(spec, config)
+        return
+    with pytest.raises(UserError, match="at least 2 images at once") as caught:
+        METHOD.views(spec, config)
+    assert "schedule.batch_size_per_device" in str(caught.value)
+    # Weights of a run of several processes are still exported by one.
+    METHOD.build(spec, config)
