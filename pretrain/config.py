@@ -277,6 +277,15 @@ def _lengths(config: PretrainConfig) -> list[str]:
             "schedule.warmup_epochs must lie in [0, schedule.epochs]",
             not 0 <= schedule.warmup_epochs <= schedule.epochs,
         ),
+        (
+            "schedule.decay 'step' needs schedule.drop_epochs",
+            schedule.decay == "step" and not schedule.drop_epochs,
+        ),
+        (
+            f"schedule.drop_epochs has no effect with schedule.decay {schedule.decay!r}: it must "
+            "be [], or the decay 'step'",
+            schedule.decay != "step" and bool(schedule.drop_epochs),
+        ),
         ("schedule.state_images must be at least 1", schedule.state_images < 1),
         ("schedule.checkpoint_epochs must be at least 0", schedule.checkpoint_epochs < 0),
         ("runtime.read_every must be at least 1", runtime.read_every < 1),

@@ -50,3 +50,23 @@ def test_regions_that_would_never_join_in(start):
     )
     without = replace(config.model, region_start_epoch=start, region_weight=0.0)
     replace(config, model=without).resolved()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "schedule", "sentence"),
+    [
+        (
+            "mae-nano",
+            {"drop_epochs": (0.5,)},
+            "schedule.drop_epochs has no effect with schedule.decay 'cosine': it must be [], or "
+            "the decay 'step'; change it with --set.",
+        ),
+        (
+            "simmim-swin-b-800ep",
+            {"drop_epochs": ()},
+            "schedule.decay 'step' needs schedule.drop_epochs; change it with --set.",
+        ),
+    ],
+)
+def test_drops_and_their_decay_go_together(recipe, schedule, sentence):
+    assert refused(recipe, schedule=schedule) == sentence
