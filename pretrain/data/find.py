@@ -153,7 +153,8 @@ def _open_list(path: Path) -> ImageSet:
 def _read_list(path: Path) -> list[tuple[str, int | None]]:
     rows: list[tuple[str, int | None]] = []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Windows' Notepad puts a mark before the first name.
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PreflightError(f"{path} is no list of images: it is not a text file.") from error
     for number, line in enumerate(lines, start=1):

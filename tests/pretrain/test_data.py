@@ -91,6 +91,12 @@ def test_a_list_names_images_and_classes(photos, tmp_path):
     assert contents(images) == contents(find_images(photos, tmp_path))
 
 
+def test_a_list_from_notepad_begins_with_a_mark_that_is_no_part_of_a_name(photos, tmp_path):
+    first = photos / "ants" / "01.png"
+    (tmp_path / "list.txt").write_text(f"{first}\t0\n", "utf-8-sig")
+    assert find_images(tmp_path / "list.txt", tmp_path).name_of(0) == str(first)
+
+
 def test_shards_give_the_same_images_as_the_folder(photos, shards, tmp_path):
     images = find_images(shards, tmp_path)
     assert len(images) == 20
