@@ -214,7 +214,7 @@ def _expand(path: Path) -> list[Path]:
     """Return the files of a pattern with ranges in braces.
 
     Raises:
-        PreflightError: One of them does not exist.
+        PreflightError: One of them does not exist, or a range runs backwards.
     """
     choices = []
     for text in re.split(r"(\{\d+\.\.\d+\})", path.name):
@@ -223,14 +223,18 @@ def _expand(path: Path) -> list[Path]:
             choices.append([text])
         else:
             first, last = match.groups()
+            if int(first) > int(last):
+                raise PreflightError(
+                    f"{path}: the range {text} runs backwards; write {{{last}..{first}}}."
+                )
             numbers = range(int(first), int(last) + 1)
             choices.append([str(n).zfill(len(first)) for n in numbers])
     shards = [(path.parent / "".join(parts)).resolve() for parts in product(*choices)]
     missing = [shard for shard in shards if not shard.is_file()]
-    if missing or not shards:
+    if missing:
         raise PreflightError(
-            f"{path} names {len(shards)} shards, of which {len(missing)} do not exist"
-            + (f", first {missing[0]}." if missing else ".")
+            f"{path} names {len(shards)} shards, of which {len(missing)} do not exist, first "
+            f"{missing[0]}."
         )
     return shards
 

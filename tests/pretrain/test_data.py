@@ -112,6 +112,11 @@ def test_shards_by_pattern_and_one_alone(shards, tmp_path):
         find_images(shards / "photos-{000..008}.tar", tmp_path)
 
 
+def test_a_range_that_runs_backwards_is_told_how_to_run(shards, tmp_path):
+    with pytest.raises(PreflightError, match=r"\{002\.\.000\} runs backwards; .*\{000\.\.002\}"):
+        find_images(shards / "photos-{002..000}.tar", tmp_path)
+
+
 def test_the_index_of_shards_is_made_once(shards, tmp_path, monkeypatch):
     find_images(shards, tmp_path)
     monkeypatch.setattr("pretrain.data.find.tarfile.open", lambda *_: pytest.fail("read again"))
