@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 import tarfile
 from collections.abc import Iterator
 from itertools import product
@@ -19,6 +20,9 @@ from pretrain.data.images import FileImages, ImageSet, Subset, TarImages
 
 _SHARD = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+# Far above ImageNet-21k's 21,841; a head of so many on 768 features takes 12 GB with its gradient
+# and AdamW's moments. What lies beyond is an identifier, such as WordNet's.
+_LAST_CLASS = 999_999
 
 Listing = list[tuple[str, int]]
 
@@ -161,10 +165,29 @@ def _read_list(path: Path) -> list[tuple[str, int | None]]:
         name, tab, label = line.rstrip().partition("\t")
         if not name:
             continue
-        if tab and not label.isdecimal():
-            raise PreflightError(f"{path}, line {number}: {label!r} is not the number of a class.")
-        rows.append((name, int(label) if tab else None))
+        rows.append((name, _class_number(label, f"{path}, line {number}") if tab else None))
     return rows
+
+
+def _class_number(text: str, place: str) -> int:
+    """Return the class that ``text`` states.
+
+    Raises:
+        PreflightError: It is none, or a network with so many could not be trained.
+    """
+    digits = text.strip()
+    if not digits.isdecimal():
+        raise PreflightError(
+            f"{place}: {reprlib.repr(digits)} is not the number of a class; classes are whole "
+            "numbers from 0."
+        )
+    # The length first: Python refuses to convert thousands of digits.
+    if len(digits.lstrip("0")) > len(str(_LAST_CLASS)) or int(digits) > _LAST_CLASS:
+        raise PreflightError(
+            f"{place}: class {digits:.20} is beyond {_LAST_CLASS}, the last that is taken; number "
+            "the classes from 0 on, or leave them out where none are needed."
+        )
+    return int(digits)
 
 
 def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
@@ -172,7 +195,8 @@ def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
     known = _read_record(record) or {}
     contents = {}
     for shard in shards:
-        stamp = [shard.stat().st_size, _changed_at(shard)]
+        # With the last class: an index made before there was one holds any number.
+        stamp = [shard.stat().st_size, _changed_at(shard), _LAST_CLASS]
         old = known.get(str(shard))
         contents[str(shard)] = old if old and old["stamp"] == stamp else _index(shard, stamp)
     if contents != known:
@@ -201,7 +225,8 @@ def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
                 elif member.name.endswith(".cls"):
                     content = tar.extractfile(member)
                     assert content is not None  # it is a file
-                    labels[_key(member.name)] = int(content.read())
+                    label = content.read().decode("utf-8", "replace")
+                    labels[_key(member.name)] = _class_number(label, f"{shard}/{member.name}")
     except (tarfile.TarError, OSError, ValueError) as error:
         raise PreflightError(
             f"The shard {shard} cannot be read ({error}); copy or make it again."
