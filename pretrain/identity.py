@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.errors import PreflightError, UserError
 from backbones.files import canonical_json, sha256_file
 from pretrain.config import PretrainConfig, as_plain
 from pretrain.data.images import ImageSet
@@ -51,10 +51,13 @@ def with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> Pr
     """Fill the number of classes in where the method learns from them.
 
     Raises:
+        PreflightError: Some images have a class and some have none.
         UserError: The images have no classes, or more than the config says.
     """
     if not method.needs_classes:
         return config
+    if images.partly_classed:
+        raise PreflightError(f"{method.name} learns from classes: {images.partly_classed}")
     if not images.classes:
         raise UserError(
             f"{method.name} learns from classes, and {images.name} has none: use a folder with a "

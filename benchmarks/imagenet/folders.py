@@ -128,6 +128,8 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
                 "or in tar shards in train and val."
             )
     train = find_images(root / "train", cache)
+    if train.partly_classed:
+        raise PreflightError(f"In {root}, {train.partly_classed}")
     if not train.classes:
         raise PreflightError(
             f"The images in {root / 'train'} have no classes; put each into a folder with the name "
@@ -172,6 +174,8 @@ def _refuse_different(root: Path, train: ImageSet, val: ImageSet) -> None:
 def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """Return flat validation images with the classes that a list file gives them."""
     path = next((root / name for name in _LISTS if (root / name).is_file()), None)
+    if path is None and val.partly_classed:
+        raise PreflightError(f"In {root}, {val.partly_classed}")
     if path is None:
         found = [p for p in (root / _GROUND_TRUTH, root / "val" / _GROUND_TRUTH) if p.is_file()]
         own = (

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import reprlib
 import tarfile
 from collections.abc import Iterator
 from itertools import product
@@ -16,13 +15,11 @@ import numpy as np
 from backbones.errors import PreflightError
 from backbones.files import write_json_atomically
 from backbones.images import SUFFIXES
+from pretrain.data.classes import LAST_CLASS, class_number, tell_partly
 from pretrain.data.images import FileImages, ImageSet, Subset, TarImages
 
 _SHARD = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-# Far above ImageNet-21k's 21,841; a head of so many on 768 features takes 12 GB with its gradient
-# and AdamW's moments. What lies beyond is an identifier, such as WordNet's.
-_LAST_CLASS = 999_999
 
 Listing = list[tuple[str, int]]
 
@@ -136,7 +133,7 @@ def _open_list(path: Path) -> ImageSet:
         raise PreflightError(f"No images: {path} lists none; it needs a path a line.")
     labels = [label for _, label in rows if label is not None]
     if labels and len(labels) < len(rows):
-        raise PreflightError(f"{path} gives {len(labels)} of {len(rows)} images a class, not all.")
+        raise PreflightError(tell_partly(str(path), rows))
     files, missing = [], []
     for name, _ in rows:
         try:
@@ -165,29 +162,8 @@ def _read_list(path: Path) -> list[tuple[str, int | None]]:
         name, tab, label = line.rstrip().partition("\t")
         if not name:
             continue
-        rows.append((name, _class_number(label, f"{path}, line {number}") if tab else None))
+        rows.append((name, class_number(label, f"{path}, line {number}") if tab else None))
     return rows
-
-
-def _class_number(text: str, place: str) -> int:
-    """Return the class that ``text`` states.
-
-    Raises:
-        PreflightError: It is none, or a network with so many could not be trained.
-    """
-    digits = text.strip()
-    if not digits.isdecimal():
-        raise PreflightError(
-            f"{place}: {reprlib.repr(digits)} is not the number of a class; classes are whole "
-            "numbers from 0."
-        )
-    # The length first: Python refuses to convert thousands of digits.
-    if len(digits.lstrip("0")) > len(str(_LAST_CLASS)) or int(digits) > _LAST_CLASS:
-        raise PreflightError(
-            f"{place}: class {digits:.20} is beyond {_LAST_CLASS}, the last that is taken; number "
-            "the classes from 0 on, or leave them out where none are needed."
-        )
-    return int(digits)
 
 
 def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
@@ -196,19 +172,26 @@ def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
     contents = {}
     for shard in shards:
         # With the last class: an index made before there was one holds any number.
-        stamp = [shard.stat().st_size, _changed_at(shard), _LAST_CLASS]
+        stamp = [shard.stat().st_size, _changed_at(shard), LAST_CLASS]
         old = known.get(str(shard))
         contents[str(shard)] = old if old and old["stamp"] == stamp else _index(shard, stamp)
     if contents != known:
         write_json_atomically(record, contents)
     members = [[(n, at, size) for n, at, size, _ in c["members"]] for c in contents.values()]
-    labels = [label for c in contents.values() for *_, label in c["members"]]
-    if not labels:
+    rows = [(f"{s}/{n}", label) for s, c in contents.items() for n, _, _, label in c["members"]]
+    if not rows:
         raise PreflightError(
             f"No images in {len(shards)} tar shards, first {shards[0]}: looked for "
             f"{', '.join(sorted(SUFFIXES))}."
         )
-    return TarImages(name, shards, members, None if None in labels else labels)
+    labels = [label for _, label in rows if label is not None]
+    if len(labels) == len(rows):
+        return TarImages(name, shards, members, labels)
+    images = TarImages(name, shards, members)
+    if labels:
+        # Most methods need no classes, so these images serve them.
+        images.partly_classed = tell_partly(name, rows)
+    return images
 
 
 def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
@@ -226,7 +209,7 @@ def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
                     content = tar.extractfile(member)
                     assert content is not None  # it is a file
                     label = content.read().decode("utf-8", "replace")
-                    labels[_key(member.name)] = _class_number(label, f"{shard}/{member.name}")
+                    labels[_key(member.name)] = class_number(label, f"{shard}/{member.name}")
     except (tarfile.TarError, OSError, ValueError) as error:
         raise PreflightError(
             f"The shard {shard} cannot be read ({error}); copy or make it again."

@@ -44,11 +44,14 @@ class ImageSet(ABC):
         name: For people: the folder's or file's.
         fingerprint: Identity of the content, wherever it lies: of names, sizes and classes.
         classes: Names of the classes; empty where images have none.
+        partly_classed: Where some have a class and some have none, so that ``classes`` is empty, a
+            sentence on which; else empty.
     """
 
     name: str
     fingerprint: str
     classes: tuple[str, ...] = ()
+    partly_classed: str = ""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -180,6 +183,7 @@ class Subset(ImageSet):
         """Number the images at ``indices`` anew, in that order."""
         self.name = images.name
         self.classes = images.classes
+        self.partly_classed = images.partly_classed
         self._images = images
         self._indices = np.asarray(indices, dtype=np.int64)
         chosen = hashlib.sha256(images.fingerprint.encode() + self._indices.tobytes())

@@ -115,6 +115,19 @@ def test_images_without_classes_are_refused(tmp_path):
         find_labelled(tmp_path, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_shards_that_lack_a_class_are_named(images, tmp_path, split):
+    with tarfile.open(images / split / "0.tar", "w") as tar:
+        for name, content in (("a.png", picture(0)), ("a.cls", b"0"), ("b.png", picture(1))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+    with pytest.raises(
+        PreflightError, match=rf"{split} gives 1 of 2 .* without is .*0\.tar/b\.png"
+    ):
+        find_labelled(images, tmp_path / "cache")
+
+
 @pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
 def test_classes_that_differ_are_named(images, tmp_path, split, other):
     fill(images, split, ("gnu",))

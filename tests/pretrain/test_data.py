@@ -163,6 +163,10 @@ def test_classes_that_no_network_can_have_are_named(label, sentence, photos, tmp
         (lambda folder: _write(folder / "a.tar.gz", b"x"), r"compressed"),
         (lambda folder: _write(folder / "a.txt", b""), r"lists none"),
         (lambda folder: _write(folder / "a.txt", b"no.png\n"), r"lists 1 files that do not exist"),
+        (
+            lambda folder: _write(folder / "a.txt", b"no.png\t0\nyes.png"),
+            r"a\.txt gives 1 of 2 images a class, not all; the first without is yes\.png\.",
+        ),
         (lambda folder: _write(folder / "a.txt", b"no.png\tcat"), r"line 1: 'cat' is not"),
         (lambda folder: _write(folder / "a.bin", b"\xff\xfe\xfa"), r"not a text file"),
     ],
@@ -172,6 +176,18 @@ def test_bad_input_is_one_sentence(make, sentence, tmp_path):
     folder.mkdir()
     with pytest.raises(PreflightError, match=sentence):
         find_images(make(folder), tmp_path / "cache")
+
+
+def test_shards_where_some_images_have_no_class_say_so(photos, shards, tmp_path):
+    with tarfile.open(shards / "photos-002.tar", "a") as tar:
+        add(tar, "20.png", (photos / "ants" / "01.png").read_bytes())
+        add(tar, "21.png", (photos / "ants" / "03.png").read_bytes())
+    images = take_fraction(find_images(shards, tmp_path), 0.5, None, 0)
+    assert images.classes == ()
+    assert images.partly_classed == (
+        f"shards gives 20 of 22 images a class, not all; the first without is "
+        f"{shards / 'photos-002.tar'}/20.png."
+    )
 
 
 def test_fingerprints_tell_sets_apart_and_not_places(photos, shards, tmp_path):

@@ -1,8 +1,10 @@
 """The loop from end to end on a toy method: what it computes, keeps and refuses."""
 
+import io
 import itertools
 import json
 import math
+import tarfile
 from dataclasses import replace
 
 import pytest
@@ -326,6 +328,14 @@ def test_images_without_classes_cannot_serve_a_method_that_needs_them(job, monke
     (tmp_path / "list.txt").write_text("\n".join(map(str, sorted(job.images.rglob("*.png")))))
     with pytest.raises(UserError, match=r"toy learns from classes, and list has none"):
         run(job, images=tmp_path / "list.txt")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("ants/01.png", "ants/03.png"):
+            tar.add(job.images / name, name)
+        label = tarfile.TarInfo("ants/01.cls")
+        label.size = 1
+        tar.addfile(label, io.BytesIO(b"0"))
+    with pytest.raises(PreflightError, match=r"toy learns from classes: 0.tar gives 1 of 2 images"):
+        run(job, images=tmp_path / "0.tar")
     _, _, outcome = run(job)
     assert outcome.checkpoint.method == "toy"
 
