@@ -17,7 +17,7 @@ from backbones.files import why_unwritable
 # Of files with one fault, so many are named.
 _NAMED = 10
 # What stands for our own signs where the terminal's encoding has none of them.
-_PLAIN = {"─": "-", "┄": "-", "—": "-", "…": ".", "·": "."}
+_PLAIN = {"─": "-", "┄": "-", "—": "-", "…": ".", "·": ".", "±": "+-"}
 
 
 def prepare() -> None:

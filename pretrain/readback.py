@@ -90,7 +90,7 @@ class Readback:
             lost = ~torch.stack([value.float() for value in largest]).isfinite()
         if lost.any():
             name = list(weights)[int(lost.int().argmax())]
-            raise self._error(f"The update of step {step} left no finite number in {name}")
+            raise self._error(f"The update of step {step} left {name} with infinite numbers or NaN")
 
     def _refuse(self, known: Unread, losses: list[float]) -> NoReturn:
         indices = [index for part in gather(known.indices) for index in part]

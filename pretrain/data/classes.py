@@ -26,13 +26,14 @@ def class_number(text: str, place: str) -> int:
             f"{place}: {reprlib.repr(digits)} is not the number of a class; classes are whole "
             "numbers from 0."
         )
+    significant = digits.lstrip("0") or "0"
     # The length first: Python refuses to convert thousands of digits.
-    if len(digits.lstrip("0")) > len(str(LAST_CLASS)) or int(digits) > LAST_CLASS:
+    if len(significant) > len(str(LAST_CLASS)) or int(significant) > LAST_CLASS:
         raise PreflightError(
             f"{place}: class {digits:.20} is beyond {LAST_CLASS}, the last that is taken; number "
             "the classes from 0 on, or leave them out where none are needed."
         )
-    return int(digits)
+    return int(significant)
 
 
 def tell_partly(place: str, rows: Sequence[tuple[str, int | None]]) -> str:

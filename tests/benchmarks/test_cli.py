@@ -286,6 +286,11 @@ def test_a_run_outlasts_who_reads_of_it(last, environment, run_py):
     assert run_py.steps() == {"vit-nano": list(range(10))}
 
 
+def test_an_interval_stays_one_in_plainer_signs():
+    output.prepare()
+    assert "31.6 ±3.8 …".encode("ascii", "plain") == b"31.6 +-3.8 ."
+
+
 def test_json_keeps_names_that_the_encoding_lacks(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)

@@ -136,6 +136,7 @@ def test_a_torn_shard_is_named(shards, tmp_path):
         ("-3", r"'-3' is not the number of a class"),
         ("cat", r"'cat' is not the number of a class"),
         ("999999", None),
+        ("0" * 5000 + "7", None),
         ("1000000", r"class 1000000 is beyond 999999"),
         ("99999999999", r"class 99999999999 is beyond 999999, .*; number the classes from 0"),
         ("9" * 5000, r"class 9{20} is beyond 999999"),
@@ -149,7 +150,7 @@ def test_classes_that_no_network_can_have_are_named(label, sentence, photos, tmp
         add(tar, "01.cls", f"{label}\n".encode())
     for name, place in (("list.txt", r"list.txt, line 1: "), ("0.tar", r"0.tar/01.cls: ")):
         if sentence is None:
-            assert find_images(tmp_path / name, tmp_path).label(0) == int(label)
+            assert find_images(tmp_path / name, tmp_path).label(0) == int(label.lstrip("0"))
         else:
             with pytest.raises(PreflightError, match=place + sentence):
                 find_images(tmp_path / name, tmp_path)

@@ -218,7 +218,9 @@ def test_weights_that_are_no_numbers_are_never_saved(job, monkeypatch, broken, n
     with monkeypatch.context() as patch:
         patch.setattr(ToyObjective, "after_update", overflow)
         patch.setattr(ToyObjective, "forward", blind)
-        with pytest.raises(UserError, match=f"update of step {noticed} left no finite number in"):
+        with pytest.raises(
+            UserError, match=f"update of step {noticed} left backbone.* with infinite"
+        ):
             pretrain(job, StopAfter())
     assert not (job.out_dir / "weights.safetensors").exists()
     for path in (job.out_dir / "states").glob("*.safetensors"):
