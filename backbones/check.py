@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from backbones.base.errors import UserError
 from backbones.check_result import BrokenError, CheckResult, attempt
 from backbones.checkpoint import Checkpoint
-from backbones.errors import UserError
 from backbones.features import Backbone, Features
-from backbones.loading import Coverage, build_backbone
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.weights import save_weights
+from backbones.weights.files import save_weights
+from backbones.weights.loading import Coverage, build_backbone
 
 # Height and width of the images whose shapes are checked; the last divides by nothing.
 SIZES = ((224, 224), (512, 512), (201, 150))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 
 
 class BrokenError(Exception):

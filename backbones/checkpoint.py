@@ -5,8 +5,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import PreflightError
-from backbones.files import sha256_file, write_json_atomically
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file, write_json_atomically
 
 FRESH = "random"
 

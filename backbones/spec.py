@@ -44,7 +44,7 @@ class PackagedWeights:
         package: Name and version as pip takes them, ``NAME==VERSION``.
         file: The weights file, from the package's own folder on.
         sha256: Of its bytes.
-        format: Key layout, see ``backbones.formats``.
+        format: Key layout, see ``backbones.weights.formats``.
         method: What made the weights.
         data: What they were made from.
         img_size: Side in pixels of the images they were made with.

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.flags import add_commands
 

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backbones.errors import UserError
-from backbones.source import has_weights
+from backbones.base.errors import UserError
+from backbones.weights.source import has_weights
 from benchmarks.task import PRETRAIN
 from pretrain.catalog import recipes
 
@@ -26,9 +26,9 @@ class Entry:
     """What a person put on the leaderboard.
 
     Attributes:
-        source: As ``backbones.source.open_checkpoint`` reads it: ``NAME`` and ``random:NAME`` are
-            fresh weights (``NAME`` those of a package, where the backbone has one), ``timm:NAME``
-            timm's pretrained ones, ``ckpt:FILE?…`` a file; or
+        source: As ``backbones.weights.source.open_checkpoint`` reads it: ``NAME`` and
+            ``random:NAME`` are fresh weights (``NAME`` those of a package, where the backbone has
+            one), ``timm:NAME`` timm's pretrained ones, ``ckpt:FILE?…`` a file; or
             ``pretrain:RECIPE``, whose weights another run of the same store makes first.
         num_folders: So many of a file's folders are part of the name.
     """

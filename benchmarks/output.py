@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from backbones.errors import PreflightError
-from backbones.files import why_unwritable
+from backbones.base.errors import PreflightError
+from backbones.base.files import why_unwritable
 
 # Of files with one fault, so many are named.
 _NAMED = 10

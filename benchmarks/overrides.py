@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from backbones.errors import UserError
-from backbones.neutral import is_neutral
-from benchmarks.sweep.spec import hash16
+from backbones.base.errors import UserError
+from backbones.base.files import hash16
+from backbones.base.sections import is_neutral
 
 Config = TypeVar("Config")
 
@@ -24,7 +24,7 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
 
     The mark is ``+custom:`` and six digits that depend on the changed values alone, so that rows
     with the same changes still share a table, and never one with unchanged rows. Neutral values
-    (``backbones.neutral``) leave no mark.
+    (``backbones.base.sections``) leave no mark.
 
     Args:
         config: A frozen dataclass of frozen dataclasses with a field ``protocol``.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from backbones.errors import UserError
-from backbones.registry import lookup
+from backbones.base.errors import UserError
+from backbones.base.registry import lookup
 from benchmarks import tasks
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, parse_entries

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from backbones.base.monitor import Monitor
 from backbones.checkpoint import Checkpoint
-from backbones.monitor import Monitor
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot
 

@@ -7,13 +7,13 @@ inconsistently; such values are derived in ``DetectionConfig.resolved``.
 
 from dataclasses import dataclass, field, replace
 
-from backbones.errors import UserError
-from backbones.neutral import NEUTRAL
+from backbones.base.errors import UserError
+from backbones.base.sections import NEUTRAL
 from detection.config_checks import problems
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DetectionDataConfig:
     """Which images are trained on, and how they are varied.
 
     Attributes:
@@ -107,7 +107,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class DetectionOptimConfig:
     """The optimizer. Defaults are ViTDet's.
 
     Attributes:
@@ -140,7 +140,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class DetectionScheduleConfig:
     """How long, in which portions and at which precision. Defaults are ViTDet's.
 
     Attributes:
@@ -208,10 +208,10 @@ class DetectionConfig:
     """
 
     protocol: str
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optim: DetectionOptimConfig = field(default_factory=DetectionOptimConfig)
+    schedule: DetectionScheduleConfig = field(default_factory=DetectionScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def resolved(self) -> "DetectionConfig":

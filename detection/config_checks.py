@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 
 if TYPE_CHECKING:
     from detection.config import DetectionConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage, TensorboardXWriter
 
-from backbones.errors import StoppedError
-from backbones.monitor import Monitor
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Monitor
 from detection.config import EvaluationConfig
 from detection.schedule import Plan
 
@@ -20,7 +20,7 @@ _KEPT = ("APbox", "APmask")
 
 
 @dataclass(frozen=True)
-class Looks:
+class EvaluationPlan:
     """How a training is looked at on its way.
 
     Attributes:
@@ -88,7 +88,7 @@ class Evaluator(HookBase):
 
     def __init__(
         self,
-        looks: Looks,
+        looks: EvaluationPlan,
         evaluated: Evaluated,
         monitor: Monitor,
         leave: Callable[[int, str], None],

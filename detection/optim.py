@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from backbones.features import Backbone
-from detection.config import OptimConfig, at_depth
-from detection.pyramid import MapNorm
+from detection.config import DetectionOptimConfig, at_depth
+from detection.model.pyramid import MapNorm
 
 # What detectron2 takes for a norm; its own channel-first LayerNorm is missing there.
 _UPSTREAM_NORMS = (
@@ -47,7 +47,9 @@ class Group:
         )
 
 
-def parameter_groups(detector: nn.Module, net: Backbone, config: OptimConfig) -> list[Group]:
+def parameter_groups(
+    detector: nn.Module, net: Backbone, config: DetectionOptimConfig
+) -> list[Group]:
     """Return the trainable parameters by rate and decay, lowest rate first.
 
     The rate falls by ``layer_decay`` from each layer of the backbone to the one below, by
@@ -73,7 +75,7 @@ def parameter_groups(detector: nn.Module, net: Backbone, config: OptimConfig) ->
     ]
 
 
-def make_optimizer(groups: list[Group], config: OptimConfig, lr: float) -> Optimizer:
+def make_optimizer(groups: list[Group], config: DetectionOptimConfig, lr: float) -> Optimizer:
     """Return the optimizer; each group keeps its ``lr_factor`` for the schedule.
 
     Args:
@@ -109,7 +111,7 @@ def clip_gradients(optimizer: Optimizer, largest: float) -> None:
 
 
 def _spared(detector: nn.Module, net: Backbone, rule: str) -> set[int]:
-    """Return ids of the parameters without weight decay, see ``OptimConfig.decay_rule``."""
+    """Return ids of parameters without weight decay (``DetectionOptimConfig.decay_rule``)."""
     if rule == "everything":
         return set()
     own = net.no_weight_decay()

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from detection.config import DataConfig, OptimConfig, ScheduleConfig
+from detection.config import DetectionDataConfig, DetectionOptimConfig, DetectionScheduleConfig
 
 # Longest warm-up, as a share of the run: on small data a warm-up counted in images would
 # otherwise outlast the training.
@@ -63,17 +63,19 @@ class Plan:
         ]
 
 
-def images_in_use(config: DataConfig, num_images: int) -> int:
+def images_in_use(config: DetectionDataConfig, num_images: int) -> int:
     """Return how many of ``num_images`` training images the fraction leaves, at least one."""
     return max(1, round(config.train_fraction * num_images))
 
 
-def num_steps(config: ScheduleConfig, num_images: int) -> int:
+def num_steps(config: DetectionScheduleConfig, num_images: int) -> int:
     """Return the number of updates for ``num_images`` training images in use, at least one."""
     return max(1, round(config.epochs * num_images / config.batch_size))
 
 
-def make_plan(schedule: ScheduleConfig, optim: OptimConfig, num_images: int) -> Plan:
+def make_plan(
+    schedule: DetectionScheduleConfig, optim: DetectionOptimConfig, num_images: int
+) -> Plan:
     """Turn epochs, shares and image counts into steps.
 
     Args:
@@ -97,7 +99,7 @@ def make_plan(schedule: ScheduleConfig, optim: OptimConfig, num_images: int) -> 
     )
 
 
-def scaled_lr(optim: OptimConfig, batch_size: int) -> float:
+def scaled_lr(optim: DetectionOptimConfig, batch_size: int) -> float:
     """Return the learning rate for a global batch, by the configured rule."""
     ratio = batch_size / optim.reference_batch_size
     return (

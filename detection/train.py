@@ -8,12 +8,12 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import TensorboardXWriter
 from torch import nn
 
-from backbones.distributed import any_rank, barrier, rank, world_size
-from backbones.errors import StoppedError
-from backbones.journal import Journal
-from backbones.monitor import Monitor, Progress
-from backbones.training_state import StateFolder, TrainingState, collect, restore
-from detection.evaluations import Evaluated, Evaluator, Looks
+from backbones.base.distributed import any_rank, barrier, rank, world_size
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Monitor, Progress
+from backbones.training.journal import Journal
+from backbones.training.state import StateFolder, TrainingState, collect, restore
+from detection.evaluations import Evaluated, EvaluationPlan, Evaluator
 from detection.schedule import Plan
 from detection.trainer import Batch, Trainer, Training
 
@@ -131,7 +131,7 @@ def train(
     wrap: Callable[[nn.Module], nn.Module],
     batches_from: Callable[[int], Iterator[Batch]],
     monitor: Monitor,
-    looks: Looks | None = None,
+    looks: EvaluationPlan | None = None,
 ) -> Trained:
     """Train to the end of the plan, going on from the newest saved state.
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from backbones.distributed import mean_over_ranks, rank, world_size
-from backbones.errors import UserError
-from backbones.sharing import micro_batches
-from backbones.training_state import seed_generators
+from backbones.base.distributed import mean_over_ranks, rank, world_size
+from backbones.base.errors import UserError
+from backbones.base.micro_batches import micro_batches
+from backbones.training.state import seed_generators
 from detection.config import DetectionConfig
 from detection.optim import clip_gradients, set_lr
 from detection.schedule import Plan

@@ -1,6 +1,7 @@
 """The front door: a checkpoint in, APbox and APmask out."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -8,38 +9,40 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from detectron2.utils import comm
 
+from backbones.base import devices
+from backbones.base.devices import choose_threads, peak_memory_gib, wrap
+from backbones.base.distributed import leave_process_group, rank, world_size
+from backbones.base.files import canonical_json
+from backbones.base.micro_batches import micro_batches
+from backbones.base.monitor import FollowerMonitor, Monitor, say_card
 from backbones.checkpoint import Checkpoint
-from backbones.devices import choose_threads, peak_memory_gib, wrap
-from backbones.distributed import rank, world_size
-from backbones.files import canonical_json
-from backbones.loading import build_backbone
-from backbones.monitor import Monitor, SilentMonitor, say_card
-from backbones.sharing import micro_batches
 from backbones.spec import BackboneSpec, BuildOptions
-from detection import cost, devices
+from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig, at_depth
-from detection.dataset import (
+from detection.data.dataset import (
     CocoData,
     DataFacts,
     Split,
+    check_objects,
     load_split,
     load_training_images,
     read_facts,
 )
-from detection.evaluate import Evaluation, EvaluationOptions, evaluate, look
-from detection.evaluations import Looks, period, told, write_last
-from detection.loader import train_batches
-from detection.model import Detector, build_detector
-from detection.objects import check_objects
+from detection.data.loader import train_batches
+from detection.evaluations import EvaluationPlan, period, told, write_last
+from detection.model import cost
+from detection.model.detector import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import Plan, make_plan
+from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
 from detection.train import TENSORBOARD, Trained, train
 from detection.trainer import Training
 
 
 @dataclass(frozen=True)
-class Job:
+class TransferJob:
     """One transfer run.
 
     Attributes:
@@ -68,7 +71,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TransferResult:
     """What a transfer run found.
 
     Attributes:
@@ -95,7 +98,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def transfer(job: Job, monitor: Monitor) -> Outcome:
+def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
     """Train a detector on the backbone, going on where an earlier start stopped, and score it.
 
     Every process of a distributed run calls this.
@@ -110,21 +113,14 @@ def transfer(job: Job, monitor: Monitor) -> Outcome:
         StoppedError: The monitor wanted to stop; the state is saved.
     """
     job = replace(job, config=job.config.resolved())
-    device = devices.join()
+    device = join()
     try:
-        return _transfer(job, device, monitor if rank() == 0 else _Quiet(monitor))
+        return _transfer(job, device, monitor if rank() == 0 else FollowerMonitor(monitor))
     finally:
-        devices.leave()
+        leave()
 
 
-class _Quiet(SilentMonitor):
-    """Lets all processes but the first stop, and speak no word."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self.should_stop = monitor.should_stop  # type: ignore[method-assign]
-
-
-def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
+def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> TransferResult:
     config = job.config
     facts = read_facts(job.data, job.cache)
     images = load_training_images(
@@ -155,7 +151,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
         identity=_identity(job, facts),
     )
     batches = partial(_batches, job, images)
-    looks = Looks(
+    looks = EvaluationPlan(
         every, lambda: look(detector, job.data, config.evaluation, monitor, options).metrics
     )
     trained = train(training, partial(wrap, device=device), batches, monitor, looks)
@@ -167,7 +163,7 @@ def _transfer(job: Job, device: torch.device, monitor: Monitor) -> Outcome:
     return _outcome(config, detector, trained, evaluation, card)
 
 
-def _check_measurable(job: Job) -> None:
+def _check_measurable(job: TransferJob) -> None:
     """Refuse a limit that leaves nothing to measure, before anything is trained."""
     if job.limit_images is None:  # ``read_facts`` has looked at whole splits
         return
@@ -177,7 +173,7 @@ def _check_measurable(job: Job) -> None:
     check_objects(images, path, split, limit_images=job.limit_images)
 
 
-def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:
+def _build(job: TransferJob, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:
     """Return the detector on its device, and the report on the backbone's weights."""
     model = job.config.model
     options = BuildOptions(
@@ -193,7 +189,7 @@ def _build(job: Job, facts: DataFacts, device: torch.device) -> tuple[Detector, 
 
 
 def _batches(
-    job: Job, images: list[dict[str, Any]], start_step: int
+    job: TransferJob, images: list[dict[str, Any]], start_step: int
 ) -> Iterator[list[dict[str, Any]]]:
     return train_batches(
         images,
@@ -212,9 +208,9 @@ def _outcome(
     trained: Trained,
     evaluation: Evaluation,
     card: dict[str, Any],
-) -> Outcome:
+) -> TransferResult:
     evaluated = trained.evaluated
-    return Outcome(
+    return TransferResult(
         metrics=evaluation.metrics,
         per_class=evaluation.per_class,
         cost={
@@ -256,7 +252,7 @@ def _card(
     }
 
 
-def _identity(job: Job, facts: DataFacts) -> dict[str, str]:
+def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
     """Return all that decides the course of training, by words that a person understands."""
     config = {k: v for k, v in asdict(job.config).items() if k != "evaluation"}
     return {
@@ -267,3 +263,20 @@ def _identity(job: Job, facts: DataFacts) -> dict[str, str]:
         "image limit": str(job.limit_images),
         "seed": str(job.seed),
     }
+
+
+def join() -> torch.device:
+    """Join the processes of the run, if it has several, and return this one's device.
+
+    detectron2 wants its group of local processes besides torch's.
+    """
+    device = devices.join()
+    if world_size() > 1 and comm._LOCAL_PROCESS_GROUP is None:
+        comm.create_local_process_group(int(os.environ.get("LOCAL_WORLD_SIZE", world_size())))
+    return device
+
+
+def leave() -> None:
+    """Undo ``join``."""
+    leave_process_group()
+    comm._LOCAL_PROCESS_GROUP = None

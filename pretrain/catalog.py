@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from backbones.registry import lookup, modules_of
+from backbones.base.registry import lookup, modules_of
 from pretrain.config import PretrainConfig
 
 Recipe = Callable[[], PretrainConfig]

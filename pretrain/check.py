@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from backbones.base.monitor import SilentMonitor
 from backbones.check_result import BrokenError, CheckResult, attempt
-from backbones.loading import build_backbone
-from backbones.monitor import SilentMonitor
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.training.objective import Batch
+from backbones.training.pixels import Pixels
+from backbones.weights.loading import build_backbone
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, get_method
-from pretrain.pixels import Pixels
-from pretrain.train import Job, build_objective, pretrain
+from pretrain.method import get_method
+from pretrain.train import PretrainJob, build_objective, pretrain
 
 # Width and height of the generated images: a plain one, one smaller than any crop, a narrow one.
 _SIZES = ((320, 240), (20, 30), (300, 24), (256, 256))
@@ -95,7 +96,7 @@ def _training(spec: BackboneSpec, config: PretrainConfig, folder: Path) -> str:
         precision=config.schedule.precision if torch.cuda.is_available() else "fp32",
     )
     small = replace(config, model=config.model.for_one_epoch(), schedule=schedule)
-    job = Job(spec, small, folder / "images", folder / "run", 0, folder, num_workers=0)
+    job = PretrainJob(spec, small, folder / "images", folder / "run", 0, folder, num_workers=0)
     outcome = pretrain(job, SilentMonitor())
     options = BuildOptions(img_size=config.data.img_size)
     _, coverage = build_backbone(spec, outcome.checkpoint, options, seed=0)

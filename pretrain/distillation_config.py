@@ -20,7 +20,7 @@ class DistillationConfig(MethodConfig):
         local_size: Side of a local crop in pixels.
         local_scale: Range of its area as a share of the image's.
         jitter: Of all crops: brightness, contrast, saturation, hue, see
-            ``pretrain.parts.photometric.Photometric``.
+            ``pretrain.parts.views.photometric.Photometric``.
         grey_probability: Likewise, of losing all colour.
         blur_radius: Of the crops that are blurred, in pixels.
         num_prototypes: Outputs of a head.

@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from backbones.errors import PreflightError, UserError
-from backbones.files import canonical_json, sha256_file
+from backbones.base.errors import PreflightError, UserError
+from backbones.base.files import canonical_json, sha256_file
 from pretrain.config import PretrainConfig, as_plain
 from pretrain.data.images import ImageSet
 from pretrain.method import Method

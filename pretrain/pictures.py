@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backbones.files import write_atomically
-from pretrain.method import Batch, Objective
-from pretrain.pixels import Pixels
+from backbones.base.files import write_atomically
+from backbones.training.objective import Batch, Objective
+from backbones.training.pixels import Pixels
 
 # Images that a picture shows, one a row.
 NUM_ROWS = 4

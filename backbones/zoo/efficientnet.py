@@ -13,7 +13,7 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 def _build(timm_name: str, options: BuildOptions) -> "Backbone":
-    from backbones.timm_families import build_timm
+    from backbones.timm_networks.families import build_timm
 
     return build_timm(timm_name, options)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _build(timm_name: str, arguments: dict[str, Any], options: BuildOptions) -> "Backbone":
-    from backbones.timm_families import build_timm
+    from backbones.timm_networks.families import build_timm
 
     return build_timm(timm_name, options, **arguments)
 

@@ -20,7 +20,7 @@ _SIZES = {
 def _build(size: str, window: int, eps: float, options: BuildOptions) -> "Backbone":
     from torch import nn
 
-    from backbones.timm_families import build_timm
+    from backbones.timm_networks.families import build_timm
 
     embed_dim, depths, num_heads = _SIZES[size]
     return build_timm(

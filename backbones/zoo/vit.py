@@ -4,14 +4,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.vit_config import ViTConfig
+from backbones.vit.config import ViTConfig
 
 if TYPE_CHECKING:
     from backbones.features import Backbone
 
 
 def _build(config: ViTConfig, options: BuildOptions) -> "Backbone":
-    from backbones.vit import VisionTransformer
+    from backbones.vit.network import VisionTransformer
 
     return VisionTransformer(config, options)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.sweep.adopt import adopt
+from benchmarks.slurm.submission import adopt
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.anonymous import anonymous_scan

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.commands.logs import find_run
 from benchmarks.commands.status import open_store
-from benchmarks.sweep import slurm
-from benchmarks.sweep.adopt import adopt, queued_runs
+from benchmarks.slurm import client as slurm
+from benchmarks.slurm.submission import adopt, queued_runs
 
 _AT_ONCE = 500
 

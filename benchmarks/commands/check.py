@@ -11,12 +11,12 @@ from typing import Any
 from backbones.catalog import get_spec
 from backbones.check_result import CheckResult, attempt
 from backbones.checkpoint import Checkpoint
-from backbones.source import open_checkpoint
 from backbones.spec import BackboneSpec
+from backbones.weights.source import open_checkpoint
 from benchmarks import output
 from benchmarks.entries import Entry, parse_entries
+from benchmarks.plan.weights import parse_pretraining
 from benchmarks.suites import SUITES, get_task
-from benchmarks.sweep.weights import parse_pretraining
 from pretrain.catalog import get_recipe
 from pretrain.config import PretrainConfig
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from backbones.errors import UserError
-from backbones.files import write_atomically
+from backbones.base.errors import UserError
+from backbones.base.files import write_atomically
 from benchmarks import output
-from benchmarks.sweep import slurm
-from benchmarks.sweep.cluster import FOLDER
+from benchmarks.slurm import client as slurm
+from benchmarks.slurm.cluster import FOLDER
 
 _SINFO_FIELDS = "%P|%l|%c|%m|%G|%D"
 _LONGEST_MINUTES = 24 * 60
@@ -35,7 +35,7 @@ def main(options: Options) -> int:
     slurm.check_reachable()
     if options.action == "test":
         # Only here: submitit takes its time to import.
-        from benchmarks.sweep.trial import try_cluster
+        from benchmarks.slurm.cluster_test import try_cluster
 
         return try_cluster(options.name, options.out, options.json)
     path = Path(FOLDER) / f"{options.name}.toml"

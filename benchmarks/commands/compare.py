@@ -5,9 +5,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError, UserError
 from benchmarks import output
-from benchmarks.commands.compare_view import class_lines, image_lines, lines_of, mismatch_lines
+from benchmarks.by_image.runs import NoImagesError
+from benchmarks.leaderboard.formats.comparison import (
+    class_lines,
+    image_lines,
+    lines_of,
+    mismatch_lines,
+)
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.statistics.compare import Comparison, compare
 from benchmarks.leaderboard.statistics.detections import (
@@ -16,11 +22,11 @@ from benchmarks.leaderboard.statistics.detections import (
     class_pairs,
     images_apart,
 )
-from benchmarks.leaderboard.statistics.runs import NoImagesError
-from benchmarks.leaderboard.statistics.selection import Mismatch, Subject, select
+from benchmarks.leaderboard.statistics.selection import Mismatch, Side, select
 from benchmarks.leaderboard.statistics.table import done_runs
-from benchmarks.sweep.record import BadRecordError, RunRecord
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import RunRecord
+from benchmarks.store.record_text import BadRecordError
 
 REFUSED = 5
 _LEGEND = "yellow: objects, blue: right at IoU 0.5, orange: wrong"
@@ -88,7 +94,7 @@ def main(options: Options) -> int:
     return REFUSED if mismatches else 0
 
 
-def _compare(subjects: Sequence[Subject], store: Store, scan: Scan, options: Options) -> _Shown:
+def _compare(subjects: Sequence[Side], store: Store, scan: Scan, options: Options) -> _Shown:
     comparison = compare(subjects, store, scan.records)
     whole = subjects[0].table
     if whole.key.task != _DETECTION:

@@ -10,19 +10,14 @@ from dataclasses import asdict, dataclass
 from importlib import import_module, util
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.base.cores import loader_workers, usable_cores
+from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.data.mini.cache import default_cache
 from benchmarks.data.roots import parse_data
+from benchmarks.store.environment import detectron2_version, version, worker_environment
+from benchmarks.store.folders import Store
 from benchmarks.suites import SUITES, get_task
-from benchmarks.sweep.environment import (
-    detectron2_version,
-    loader_workers,
-    usable_cores,
-    version,
-    worker_environment,
-)
-from benchmarks.sweep.store import Store
 
 _CANNOT_SERVE = 4
 _SETUP = "run `make setup`, or pip install {}"
@@ -41,7 +36,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Requirement:
     """One requirement.
 
     Attributes:
@@ -81,10 +76,10 @@ def main(options: Options) -> int:
     return _CANNOT_SERVE if missing else 0
 
 
-def _software() -> Iterator[Finding]:
+def _software() -> Iterator[Requirement]:
     enough = sys.version_info >= (3, 11)
     fix = "" if enough else "install Python 3.11 or newer"
-    yield Finding("python", "ok" if enough else "missing", platform.python_version(), fix)
+    yield Requirement("python", "ok" if enough else "missing", platform.python_version(), fix)
     yield _library("torch", (2, 6))
     yield _library("torchvision", (0, 21))
     yield _library("timm", (1, 0, 20))
@@ -92,14 +87,14 @@ def _software() -> Iterator[Finding]:
         yield _library(name, (0,))
 
 
-def _library(name: str, least: tuple[int, ...]) -> Finding:
+def _library(name: str, least: tuple[int, ...]) -> Requirement:
     found = version(name)
     fix = _SETUP.format(name)
     if not found:
-        return Finding(name, "missing", "not installed", fix)
+        return Requirement(name, "missing", "not installed", fix)
     if _numbers(found) < least:
-        return Finding(name, "missing", f"{found}, needs {'.'.join(map(str, least))}", fix)
-    return Finding(name, "ok", found)
+        return Requirement(name, "missing", f"{found}, needs {'.'.join(map(str, least))}", fix)
+    return Requirement(name, "ok", found)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -107,11 +102,11 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(piece) for piece in pieces if piece.isdecimal())
 
 
-def _detectron2() -> Iterator[Finding]:
+def _detectron2() -> Iterator[Requirement]:
     fix = "run `make setup`, which unpacks its pinned sources; see docs/install.md"
     found = detectron2_version()
     if not found:
-        yield Finding("detectron2", "missing", "not importable", fix)
+        yield Requirement("detectron2", "missing", "not importable", fix)
         return
     spec = util.find_spec("detectron2")
     place = Path(spec.origin).parent if spec and spec.origin else "unknown"
@@ -120,60 +115,62 @@ def _detectron2() -> Iterator[Finding]:
             warnings.simplefilter("ignore")  # the libraries' own, about each other
             import_module("detection.transfer")
     except Exception as error:  # whatever breaks the import is what the user has to know
-        yield Finding("detectron2", "missing", f"{found} from {place} fails: {error!r}", fix)
+        yield Requirement("detectron2", "missing", f"{found} from {place} fails: {error!r}", fix)
         return
-    yield Finding("detectron2", "ok", f"{found} from {place}")
+    yield Requirement("detectron2", "ok", f"{found} from {place}")
 
 
-def _device() -> Iterator[Finding]:
+def _device() -> Iterator[Requirement]:
     if util.find_spec("torch") is None:
         return
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        yield Finding("CUDA", "ok", f"{torch.version.cuda}: {', '.join(names)}")
+        yield Requirement("CUDA", "ok", f"{torch.version.cuda}: {', '.join(names)}")
     elif torch.version.cuda:
         found = f"no device, runs go to the CPU; torch is built for {torch.version.cuda}"
         fix = "where there should be one, check `nvidia-smi` and its driver's version"
-        yield Finding("CUDA", "note", found, fix)
+        yield Requirement("CUDA", "note", found, fix)
     else:
-        yield Finding("CUDA", "note", "torch is built without; runs go to the CPU")
+        yield Requirement("CUDA", "note", "torch is built without; runs go to the CPU")
 
 
-def _data(given: list[str]) -> Iterator[Finding]:
+def _data(given: list[str]) -> Iterator[Requirement]:
     for name in sorted({task for suite in SUITES.values() for task in suite.tasks}):
         try:
             root = get_task(name).find_data(parse_data(given))
         except UserError as error:
-            yield Finding(f"{name} data", "missing", str(error))
+            yield Requirement(f"{name} data", "missing", str(error))
             continue
         if root.path is not None:
-            yield Finding(f"{name} data", "ok", f"{root.path} ({root.origin})")
+            yield Requirement(f"{name} data", "ok", f"{root.path} ({root.origin})")
         else:
             fix = "--data or $DETECTRON2_DATASETS names real data"
-            yield Finding(f"{name} data", "note", f"embedded mini data in {default_cache()}", fix)
+            yield Requirement(
+                f"{name} data", "note", f"embedded mini data in {default_cache()}", fix
+            )
 
 
-def _disk(out: Path) -> Iterator[Finding]:
+def _disk(out: Path) -> Iterator[Requirement]:
     try:
         Store(out).check_writable()
     except UserError as error:
-        yield Finding("disk", "missing", str(error))
+        yield Requirement("disk", "missing", str(error))
         return
     free = shutil.disk_usage(out).free
     state, fix = ("ok", "") if free >= _ENOUGH_DISK else ("note", "large runs need more")
-    yield Finding("disk", state, f"{free / _GIB:.1f} GiB free in {out.resolve()}", fix)
+    yield Requirement("disk", state, f"{free / _GIB:.1f} GiB free in {out.resolve()}", fix)
 
 
-def _processes() -> Iterator[Finding]:
+def _processes() -> Iterator[Requirement]:
     environment = worker_environment(os.environ)
     threads = environment["OMP_NUM_THREADS"]
     found = f"{usable_cores()} cores: {threads} for training, {loader_workers()} for loading"
-    yield Finding("threads", "ok", found)
+    yield Requirement("threads", "ok", found)
     tunables = environment.get("GLIBC_TUNABLES")
     if tunables:
-        yield Finding("allocator", "ok", f"runs start with GLIBC_TUNABLES={tunables}")
+        yield Requirement("allocator", "ok", f"runs start with GLIBC_TUNABLES={tunables}")
     else:
         fix = "on a CPU under Linux, a Python built against glibc trains up to 1.8 times as fast"
-        yield Finding("allocator", "note", f"{platform.libc_ver()[0] or 'no'} glibc", fix)
+        yield Requirement("allocator", "note", f"{platform.libc_ver()[0] or 'no'} glibc", fix)

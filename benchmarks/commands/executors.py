@@ -3,23 +3,23 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from backbones.errors import UserError
-from backbones.sharing import micro_batches
+from backbones.base.errors import UserError
+from backbones.base.micro_batches import micro_batches
 from benchmarks import output
-from benchmarks.sweep.cluster import read_cluster
-from benchmarks.sweep.environment import code_sha256
-from benchmarks.sweep.executor import Ended, Executor
-from benchmarks.sweep.plan import Cell, Rerun
-from benchmarks.sweep.pool import Pool
-from benchmarks.sweep.sbatch import plain_text, sbatch_text
-from benchmarks.sweep.slots import divide, visible_gpus
-from benchmarks.sweep.store import Store
-from benchmarks.sweep.submission import CODE, FOLDER, plan_submission
-from benchmarks.sweep.terminal import Screen
-from benchmarks.sweep.tracking import choose_tracker
+from benchmarks.local.pool import Pool
+from benchmarks.local.resources import divide, visible_gpus
+from benchmarks.local.terminal import Screen
+from benchmarks.plan.plan import Cell, Rerun
+from benchmarks.slurm.cluster import read_cluster
+from benchmarks.slurm.sbatch import plain_text, sbatch_text
+from benchmarks.slurm.submission import CODE, FOLDER, plan_submission
+from benchmarks.store.environment import code_sha256
+from benchmarks.store.folders import Store
+from benchmarks.work.outcome import Ended, Executor
+from benchmarks.work.tracking import choose_tracker
 
 
-class Choice(Protocol):
+class ExecutionOptions(Protocol):
     """What of the command line decides how runs are executed."""
 
     @property
@@ -51,7 +51,9 @@ class Choice(Protocol):
         """What to do again; "all" drops what is there."""
 
 
-def make_executor(choice: Choice, store: Store, screen: Screen, todo: Sequence[Cell]) -> Executor:
+def make_executor(
+    choice: ExecutionOptions, store: Store, screen: Screen, todo: Sequence[Cell]
+) -> Executor:
     """Return the executor.
 
     Args:
@@ -73,14 +75,14 @@ def make_executor(choice: Choice, store: Store, screen: Screen, todo: Sequence[C
         return Printer(store)
     if name == "slurm":
         # Only here: submitit takes its time to import.
-        from benchmarks.sweep.launch import SlurmExecutor
+        from benchmarks.slurm.launch import SlurmExecutor
 
         cluster = read_cluster(choice.cluster)
         return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
     return Pool(store, screen, fresh, warm=not visible_gpus())
 
 
-def chosen_executor(choice: Choice) -> str:
+def chosen_executor(choice: ExecutionOptions) -> str:
     """Return what was asked for; else several runs at a time where they are small.
 
     Without GPUs that is what they are. With GPUs nobody should take all of them unasked.
@@ -91,7 +93,7 @@ def chosen_executor(choice: Choice) -> str:
     return choice.executor or ("inline" if visible_gpus() else "local")
 
 
-def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
+def preview(choice: ExecutionOptions, store: Store, todo: Sequence[Cell]) -> list[str]:
     """Return the scripts that would be submitted, in lines; nothing is written.
 
     Raises:
@@ -109,7 +111,7 @@ def preview(choice: Choice, store: Store, todo: Sequence[Cell]) -> list[str]:
     return [line for script in scripts for line in ["", *script.splitlines()]]
 
 
-def advice(choice: Choice, todo: Sequence[Cell]) -> list[str]:
+def advice(choice: ExecutionOptions, todo: Sequence[Cell]) -> list[str]:
     """Return a sentence where another executor would be done sooner.
 
     Raises:
@@ -139,7 +141,7 @@ class Printer:
             yield Ended(cell, "submitted", "left to you")
 
 
-def check(choice: Choice) -> None:
+def check(choice: ExecutionOptions) -> None:
     """Refuse flags that do not go together, before anything is planned.
 
     Raises:
@@ -164,7 +166,7 @@ def check(choice: Choice) -> None:
         )
 
 
-def check_sharing(choice: Choice, todo: Sequence[Cell]) -> None:
+def check_sharing(choice: ExecutionOptions, todo: Sequence[Cell]) -> None:
     """Refuse runs whose batch their processes could not share out, before anything waits for them.
 
     Args:
@@ -184,7 +186,7 @@ def check_sharing(choice: Choice, todo: Sequence[Cell]) -> None:
             raise UserError(f"{task}, recipe {request.recipe}: {error}") from error
 
 
-def has_gpus(choice: Choice) -> bool:
+def has_gpus(choice: ExecutionOptions) -> bool:
     """Tell whether runs get GPUs: the cluster's, or this machine's.
 
     Raises:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks import output
 
 
@@ -27,7 +27,7 @@ def main(options: Options) -> int:
     if not options.source.is_file():
         raise UserError(f"There is no file {options.source}.")
     # torch comes in here, so that a mistyped name is told at once.
-    from pretrain.export import export
+    from pretrain.objective_file import export
 
     sentence = export(options.source, options.layout, options.out, options.plugins)
     if options.json:

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError, UserError
 from benchmarks import output
 from benchmarks.leaderboard import gate
 from benchmarks.leaderboard.anonymous import anonymous_scan
+from benchmarks.leaderboard.formats.readme import write_section
+from benchmarks.leaderboard.formats.render import FORMATS
+from benchmarks.leaderboard.formats.sheets import to_json
 from benchmarks.leaderboard.published.tables import published_alone
-from benchmarks.leaderboard.readme import write_section
-from benchmarks.leaderboard.render import FORMATS
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.leaderboard.sheets import to_json
-from benchmarks.leaderboard.shown import Shown, chosen, make_choice, plain, shown_tables
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.leaderboard.shown import ShownTable, chosen, make_choice, plain, shown_tables
+from benchmarks.store.folders import Scan, Store
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def show(scan: Scan, store: Store, form: str) -> None:
     _print(shown_tables(scan, store), store, scan, form)
 
 
-def _print(tables: Sequence[Shown], store: Store, scan: Scan, form: str) -> None:
+def _print(tables: Sequence[ShownTable], store: Store, scan: Scan, form: str) -> None:
     if form == "json":
         output.document(to_json(tables))
     elif tables:
@@ -112,7 +112,7 @@ def _print(tables: Sequence[Shown], store: Store, scan: Scan, form: str) -> None
     output.left_out(scan.rejected)
 
 
-def _judge(tables: Sequence[Shown], options: Options) -> int:
+def _judge(tables: Sequence[ShownTable], options: Options) -> int:
     """Return the exit code: that of the gate if it stopped anything."""
     if not options.fail_if:
         if options.baseline:

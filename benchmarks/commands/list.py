@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from backbones.catalog import list_specs
-from backbones.formats import FORMATS
+from backbones.weights.formats import FORMATS
 from benchmarks import output
 from benchmarks.entries import GROUPS
-from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.suites import SUITES, get_task
 from benchmarks.task import PRETRAIN
+from benchmarks.text_table import Column, text_table
 
 
 @dataclass(frozen=True)

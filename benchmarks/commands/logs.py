@@ -4,10 +4,10 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.sweep.store import RunFolder, Store
+from benchmarks.store.folders import RunFolder, Store
 
 
 @dataclass(frozen=True)

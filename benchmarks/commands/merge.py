@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.leaderboard.bundle import merge, read_bundle
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 
 _SOME_REFUSED = 3
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from benchmarks.data.roots import VARIABLES
-from benchmarks.leaderboard.layout import Column, text_table
+from benchmarks.local.terminal import duration
 from benchmarks.output import clean
-from benchmarks.sweep.plan import Cell
-from benchmarks.sweep.terminal import duration
+from benchmarks.plan.plan import Cell
+from benchmarks.text_table import Column, text_table
 
 _COLUMNS = (
     Column("task", "task"),

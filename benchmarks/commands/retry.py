@@ -8,8 +8,8 @@ from typing import Literal
 from benchmarks.commands.logs import find_run
 from benchmarks.commands.run import carry_out, report
 from benchmarks.commands.status import open_store
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.spec import RunRequest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from benchmarks import output
 from benchmarks.commands.executors import (
-    Choice,
+    ExecutionOptions,
     advice,
     check,
     check_sharing,
@@ -20,19 +20,19 @@ from benchmarks.commands.executors import (
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
+from benchmarks.local.terminal import Screen
+from benchmarks.plan.assemble import PlanRequest, assemble
+from benchmarks.plan.plan import Cell, Rerun, chosen, make_plan
+from benchmarks.store.folders import Store
+from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
-from benchmarks.sweep.assemble import Order, assemble
-from benchmarks.sweep.executor import Ended
-from benchmarks.sweep.interrupt import EXIT_CODE as INTERRUPTED
-from benchmarks.sweep.plan import Cell, Rerun, chosen, make_plan
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Store
-from benchmarks.sweep.terminal import Screen
+from benchmarks.work.contract import STOPPED as INTERRUPTED
+from benchmarks.work.outcome import Ended
 
 SOME_FAILED, CANNOT_SERVE = 3, 4
 
 
-class HowToRun(Choice, Protocol):
+class HowToRun(ExecutionOptions, Protocol):
     """What every command that runs something lets a person choose."""
 
     @property
@@ -122,9 +122,9 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
     return tell(options, store, cells, ended)
 
 
-def _order(options: Options) -> Order:
+def _order(options: Options) -> PlanRequest:
     suite = choose_suite(options.suite, options.tasks)
-    return Order(
+    return PlanRequest(
         suite=suite,
         entries=parse_entries(list(options.entries)),
         recipe=options.recipe,
@@ -148,7 +148,7 @@ def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequen
     """Show the leaderboard and what is not done; return the exit code."""
     # A plan is shown without them, and faster.
     from benchmarks.commands.leaderboard import show
-    from benchmarks.leaderboard.sheets import to_json
+    from benchmarks.leaderboard.formats.sheets import to_json
     from benchmarks.leaderboard.shown import shown_tables
 
     scan = store.scan()

@@ -5,17 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 from benchmarks import output
-from benchmarks.leaderboard.layout import Column, text_table
-from benchmarks.sweep import slurm
-from benchmarks.sweep.adopt import known_jobs, queued_runs
-from benchmarks.sweep.plan import run_state
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Scan, Store
-from benchmarks.sweep.submission import read_submissions
-from benchmarks.sweep.terminal import describe
+from benchmarks.local.terminal import describe
+from benchmarks.slurm import client as slurm
+from benchmarks.slurm.submission import known_jobs, queued_runs, read_submissions
+from benchmarks.store.folders import Scan, Store, run_state
+from benchmarks.store.record import RunRecord
+from benchmarks.store.spec import RunRequest
+from benchmarks.text_table import Column, text_table
 
 # What no process is at work on, so that it is worth knowing how its job ended.
 _OVER = ("missing", "interrupted")

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from backbones.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError, UserError
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.leaderboard.layout import Column, text_table
 from benchmarks.leaderboard.published.band import Verdict, compare, counterparts
 from benchmarks.leaderboard.published.figures import published_rows
 from benchmarks.leaderboard.rows import Row, Table, make_tables
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Scan
+from benchmarks.store.folders import Scan
+from benchmarks.store.record import RunRecord
+from benchmarks.text_table import Column, text_table
 
 OUTSIDE = 5
 _SHORTEST_ID = 4

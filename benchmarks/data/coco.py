@@ -2,7 +2,7 @@
 
 from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot
-from detection.dataset import CocoData, find_coco
+from detection.data.dataset import CocoData, find_coco
 
 
 def open_coco(root: DataRoot) -> CocoData:

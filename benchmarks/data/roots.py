@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from backbones.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError, UserError
 
 KINDS = ("coco", "images", "imagenet")
 # What may name data of a kind beside the command line.

@@ -11,7 +11,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sweep.record import (
+from benchmarks.store.folders import Scan
+from benchmarks.store.record import (
     Attempt,
     BackboneFacts,
     Failure,
@@ -19,9 +20,8 @@ from benchmarks.sweep.record import (
     RunRecord,
     from_checked_json,
 )
-from benchmarks.sweep.record_text import SCHEMA
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Scan
+from benchmarks.store.record_text import SCHEMA
+from benchmarks.store.spec import RunRequest
 
 _PATH, _NAME, _ADDRESS = "<path>", "<name>", "<address>"
 _PRIVATE_KEYS = frozenset(

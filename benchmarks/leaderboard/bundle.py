@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from backbones.errors import PreflightError
-from backbones.files import canonical_json, write_atomically
+from backbones.base.errors import PreflightError
+from backbones.base.files import canonical_json, write_atomically
+from benchmarks.by_image.resamples import RESAMPLES_FILE
 from benchmarks.leaderboard.anonymous import anonymous_record
-from benchmarks.leaderboard.statistics.resamples import RESAMPLES_FILE
-from benchmarks.sweep.record import RunRecord, from_json, to_json
-from benchmarks.sweep.record_text import BadRecordError, OtherSchemaError, parse, to_text
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord, from_json, to_json
+from benchmarks.store.record_text import BadRecordError, OtherSchemaError, parse, to_text
 
 SCHEMA = "backbench.bundle/1"
 _LIST = "bundle.json"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 
 Field = float | str | None
 Fields = Mapping[str, Field]

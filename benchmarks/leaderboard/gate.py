@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError, UserError
 from benchmarks.leaderboard.expression import Expression, Field, parse_expression
 from benchmarks.leaderboard.rows import Row, Table, make_tables
-from benchmarks.leaderboard.shown import Shown, fields_of, names_of
-from benchmarks.sweep.store import Store
+from benchmarks.leaderboard.shown import ShownTable, fields_of, names_of
+from benchmarks.store.folders import Store
 
 EXIT_CODE = 6
 """Of a command whose ``--fail-if`` came true."""
@@ -27,7 +27,7 @@ class Baseline:
     tables: tuple[Table, ...] = ()
 
 
-def open_baseline(text: str, tables: Sequence[Shown]) -> Baseline:
+def open_baseline(text: str, tables: Sequence[ShownTable]) -> Baseline:
     """Return the baseline that ``--baseline`` names.
 
     Args:
@@ -55,7 +55,7 @@ def open_baseline(text: str, tables: Sequence[Shown]) -> Baseline:
     return Baseline(text, tuple(make_tables(scan, store)))
 
 
-def parse_gate(text: str, tables: Sequence[Shown], baseline: Baseline | None) -> Expression:
+def parse_gate(text: str, tables: Sequence[ShownTable], baseline: Baseline | None) -> Expression:
     """Return the condition of ``--fail-if``.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_gate(text: str, tables: Sequence[Shown], baseline: Baseline | None) ->
     return found
 
 
-def trips(tables: Sequence[Shown], gate: Expression, baseline: Baseline | None) -> list[str]:
+def trips(tables: Sequence[ShownTable], gate: Expression, baseline: Baseline | None) -> list[str]:
     """Return a sentence for each row that the gate stops.
 
     A value that is missing stops it too: a run that failed is no reason to go on. Rows that the

@@ -12,7 +12,7 @@ _COLUMNS = 2
 
 
 @dataclass(frozen=True)
-class Subject:
+class WeightsKey:
     """What rows of different tasks must share to be about the same weights.
 
     Their names are not in it: what a file is called depends on the others of its command.
@@ -48,11 +48,11 @@ def with_joined(tables: Sequence[Table]) -> list[Table]:
 
 def _joined(tables: Sequence[Table]) -> Table:
     names = _names(tables)
-    cells: dict[Subject, list[tuple[Table, Row]]] = defaultdict(list)
+    cells: dict[WeightsKey, list[tuple[Table, Row]]] = defaultdict(list)
     for table in tables:
         for row in table.rows:
             if row.seeds:
-                subject = Subject(row.backbone, row.weights, row.seeds)
+                subject = WeightsKey(row.backbone, row.weights, row.seeds)
                 cells[subject].append((table, row))
     why = _Reasons(tables)
     rows = [_row(subject, found, tables, names, why) for subject, found in cells.items()]
@@ -96,7 +96,7 @@ def _about(table: Table, names: Mapping[tuple[int, str], str]) -> str:
 
 
 def _row(
-    subject: Subject,
+    subject: WeightsKey,
     found: Sequence[tuple[Table, Row]],
     tables: Sequence[Table],
     names: Mapping[tuple[int, str], str],
@@ -141,7 +141,7 @@ class _Reasons:
                 if row.seeds:
                     self._measured.add((table.key.task, row.backbone, row.weights))
 
-    def __call__(self, subject: Subject, table: Table) -> str:
+    def __call__(self, subject: WeightsKey, table: Table) -> str:
         """Return the reason."""
         row = self._rows.get((id(table), subject.backbone, subject.weights))
         if row is None:

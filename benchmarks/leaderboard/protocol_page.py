@@ -15,7 +15,7 @@ from benchmarks.leaderboard.published.figures import PublishedRow, published_row
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import as_plain, leaves_of
 from benchmarks.suites import get_task, task_names
-from detection import variants
+from detection import recipes as variants
 
 _HEAD = """\
 # Protocols

@@ -7,9 +7,9 @@ from math import fsum, sqrt
 
 from benchmarks.leaderboard.published.figures import PublishedRow, rows_of
 from benchmarks.leaderboard.runs import Run, TableKey, read_runs
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import RunRecord
 from benchmarks.suites import SUITES
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Scan, Store
 
 
 @dataclass(frozen=True)

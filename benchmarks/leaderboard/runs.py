@@ -5,10 +5,9 @@ from dataclasses import dataclass, fields
 import msgspec
 
 from backbones.checkpoint import FRESH
-from benchmarks.sweep.plan import run_state
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store, run_state
+from benchmarks.store.record import RunRecord
+from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.task import PRETRAIN
 
 _SHARED = frozenset(field.name for field in fields(RunSpec)) - {"seed"}

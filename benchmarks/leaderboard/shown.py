@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.leaderboard.expression import Expression, Field, missing_name, parse_expression
 from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, make_tables
 from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store
 
 # A table of thousands is there to be looked through, and a tie in it helps nobody.
 MOST_SURE_ROWS = 1_000
@@ -20,7 +20,7 @@ _OTHERS = (*_TEXTS, *_SHARED, "mini", "rank", "seeds", *COSTS)
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTable:
     """A table and what is shown of it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ViewOptions:
     """What a person wants to see.
 
     Attributes:
@@ -52,7 +52,7 @@ class Choice:
     columns: tuple[str, ...] = ()
 
 
-def shown_tables(scan: Scan, store: Store, sure: bool = True) -> list[Shown]:
+def shown_tables(scan: Scan, store: Store, sure: bool = True) -> list[ShownTable]:
     """Return what a folder of runs comes to, tables of several tasks first.
 
     Args:
@@ -64,30 +64,30 @@ def shown_tables(scan: Scan, store: Store, sure: bool = True) -> list[Shown]:
     return [_with_statistics(table, scan, store) if sure else plain(table) for table in tables]
 
 
-def plain(table: Table) -> Shown:
+def plain(table: Table) -> ShownTable:
     """Return a table of which nothing is known about chance."""
-    return Shown(table, (None,) * len(table.rows))
+    return ShownTable(table, (None,) * len(table.rows))
 
 
-def _with_statistics(table: Table, scan: Scan, store: Store) -> Shown:
+def _with_statistics(table: Table, scan: Scan, store: Store) -> ShownTable:
     if table.joined or not table.headline or len(table.rows) > MOST_SURE_ROWS:
         return plain(table)
     # It takes as long to import as everything else together.
     from benchmarks.leaderboard.statistics.table import table_statistics
 
     statistics = table_statistics(table, store, scan.records)
-    return Shown(table, statistics.rows, statistics)
+    return ShownTable(table, statistics.rows, statistics)
 
 
-def names_of(tables: Sequence[Shown]) -> list[str]:
+def names_of(tables: Sequence[ShownTable]) -> list[str]:
     """Return every name that an expression, an order or a choice of columns may use."""
     metrics = dict.fromkeys(name for shown in tables for name in shown.table.metrics)
     return [*metrics, *_OTHERS]
 
 
 def make_choice(
-    tables: Sequence[Shown], where: str, order: Sequence[str], columns: Sequence[str]
-) -> Choice:
+    tables: Sequence[ShownTable], where: str, order: Sequence[str], columns: Sequence[str]
+) -> ViewOptions:
     """Return the choice that was typed.
 
     Raises:
@@ -107,10 +107,10 @@ def make_choice(
     expression = parse_expression("--filter", where, known) if where else None
     if expression is not None and expression.needs_baseline:
         raise UserError("--filter knows no baseline; --fail-if does.")
-    return Choice(expression, tuple(order), tuple(columns))
+    return ViewOptions(expression, tuple(order), tuple(columns))
 
 
-def chosen(tables: Sequence[Shown], choice: Choice) -> list[Shown]:
+def chosen(tables: Sequence[ShownTable], choice: ViewOptions) -> list[ShownTable]:
     """Return what is left of tables; those without a row fall away.
 
     Args:
@@ -121,7 +121,7 @@ def chosen(tables: Sequence[Shown], choice: Choice) -> list[Shown]:
     return [shown for shown in found if shown.table.rows or shown.table.published]
 
 
-def _chosen(shown: Shown, choice: Choice) -> Shown:
+def _chosen(shown: ShownTable, choice: ViewOptions) -> ShownTable:
     table = shown.table
     pairs = list(zip(table.rows, shown.sure, strict=True))
     published = list(table.published)

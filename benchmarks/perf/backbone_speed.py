@@ -54,8 +54,8 @@ def main(args: list[str]) -> None:
 def ours(case: str, dtype: str) -> Callable[[], object]:
     """Return our step."""
     from backbones.spec import BuildOptions
-    from backbones.vit import VisionTransformer, ViTConfig
-    from detection.pyramid import SimplePyramid
+    from backbones.vit.network import VisionTransformer, ViTConfig
+    from detection.model.pyramid import SimplePyramid
 
     embed_dim, heads, size = CASES[case]
     options = BuildOptions(

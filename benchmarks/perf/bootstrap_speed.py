@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.leaderboard.statistics.resamples import choices
+from benchmarks.by_image.resamples import choices
 from benchmarks.perf.evaluation_speed import make_data
-from detection.cocoeval import get_engine
-from detection.dataset import CocoData, load_truth
-from detection.detections import read_detections
-from detection.matches import MATCHES_FILE, read_matches, write_matches
-from detection.matching import match
-from detection.resampling import mean_of_classes, resample
+from detection.data.dataset import CocoData, load_truth
+from detection.scoring.cocoeval import get_engine
+from detection.scoring.detections import read_detections
+from detection.scoring.matches import MATCHES_FILE, read_matches, write_matches
+from detection.scoring.matching import match
+from detection.scoring.resampling import mean_of_classes, resample
 
 _IMAGES, _RESAMPLES = 5_000, 1_000
 

@@ -15,8 +15,8 @@ from statistics import median
 
 from benchmarks.data.roots import DataRoot
 from benchmarks.perf.synthetic_records import fill
-from benchmarks.sweep.spec import RunRequest, RunSpec
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.spec import RunRequest, RunSpec
 
 _RUN = Path(__file__).resolve().parents[1] / "run.py"
 _ROUNDS = 3

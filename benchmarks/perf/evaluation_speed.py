@@ -59,9 +59,9 @@ def main(args: list[str]) -> None:
 
 def ours(folder: str, kind: str) -> Callable[[], object]:
     """Return our evaluation as a step that returns twelve numbers."""
-    from detection.cocoeval import get_engine, summarize
-    from detection.dataset import CocoData, load_truth
-    from detection.detections import read_detections
+    from detection.data.dataset import CocoData, load_truth
+    from detection.scoring.cocoeval import get_engine, summarize
+    from detection.scoring.detections import read_detections
 
     def step() -> list[float | None]:
         truth = load_truth(CocoData("synthetic", Path(folder)), "val")
@@ -96,7 +96,7 @@ def make_data(folder: Path, num_images: int) -> None:
         folder: Gets all files; ours in COCO's layout.
         num_images: Of 480 x 640 pixels, with 100 detections each.
     """
-    from detection.detections import collect, write_detections
+    from detection.scoring.detections import collect, write_detections
 
     rng = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
@@ -165,7 +165,7 @@ def _detections(rng: np.random.Generator, image_id: int, objects: list[dict[str,
     """Return jittered copies of the objects, some of a wrong class, and outlines of nothing."""
     import pycocotools.mask as rle_tools
 
-    from detection.detections import ImageDetections
+    from detection.scoring.detections import ImageDetections
 
     outlines, classes = [], []
     for _ in range(DETECTIONS):

@@ -98,7 +98,7 @@ def _features(count: int, width: int, classes: int, seed: int) -> tuple[Tensor, 
 
 def knn_ours() -> Callable[[], Tensor]:
     """Return our classification as a step; it returns the classes."""
-    from benchmarks.imagenet.knn import Bank, classify
+    from benchmarks.tasks.knn.vote import Bank, classify
 
     (train, labels), (test, truth) = (
         _features(n, _WIDTH, _CLASSES, s) for n, s in ((_TRAIN, 1), (_TEST, 2))
@@ -149,20 +149,20 @@ def knn_official() -> Callable[[], Tensor]:
 
 def extraction_ours() -> Callable[[], None]:
     """Return an extraction as a step, every time into an empty cache."""
+    from backbones.base.monitor import SilentMonitor
     from backbones.catalog import get_spec
-    from backbones.monitor import SilentMonitor
-    from backbones.source import open_checkpoint
-    from benchmarks.imagenet.config import DataConfig, ExtractionConfig
-    from benchmarks.imagenet.extract import Extractor, freeze
-    from benchmarks.imagenet.views import CentralView
+    from backbones.weights.source import open_checkpoint
+    from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig
+    from benchmarks.labelled.features.extract import Extractor, freeze
+    from benchmarks.labelled.features.views import CentralView
     from pretrain.data.find import find_images
 
     folder = Path(tempfile.mkdtemp())
     _draw_photographs(folder / "images" / "a")
     images = find_images(folder / "images", folder)
     checkpoint = open_checkpoint(f"random:{_BACKBONE}")
-    frozen = freeze(get_spec(_BACKBONE), checkpoint, DataConfig().img_size, seed=0)
-    config, view = ExtractionConfig(batch_size=_BATCH), CentralView.of(DataConfig())
+    frozen = freeze(get_spec(_BACKBONE), checkpoint, CentralViewConfig().img_size, seed=0)
+    config, view = ExtractionConfig(batch_size=_BATCH), CentralView.of(CentralViewConfig())
 
     def step() -> None:
         extractor = Extractor(frozen, config, folder, SilentMonitor())
@@ -175,11 +175,11 @@ def extraction_ours() -> Callable[[], None]:
 def extraction_forward() -> Callable[[], None]:
     """Return the forward passes of as many images as a step."""
     from backbones.catalog import get_spec
-    from backbones.source import open_checkpoint
-    from benchmarks.imagenet.config import DataConfig
-    from benchmarks.imagenet.extract import freeze
+    from backbones.weights.source import open_checkpoint
+    from benchmarks.labelled.config import CentralViewConfig
+    from benchmarks.labelled.features.extract import freeze
 
-    size = DataConfig().img_size
+    size = CentralViewConfig().img_size
     checkpoint = open_checkpoint(f"random:{_BACKBONE}")
     frozen = freeze(get_spec(_BACKBONE), checkpoint, size, seed=0)
     pixels = torch.randn(_BATCH, 3, size, size)

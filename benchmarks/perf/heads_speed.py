@@ -46,7 +46,7 @@ _HERE = "benchmarks.perf.heads_speed"
 
 
 @dataclass(frozen=True)
-class Shape:
+class HeadsCase:
     """Of features and classes.
 
     Attributes:
@@ -69,10 +69,10 @@ class Shape:
 # The mini data under vit-nano; a thousand photographs under EfficientNet-Lite; ten classes and a
 # part of an epoch of ImageNet under a ViT-B.
 SHAPES = {
-    "mini": Shape(1_350, 150, 96, 10, 128, 30),
-    "photographs": Shape(863, 96, 1_280, 10, 128, 20),
-    "ten-classes": Shape(18_432, 2_048, 768, 10, 1_024, 2),
-    "imagenet": Shape(2_048, 0, 768, 1_000, 1_024, 1),
+    "mini": HeadsCase(1_350, 150, 96, 10, 128, 30),
+    "photographs": HeadsCase(863, 96, 1_280, 10, 128, 20),
+    "ten-classes": HeadsCase(18_432, 2_048, 768, 10, 1_024, 2),
+    "imagenet": HeadsCase(2_048, 0, 768, 1_000, 1_024, 1),
 }
 
 
@@ -105,7 +105,7 @@ def _compare(name: str, rounds: int) -> None:
         print(f"  the grid costs {ratio:.2f} times {side.name} ({on_cores:.2f})", flush=True)
 
 
-def _features(shape: Shape, seed: int) -> tuple[Tensor, Tensor]:
+def _features(shape: HeadsCase, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     count = shape.images if seed else shape.held
     labels = torch.randint(shape.classes, (count,), generator=generator)
@@ -119,16 +119,16 @@ def probe(name: str, heads: str) -> Callable[[], object]:
         name: Of the shape.
         heads: How many, half of them behind a BatchNorm, or one alone.
     """
-    from backbones.monitor import SilentMonitor
-    from benchmarks.imagenet.linear_recipes import GridConfig, LinearConfig, ScheduleConfig
-    from benchmarks.imagenet.probe import Labelled, Probe, make_groups
+    from backbones.base.monitor import SilentMonitor
+    from benchmarks.tasks.linear.probe import Labelled, Probe, make_groups
+    from benchmarks.tasks.linear.recipes import GridConfig, LinearConfig, ProbeScheduleConfig
 
     shape = SHAPES[name]
     norms = ("none", "batch") if int(heads) > 1 else ("none",)
     rates = tuple(0.001 * 1.3**n for n in range(int(heads) // len(norms)))
     config = LinearConfig(
         grid=GridConfig(("pooled",), norms, rates),
-        schedule=ScheduleConfig(epochs=shape.epochs, batch_size=shape.batch),
+        schedule=ProbeScheduleConfig(epochs=shape.epochs, batch_size=shape.batch),
     )
     groups = make_groups({"pooled": shape.width}, config, shape.classes, seed=0)
     runner = Probe(groups, config, torch.device("cpu"), 0, SilentMonitor())

@@ -51,11 +51,11 @@ def main(args: list[str]) -> None:
 
 def ours(root: str) -> Callable[[], object]:
     """Return our mapper over the images as a step."""
-    from detection.config import DataConfig
-    from detection.mapper import map_train
+    from detection.config import DetectionDataConfig
+    from detection.data.mapper import map_train
 
     images = _images(root)
-    config = DataConfig(img_size=_SIZE)
+    config = DetectionDataConfig(img_size=_SIZE)
     rounds = iter(range(1_000_000))
 
     def step() -> None:
@@ -123,11 +123,11 @@ def make_data(folder: Path) -> Path:
 
 
 def _images(root: str) -> list[dict[str, Any]]:
-    from detection.config import DataConfig
-    from detection.dataset import CocoData, load_training_images
+    from detection.config import DetectionDataConfig
+    from detection.data.dataset import CocoData, load_training_images
 
     data = CocoData("bench", Path(root))
-    return load_training_images(data, DataConfig(), seed=0, limit_images=_IMAGES)
+    return load_training_images(data, DetectionDataConfig(), seed=0, limit_images=_IMAGES)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Alternation:
     """What a run of ``alternate`` saw.
 
     Attributes:
@@ -121,7 +121,7 @@ class Comparison:
 
 def alternate(
     sides: Sequence[Side], *, rounds: int, threads: int | None = None, dtype: str = "float32"
-) -> Comparison:
+) -> Alternation:
     """Time the sides in turn, one step each a round, after one step each that does not count.
 
     Only one worker works at any moment.
@@ -132,7 +132,7 @@ def alternate(
         threads: CPU threads of each worker; by default $BENCH_THREADS, and 2 without it.
         dtype: Of the matrix product, a torch dtype's name.
     """
-    comparison = Comparison(tuple(sides))
+    comparison = Alternation(tuple(sides))
     threads = threads or int(os.environ.get("BENCH_THREADS", "2"))
     matrix = Side("matrix product", f"{__name__}:matrix_product", (dtype,))
     workers = {side.name: _Worker(side, threads) for side in (*sides, matrix)}
@@ -151,7 +151,7 @@ def alternate(
     return comparison
 
 
-def print_comparison(title: str, comparison: Comparison, gflops: float | None = None) -> None:
+def print_comparison(title: str, comparison: Alternation, gflops: float | None = None) -> None:
     """Print medians, the ratio of each side to the first, memory and the matrix-product share.
 
     Args:

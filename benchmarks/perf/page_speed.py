@@ -18,7 +18,7 @@ from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_pictures import fill_with_pictures
 from benchmarks.perf.synthetic_records import fill
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 
 _RUN = Path(__file__).resolve().parents[1] / "run.py"
 _RECORDS = 10_000

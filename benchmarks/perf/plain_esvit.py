@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
+from backbones.training.objective import Batch
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch
 from pretrain.methods.esvit import EsViTObjective
-from pretrain.parts.distillation import Branch
-from pretrain.parts.projection_head import ProjectionHead
+from pretrain.parts.distilled.distillation import DistillationBranch
+from pretrain.parts.distilled.projection_head import ProjectionHead
 
 
 class PlainEsViT(nn.Module):
@@ -82,7 +82,7 @@ class PlainEsViT(nn.Module):
         for theirs, ours in pairs:
             theirs.mul_(momentum).add_((1 - momentum) * ours)
 
-    def _see(self, branch: Branch, groups: list[list[Tensor]]) -> list[list[Tensor]]:
+    def _see(self, branch: DistillationBranch, groups: list[list[Tensor]]) -> list[list[Tensor]]:
         """Return, crop by crop, regions (B, N, C), logits of views and, if wanted, of regions."""
         net: Any = branch.backbone.net
         cells: list[Tensor] = []

@@ -10,8 +10,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from backbones.training.objective import Batch
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch
 from pretrain.methods.mae import MAEObjective
 
 _EPS = 1e-6  # of norms and of normalised targets, as in the official code

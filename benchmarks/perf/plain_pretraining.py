@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from backbones.training.objective import Batch, Objective
 from benchmarks.perf.plain_esvit import PlainEsViT
 from benchmarks.perf.plain_mae import PlainMAE
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, Objective
 
 PLAIN: dict[str, Callable[[Any, PretrainConfig], Any]] = {"mae": PlainMAE, "esvit": PlainEsViT}
 

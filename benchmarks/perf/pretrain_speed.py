@@ -25,9 +25,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.perf.measure import Comparison, Side, alternate
+from backbones.training.objective import Batch, Moment, Objective
+from benchmarks.perf.measure import Alternation, Side, alternate
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, Moment, Objective
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def main(args: list[str]) -> None:
 
 def step_of(case: str, dtype: str) -> Callable[[], object]:
     """Return the step of a case, built with fresh weights."""
-    from pretrain.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
+    from backbones.training.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective, config = _objective(case)
@@ -191,7 +191,7 @@ def _batch(case: str, config: PretrainConfig) -> Batch:
     }
 
 
-def _line(name: str, comparison: Comparison, *, official: bool) -> str:
+def _line(name: str, comparison: Alternation, *, official: bool) -> str:
     seconds, count = comparison.seconds(name), CASES[name].count
     peak = sorted(comparison.matrix_gflops)[len(comparison.matrix_gflops) // 2]
     arithmetic = gflops(name)

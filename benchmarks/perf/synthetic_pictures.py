@@ -15,21 +15,16 @@ import numpy.typing as npt
 from PIL import Image
 from skimage import data
 
-from backbones.files import sha256_file
+from backbones.base.files import sha256_file
+from benchmarks.by_image.resamples import NUM_RESAMPLES, RESAMPLES_FILE, Resamples, write_resamples
 from benchmarks.data.roots import DataRoot
-from benchmarks.leaderboard.statistics.resamples import (
-    NUM_RESAMPLES,
-    RESAMPLES_FILE,
-    Resamples,
-    write_resamples,
-)
 from benchmarks.perf.evaluation_speed import HEIGHT, WIDTH, make_data
 from benchmarks.perf.synthetic_records import records
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord, to_json
+from benchmarks.store.record_text import to_text
+from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import RunRecord, to_json
-from benchmarks.sweep.record_text import to_text
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Store
 
 _IMAGES = 12
 _PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")

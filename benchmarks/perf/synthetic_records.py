@@ -7,7 +7,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from benchmarks.sweep.record import (
+from backbones.base.files import hash16
+from benchmarks.store.folders import Store
+from benchmarks.store.record import (
     MAX_CURVE_POINTS,
     Attempt,
     BackboneFacts,
@@ -16,9 +18,8 @@ from benchmarks.sweep.record import (
     RunRecord,
     to_json,
 )
-from benchmarks.sweep.record_text import to_text
-from benchmarks.sweep.spec import RunSpec, hash16
-from benchmarks.sweep.store import Store
+from benchmarks.store.record_text import to_text
+from benchmarks.store.spec import RunSpec
 
 # Name, parameters in millions, box AP that the family reaches.
 _BACKBONES = (

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from backbones.spec import BackboneSpec
+from backbones.training.objective import Batch
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, Method
-from pretrain.parts.crop_pictures import show_crops
-from pretrain.parts.distillation import SelfDistillation, build_branches
-from pretrain.parts.multicrop import MultiCropViews
-from pretrain.parts.official_distillation import (
+from pretrain.method import Method
+from pretrain.parts.distilled.crop_pictures import show_crops
+from pretrain.parts.distilled.distillation import SelfDistillation, build_branches
+from pretrain.parts.distilled.multicrop import MultiCropViews
+from pretrain.parts.distilled.official_distillation import (
     dino_name,
     distillation_state,
     load_distillation,

@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from backbones.spec import BackboneSpec
-from backbones.timm_families import SwinBackbone
+from backbones.timm_networks.families import SwinBackbone
+from backbones.training.objective import Batch, Moment
 from pretrain.config import PretrainConfig
-from pretrain.method import Batch, Method, Moment
-from pretrain.parts.crop_pictures import show_crops, show_matches
-from pretrain.parts.distillation import Branch, SelfDistillation, build_branches
-from pretrain.parts.matching import Crops, pair_regions
-from pretrain.parts.multicrop import MultiCropViews
-from pretrain.parts.official_distillation import (
+from pretrain.method import Method
+from pretrain.parts.distilled.crop_pictures import show_crops, show_matches
+from pretrain.parts.distilled.distillation import (
+    DistillationBranch,
+    SelfDistillation,
+    build_branches,
+)
+from pretrain.parts.distilled.matching import Crops, pair_regions
+from pretrain.parts.distilled.multicrop import MultiCropViews
+from pretrain.parts.distilled.official_distillation import (
     distillation_state,
     esvit_name,
     load_distillation,
@@ -31,7 +36,9 @@ class EsViTObjective(SelfDistillation):
 
     config: EsViTConfig
 
-    def __init__(self, student: Branch, teacher: Branch, config: EsViTConfig) -> None:
+    def __init__(
+        self, student: DistillationBranch, teacher: DistillationBranch, config: EsViTConfig
+    ) -> None:
         """See ``SelfDistillation``."""
         super().__init__(student, teacher, config)
 

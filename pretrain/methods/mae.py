@@ -11,21 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from backbones.errors import UserError
-from backbones.positions import Grid
+from backbones.base.errors import UserError
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
-from pretrain.config import DataConfig, PretrainConfig
-from pretrain.method import Batch, Method, Objective
-from pretrain.parts.crop import draw_crop
-from pretrain.parts.decoder import Decoder
-from pretrain.parts.masking import draw_noise, num_visible, split_by_noise
-from pretrain.parts.official import from_official, to_official, weights_of
-from pretrain.parts.patches import check_grid, grid_of, patchify
-from pretrain.parts.reconstruction import show_reconstruction
-from pretrain.parts.targets import PatchTarget, distance
-from pretrain.parts.tokens import (
+from backbones.training.objective import Batch, Objective
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
+from backbones.vit.positions import Grid
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.method import Method
+from pretrain.parts.masked.decoder import Decoder
+from pretrain.parts.masked.masking import draw_noise, num_visible, split_by_noise
+from pretrain.parts.masked.patches import check_grid, grid_of, patchify
+from pretrain.parts.masked.reconstruction import show_reconstruction
+from pretrain.parts.masked.targets import PatchTarget, distance
+from pretrain.parts.masked.tokens import (
     embed_masked,
     embed_rows,
     fix_positions,
@@ -33,6 +32,8 @@ from pretrain.parts.tokens import (
     patch_positions,
     plain_vit,
 )
+from pretrain.parts.official import from_official, to_official, weights_of
+from pretrain.parts.views.crop import draw_crop
 from pretrain.recipes.mae import MAEConfig
 
 
@@ -46,7 +47,7 @@ class MAEViews:
         grid: Rows and columns of patches of the crop.
     """
 
-    data: DataConfig
+    data: PretrainDataConfig
     config: MAEConfig
     grid: Grid
 

@@ -14,21 +14,22 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from backbones.distributed import gather_rows, rank, world_size
-from backbones.errors import PreflightError, UserError
+from backbones.base.distributed import gather_rows, rank, world_size
+from backbones.base.errors import PreflightError, UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.timm_backbone import NET
-from backbones.timm_families import ResNetBackbone
-from backbones.vit import VisionTransformer
-from pretrain.config import DataConfig, PretrainConfig
-from pretrain.method import Batch, Method, Moment, Objective
-from pretrain.parts.crop import draw_view
+from backbones.timm_networks.backbone import NET
+from backbones.timm_networks.families import ResNetBackbone
+from backbones.training.objective import Batch, Moment, Objective
+from backbones.vit.network import VisionTransformer
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.method import Method
+from pretrain.parts.distilled.regions import pooled_channels
+from pretrain.parts.masked.patches import check_grid
+from pretrain.parts.masked.tokens import fix_positions, initialise
 from pretrain.parts.official import from_official, to_official
-from pretrain.parts.patches import check_grid
-from pretrain.parts.photometric import MOCOV3_VIEW_1, MOCOV3_VIEW_2
-from pretrain.parts.regions import pooled_channels
-from pretrain.parts.tokens import fix_positions, initialise
+from pretrain.parts.views.crop import draw_view
+from pretrain.parts.views.photometric import MOCOV3_VIEW_1, MOCOV3_VIEW_2
 from pretrain.recipes.mocov3 import MoCoV3Config
 
 _CLS_STD = 1e-6  # facebookresearch/moco-v3, vits.py
@@ -44,7 +45,7 @@ class MoCoV3Views:
         data: Crop.
     """
 
-    data: DataConfig
+    data: PretrainDataConfig
 
     def __call__(self, image: Image.Image, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "views" (2, 3, H, W) uint8; see ``Views``."""
@@ -56,7 +57,7 @@ class MoCoV3Views:
         return {"views": torch.stack(views)}
 
 
-class Branch(nn.Module):
+class ContrastiveBranch(nn.Module):
     """A backbone and its projector: of the queries, or of the keys.
 
     Attributes:
@@ -96,7 +97,9 @@ class MoCoV3Objective(Objective):
         predictor: On the student's projections.
     """
 
-    def __init__(self, student: Branch, teacher: Branch, config: MoCoV3Config) -> None:
+    def __init__(
+        self, student: ContrastiveBranch, teacher: ContrastiveBranch, config: MoCoV3Config
+    ) -> None:
         """Make the teacher equal to the student.
 
         Args:
@@ -229,7 +232,7 @@ def _build(spec: BackboneSpec, config: PretrainConfig) -> MoCoV3Objective:
     assert isinstance(model, MoCoV3Config)
     _views(spec, config)
     options = BuildOptions(img_size=config.data.img_size)
-    student, teacher = (Branch(spec.build(options), model) for _ in range(2))
+    student, teacher = (ContrastiveBranch(spec.build(options), model) for _ in range(2))
     return MoCoV3Objective(student, teacher, model)
 
 

@@ -13,26 +13,22 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from backbones.beit import BeitBackbone
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from backbones.features import Backbone
-from backbones.positions import Grid
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.timm_families import SwinBackbone
-from pretrain.config import DataConfig, PretrainConfig
-from pretrain.method import Batch, Method, Objective
-from pretrain.parts.crop import draw_crop
-from pretrain.parts.masking import draw_squares
+from backbones.timm_networks.beit import BeitBackbone
+from backbones.timm_networks.families import SwinBackbone
+from backbones.training.objective import Batch, Objective
+from backbones.vit.positions import Grid
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.method import Method
+from pretrain.parts.masked.masking import draw_squares
+from pretrain.parts.masked.official_simmim import beit_buffers, beit_name, swin_buffers, swin_name
+from pretrain.parts.masked.patches import check_grid
+from pretrain.parts.masked.substitution import encode_substituted, patch_projection
+from pretrain.parts.masked.tokens import TOKEN_STD
 from pretrain.parts.official import from_official, to_official, weights_of
-from pretrain.parts.official_simmim import (
-    beit_buffers,
-    beit_name,
-    swin_buffers,
-    swin_name,
-)
-from pretrain.parts.patches import check_grid
-from pretrain.parts.substitution import encode_substituted, patch_projection
-from pretrain.parts.tokens import TOKEN_STD
+from pretrain.parts.views.crop import draw_crop
 from pretrain.recipes.simmim import SimMIMConfig
 
 _EPS = 1e-5  # microsoft/SimMIM models/simmim.py: added to the number of masked pixels
@@ -48,7 +44,7 @@ class SimMIMViews:
         grid: Rows and columns of squares.
     """
 
-    data: DataConfig
+    data: PretrainDataConfig
     config: SimMIMConfig
     grid: Grid
 

@@ -17,20 +17,21 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor, nn
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
-from pretrain.config import DataConfig, PretrainConfig
-from pretrain.method import Batch, Method, Objective
-from pretrain.parts.crop import draw_box, draw_crop
-from pretrain.parts.mixing import draw_mixing, mix
-from pretrain.parts.photometric import happens
-from pretrain.parts.regions import pooled_channels
+from backbones.training.objective import Batch, Objective
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.method import Method
+from pretrain.parts.distilled.regions import pooled_channels
+from pretrain.parts.views.crop import draw_box, draw_crop
+from pretrain.parts.views.mixing import draw_mixing, mix
+from pretrain.parts.views.photometric import happens
 from pretrain.recipes.supervised import SupervisedConfig
 
 _HEAD_STD = 0.02  # timm's and DeiT's truncated normal
 # Share and ratio of the erased rectangle: Zhong et al. 2020, section 4; timm data/random_erasing.py
-_ERASED = DataConfig(crop_scale=(0.02, 1 / 3), crop_ratio=(0.3, 1 / 0.3))
+_ERASED = PretrainDataConfig(crop_scale=(0.02, 1 / 3), crop_ratio=(0.3, 1 / 0.3))
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class SupervisedViews:
         operations: RandAugment's choice; empty without it.
     """
 
-    data: DataConfig
+    data: PretrainDataConfig
     config: SupervisedConfig
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 
 # The official name of one of the module's own tensors; None for one that official files lack.
 Rename = Callable[[str], str | None]

@@ -6,9 +6,10 @@ Imports no torch.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import PretrainConfig, PretrainDataConfig
 from pretrain.distillation_config import DistillationConfig
-from pretrain.nano import NANO_SCHEDULE
+from pretrain.masked_config import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class DINOConfig(DistillationConfig):
     """DINO's own section."""
 
 
-DATA = DataConfig(crop_scale=(0.4, 1.0))
+DATA = PretrainDataConfig(crop_scale=(0.4, 1.0))
 OPTIM = OptimConfig(
     base_lr=5e-4,
     min_lr=1e-6,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from pretrain.config import OptimConfig, PretrainConfig, ScheduleConfig
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import PretrainConfig
 from pretrain.distillation_config import DistillationConfig
 from pretrain.recipes import dino
 

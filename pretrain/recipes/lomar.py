@@ -7,9 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
-from pretrain.masked_config import DISTANCES, PAIRINGS, MaskedConfig, at_least, one_of
-from pretrain.nano import NANO_SCHEDULE
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import (
+    DISTANCES,
+    NANO_SCHEDULE,
+    PAIRINGS,
+    MaskedConfig,
+    at_least,
+    one_of,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def lomar_vit_b16(epochs: float = 400, img_size: int = 224) -> PretrainConfig:
         method="lomar",
         backbone="lomar-vit-b16",
         model=LoMaRConfig(),
-        data=DataConfig(img_size=img_size),
+        data=PretrainDataConfig(img_size=img_size),
         schedule=ScheduleConfig(epochs=epochs, warmup_epochs=min(20, epochs)),
     )
 
@@ -108,7 +115,7 @@ def lomar_nano() -> PretrainConfig:
         method="lomar",
         backbone="vit-nano",
         model=LoMaRConfig(window_size=4),
-        data=DataConfig(img_size=64),
+        data=PretrainDataConfig(img_size=64),
         optim=OptimConfig(base_lr=1.6e-2),
         schedule=NANO_SCHEDULE,
     )

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pretrain.config import DataConfig, OptimConfig, PretrainConfig, ScheduleConfig
-from pretrain.masked_config import MaskedConfig, at_least
-from pretrain.nano import NANO_SCHEDULE
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import NANO_SCHEDULE, MaskedConfig, at_least
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def mae_nano() -> PretrainConfig:
         method="mae",
         backbone="vit-nano",
         model=MAEConfig(decoder_dim=64, decoder_layers=2, decoder_heads=2),
-        data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
+        data=PretrainDataConfig(img_size=64, crop_scale=(0.2, 1.0)),
         optim=OptimConfig(base_lr=1.6e-2),
         schedule=NANO_SCHEDULE,
     )

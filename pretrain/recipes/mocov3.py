@@ -8,15 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pretrain.config import (
-    DataConfig,
-    MethodConfig,
-    OptimConfig,
-    PretrainConfig,
-    ScheduleConfig,
-)
-from pretrain.masked_config import at_least
-from pretrain.nano import NANO_COMPARING_SCHEDULE
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import NANO_COMPARING_SCHEDULE, at_least
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ def mocov3_vit_b16(epochs: float = 300) -> PretrainConfig:
         method="mocov3",
         backbone="vit-b16",
         model=MoCoV3Config(),
-        data=DataConfig(crop_scale=(0.08, 1.0)),
+        data=PretrainDataConfig(crop_scale=(0.08, 1.0)),
         optim=OptimConfig(base_lr=1.5e-4, betas=(0.9, 0.999), weight_decay=0.1, spared="nothing"),
         schedule=ScheduleConfig(epochs=epochs, warmup_epochs=min(40, epochs)),
     )
@@ -103,7 +97,7 @@ def mocov3_resnet50(epochs: int = 1000) -> PretrainConfig:
             projector_layers=2,
             normalise_output=False,
         ),
-        data=DataConfig(crop_scale=(0.2, 1.0)),
+        data=PretrainDataConfig(crop_scale=(0.2, 1.0)),
         optim=OptimConfig(
             optimizer="lars",
             base_lr=_R50_RATES[epochs],
@@ -126,7 +120,7 @@ def mocov3_nano(backbone: str = "vit-nano") -> PretrainConfig:
         method="mocov3",
         backbone=backbone,
         model=MoCoV3Config(hidden_dim=256, output_dim=64),
-        data=DataConfig(img_size=64, crop_scale=(0.2, 1.0)),
+        data=PretrainDataConfig(img_size=64, crop_scale=(0.2, 1.0)),
         optim=OptimConfig(base_lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.1, spared="nothing"),
         schedule=NANO_COMPARING_SCHEDULE,
     )

@@ -4,16 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pretrain.config import (
-    DataConfig,
-    MethodConfig,
-    OptimConfig,
-    PretrainConfig,
-    RuntimeConfig,
-    ScheduleConfig,
-)
-from pretrain.masked_config import at_least, inside
-from pretrain.nano import NANO_SCHEDULE
+from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
+from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import NANO_SCHEDULE, at_least, inside
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ def simmim_swin_b_800ep() -> PretrainConfig:
         method="simmim",
         backbone="swin-b-w6",
         model=SimMIMConfig(),
-        data=DataConfig(img_size=192, crop_scale=(0.67, 1.0)),
+        data=PretrainDataConfig(img_size=192, crop_scale=(0.67, 1.0)),
         optim=_OPTIM,
         schedule=ScheduleConfig(
             epochs=800,
@@ -121,7 +114,7 @@ def simmim_nano(backbone: str = "swin-nano") -> PretrainConfig:
         method="simmim",
         backbone=backbone,
         model=SimMIMConfig(square_size=16),
-        data=DataConfig(img_size=64, crop_scale=(0.67, 1.0)),
+        data=PretrainDataConfig(img_size=64, crop_scale=(0.67, 1.0)),
         optim=replace(_OPTIM, base_lr=1.6e-2, warmup_base_lr=0.0),
         schedule=NANO_SCHEDULE,
         runtime=RuntimeConfig(),

@@ -7,15 +7,9 @@ took over with other rates (Liu et al. 2021, appendix A2; microsoft/Swin-Transfo
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pretrain.config import (
-    DataConfig,
-    MethodConfig,
-    OptimConfig,
-    PretrainConfig,
-    ScheduleConfig,
-)
-from pretrain.masked_config import at_least
-from pretrain.nano import NANO_SCHEDULE
+from backbones.training.config import OptimConfig, ScheduleConfig
+from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import NANO_SCHEDULE, at_least
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def supervised_vit_b16() -> PretrainConfig:
         method="supervised",
         backbone="vit-b16",
         model=SupervisedConfig(),
-        data=DataConfig(crop_scale=(0.08, 1.0)),
+        data=PretrainDataConfig(crop_scale=(0.08, 1.0)),
         optim=OptimConfig(
             base_lr=5e-4,
             reference_batch_size=512,
@@ -119,7 +113,7 @@ def supervised_nano() -> PretrainConfig:
         method="supervised",
         backbone="vit-nano",
         model=SupervisedConfig(rand_magnitude=0, erase=0.0, mixup=0.0, cutmix=0.0, drop_path=0.0),
-        data=DataConfig(img_size=64, crop_scale=(0.4, 1.0)),
+        data=PretrainDataConfig(img_size=64, crop_scale=(0.4, 1.0)),
         optim=OptimConfig(base_lr=1.6e-2, betas=(0.9, 0.999)),
         schedule=NANO_SCHEDULE,
     )

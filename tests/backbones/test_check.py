@@ -14,8 +14,8 @@ from backbones.catalog import get_spec, list_specs
 from backbones.check import check_backbone
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone, Features
-from backbones.source import open_checkpoint
 from backbones.spec import BackboneSpec
+from backbones.weights.source import open_checkpoint
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "backbones.md"
 FRESH = Checkpoint(backbone="broken", path=None, sha256="random")
@@ -170,7 +170,7 @@ def test_the_documents_examples_pass_as_plugins(tmp_path: Path) -> None:
 
 
 def test_the_document_names_every_format_and_only_backbones_that_exist() -> None:
-    from backbones.formats import FORMATS
+    from backbones.weights.formats import FORMATS
 
     text = DOCS.read_text()
     assert [form for form in FORMATS if f"| `{form}` |" not in text] == []

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backbones.errors import PreflightError
-from backbones.foreign import read_foreign
+from backbones.base.errors import PreflightError
+from backbones.weights.foreign import read_foreign
 
 
 class Malicious:

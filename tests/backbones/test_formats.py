@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from backbones.errors import PreflightError
-from backbones.formats import FORMATS, Imported
+from backbones.base.errors import PreflightError
+from backbones.weights.formats import FORMATS, Imported
 
 
 def convert(form: str, content: dict, branch: str = "") -> Imported:
@@ -17,7 +17,7 @@ def named(*names: str) -> dict[str, torch.Tensor]:
 
 
 def test_the_layouts_are_known_without_torch() -> None:
-    code = "import sys, backbones.formats; sys.exit('torch' in sys.modules)"
+    code = "import sys, backbones.weights.formats; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
-from backbones.errors import PreflightError
-from backbones.files import sha256_file
-from backbones.loading import build_backbone
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
-from backbones.weights import save_weights
+from backbones.weights.files import save_weights
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 
 SPEC = get_spec("vit-nano")
 OPTIONS = BuildOptions(img_size=64)
@@ -26,7 +26,7 @@ def saved(tmp_path: Path) -> Checkpoint:
 
 
 def state(saved: Checkpoint) -> dict[str, torch.Tensor]:
-    from backbones.weights import read_safetensors
+    from backbones.weights.files import read_safetensors
 
     return read_safetensors(saved.path)
 
@@ -116,7 +116,7 @@ def test_weights_with_nan_are_refused(saved: Checkpoint, bad: float) -> None:
 
 
 def test_a_refused_file_leaves_no_half_loaded_network(saved: Checkpoint) -> None:
-    from backbones.loading import load_into
+    from backbones.weights.loading import load_into
 
     backbone, _ = build_backbone(SPEC, open_checkpoint("vit-nano"), OPTIONS, seed=9)
     before = {k: v.clone() for k, v in backbone.state_dict().items()}

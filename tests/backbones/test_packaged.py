@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones import source
-from backbones.catalog import get_spec
-from backbones.errors import PreflightError
-from backbones.files import sha256_file
-from backbones.foreign import read_foreign
-from backbones.loading import build_backbone
-from backbones.registry import zoo
-from backbones.source import has_weights, open_checkpoint
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file
+from backbones.catalog import get_spec, zoo
 from backbones.spec import BuildOptions, PackagedWeights
+from backbones.weights import source
+from backbones.weights.foreign import read_foreign
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import has_weights, open_checkpoint
 from benchmarks.entries import parse_entries
 
 NAME = "efficientnet-lite0"
@@ -128,8 +127,8 @@ def test_entries_with_and_without_weights_have_names_of_their_own() -> None:
 
 def test_looking_for_weights_imports_no_torch() -> None:
     code = (
-        "import sys; from backbones.errors import PreflightError\n"
-        "from backbones.source import open_checkpoint\n"
+        "import sys; from backbones.base.errors import PreflightError\n"
+        "from backbones.weights.source import open_checkpoint\n"
         "try: open_checkpoint('efficientnet-lite0')\n"
         "except PreflightError: pass\n"
         "sys.exit('torch' in sys.modules)"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from backbones.errors import UserError
-from backbones.sharing import micro_batches
+from backbones.base.errors import UserError
+from backbones.base.micro_batches import micro_batches
 
 
 def test_the_global_batch_holds_on_fewer_devices():

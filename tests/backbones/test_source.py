@@ -7,14 +7,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from backbones.base.errors import PreflightError, UserError
+from backbones.base.files import sha256_file
 from backbones.catalog import get_spec, list_specs
 from backbones.checkpoint import Checkpoint
-from backbones.errors import PreflightError, UserError
-from backbones.files import sha256_file
-from backbones.loading import build_backbone
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
-from backbones.weights import save_weights
+from backbones.weights.files import save_weights
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 
 
 @pytest.fixture
@@ -167,8 +167,9 @@ def test_cached_timm_weights_load_offline(empty_cache: Path) -> None:
 
 def test_fresh_and_file_sources_import_no_torch(weights: Path) -> None:
     code = (
-        "import sys; from backbones.source import open_checkpoint as o; from backbones.catalog "
-        "import get_spec; o('swin-nano'); o('random:timm:resnet18'); get_spec('vit-b16'); "
+        "import sys; from backbones.weights.source import open_checkpoint as o; "
+        "from backbones.catalog import get_spec; o('swin-nano'); o('random:timm:resnet18'); "
+        "get_spec('vit-b16'); "
         f"o('ckpt:{weights}?arch=vit-b16&format=mae'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from fvcore.nn import FlopCountAnalysis
 from timm.models.swin_transformer import SwinTransformerBlock
 
-from backbones.swin_block import SwinBlock
-from backbones.swin_windows import shift_mask, windows_of
+from backbones.timm_networks.swin import SwinBlock, shift_mask, windows_of
 
 
 def pair(shift, window=4, **arguments):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from timm.layers import resize_rel_pos_bias_table, resize_rel_pos_bias_table_simple
 
-from backbones.tables import geometric_positions, resize_bias_table, resize_geometric
+from backbones.timm_networks.tables import geometric_positions, resize_bias_table, resize_geometric
 
 
 def smooth_table(side: int, heads: int, extra: int = 0) -> torch.Tensor:

@@ -7,16 +7,16 @@ import timm
 import torch
 from torch import Tensor
 
+from backbones.base.errors import UserError
+from backbones.base.files import sha256_file
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
-from backbones.errors import UserError
 from backbones.features import Backbone
-from backbones.files import sha256_file
-from backbones.loading import build_backbone
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
-from backbones.timm_backbone import TimmBackbone
-from backbones.timm_families import build_timm
+from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.families import build_timm
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 
 BEIT = {"embed_dim": 48, "depth": 3, "num_heads": 3, "init_values": 0.1}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones.errors import UserError
-from backbones.training_state import StateFolder, TrainingState, random_seed
+from backbones.base.errors import UserError
+from backbones.training.state import StateFolder, TrainingState, random_seed
 
 ME = {"recipe": "mini", "seed": "0"}
 
@@ -82,7 +82,7 @@ def test_saves_that_take_longer_than_the_time_left_for_them_are_told_once(
     tmp_path, monkeypatch, grace, said
 ):
     clock = iter(range(0, 2000, 100))
-    monkeypatch.setattr("backbones.training_state.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("backbones.training.state.time.perf_counter", lambda: next(clock))
     monkeypatch.delenv("BACKBENCH_GRACE_SECONDS", raising=False)
     if grace:
         monkeypatch.setenv("BACKBENCH_GRACE_SECONDS", grace)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from backbones.errors import UserError
-from backbones.irpe import bucket_index
+from backbones.base.errors import UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer, ViTConfig
-from backbones.vit_block import pick
+from backbones.vit.block import pick
+from backbones.vit.irpe import bucket_index
+from backbones.vit.network import VisionTransformer, ViTConfig
 
 TINY = ViTConfig(embed_dim=32, num_layers=4, num_heads=4, patch_size=8)
 WINDOWS = BuildOptions(img_size=48, window_size=4, relative_positions=True)

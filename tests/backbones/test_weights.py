@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file
 from backbones.checkpoint import Checkpoint, read_record, record_path
-from backbones.errors import PreflightError
-from backbones.files import sha256_file
-from backbones.weights import read_safetensors, save_weights
+from backbones.weights.files import read_safetensors, save_weights
 
 RECORD = Checkpoint(
     backbone="vit-nano",
@@ -127,7 +127,7 @@ def test_a_crash_between_weights_and_record_never_pairs_new_with_old(
     def killed(_: Checkpoint) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backbones.weights.write_record", killed)
+    monkeypatch.setattr("backbones.weights.files.write_record", killed)
     with pytest.raises(KeyboardInterrupt):
         save_weights(nn.Linear(3, 2), saved.path, RECORD)
     with pytest.raises(PreflightError):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data.roots import DataRoot
-from benchmarks.sweep.record import Attempt, BackboneFacts, Failure, Labels, RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec
+from benchmarks.store.record import Attempt, BackboneFacts, Failure, Labels, RunRecord
+from benchmarks.store.spec import RunRequest, RunSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "benchmarks" / "run.py"

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 from benchmarks.cli import main
 from benchmarks.leaderboard import bundle
 from benchmarks.leaderboard.anonymous import anonymous_record
-from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.sweep.record import Attempt, Failure, Labels, to_json
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
+from benchmarks.store.record import Attempt, Failure, Labels, to_json
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def run_without_torch(*arguments, cwd):
         f"    runpy.run_path({str(RUN)!r}, run_name='__main__')\n"
         "except SystemExit as error:\n"
         "    code = error.code or 0\n"
-        "heavy = {'torch', 'detectron2', 'timm', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'torch', 'detectron2', 'timm'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "sys.exit(code)\n"
     )
@@ -310,7 +310,7 @@ def test_json_is_one_document_on_stdout(run_py):
 
 
 def test_a_worker_outlasts_signs_that_its_encoding_lacks(tmp_path):
-    program = "from benchmarks.sweep.worker import claim_stdout as c; c().write('f\\xfcnf')"
+    program = "from benchmarks.work.worker import claim_stdout as c; c().write('f\\xfcnf')"
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", program],

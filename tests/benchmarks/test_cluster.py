@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.commands.cluster import draft
-from benchmarks.sweep import requeue, slurm, snapshot
-from benchmarks.sweep.cluster import Cluster, Shape, parse_cluster, read_cluster
-from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.sweep.job import REQUEUE
-from benchmarks.sweep.monitor import WorkerMonitor
-from benchmarks.sweep.sbatch import sbatch_text
-from benchmarks.sweep.store import Store
-from benchmarks.sweep.submission import plan_submission, read_submission
-from benchmarks.sweep.worker import BLOCKED, BUSY, DONE, FAILED
+from benchmarks.slurm import client as slurm
+from benchmarks.slurm import launch as snapshot
+from benchmarks.slurm import requeue
+from benchmarks.slurm.cluster import Cluster, RunResources, parse_cluster, read_cluster
+from benchmarks.slurm.job import REQUEUE
+from benchmarks.slurm.sbatch import sbatch_text
+from benchmarks.slurm.submission import plan_submission, read_submission
+from benchmarks.store.folders import Store
+from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
+from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED
+from benchmarks.work.monitor import WorkerMonitor
 
 RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
 SLURM = ("--executor", "slurm", "--cluster", "my")
@@ -38,8 +40,8 @@ def test_an_empty_profile_is_one():
 
 def test_tasks_change_what_their_runs_get():
     cluster = parse('gpus = 1\ncpus = 8\nsetup = ["module load x"]\n[tasks.pretrain]\ngpus = 8')
-    assert cluster.shape_of("coco") == Shape(gpus=1, cpus=8)
-    assert cluster.shape_of("pretrain") == Shape(gpus=8, cpus=8)
+    assert cluster.shape_of("coco") == RunResources(gpus=1, cpus=8)
+    assert cluster.shape_of("pretrain") == RunResources(gpus=8, cpus=8)
     assert cluster.shape_of("pretrain").processes_per_node == 8
     assert cluster.setup == ("module load x",)
 
@@ -369,12 +371,12 @@ def test_a_superseded_attempt_stops_and_does_not_record(tmp_path, make_request):
 
 def test_a_snapshot_is_whole_named_by_its_content_and_taken_once(tmp_path):
     place = snapshot.take_snapshot(tmp_path)
-    assert (place / "benchmarks" / "sweep" / "record.schema.json").exists()
+    assert (place / "benchmarks" / "store" / "record.schema.json").exists()
     assert not list(place.rglob("__pycache__"))
     made = place.stat().st_mtime_ns
     assert snapshot.take_snapshot(tmp_path) == place
     assert place.stat().st_mtime_ns == made
-    program = "from benchmarks.sweep.environment import code_sha256; print(code_sha256()[:16])"
+    program = "from benchmarks.store.environment import code_sha256; print(code_sha256()[:16])"
     done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True,
                           text=True, env={**os.environ, "PYTHONPATH": ""}, check=True)  # fmt: skip
     assert done.stdout.strip() == place.name
@@ -389,9 +391,11 @@ cpu|infinite|32|64000|(null)|9
 
 def test_a_draft_is_a_profile(tmp_path):
     text = draft(SINFO)
-    assert parse(text).shape == Shape(gpus=1, cpus=8, mem_gb=125, minutes=1440)
+    assert parse(text).shape == RunResources(gpus=1, cpus=8, mem_gb=125, minutes=1440)
     assert parse(text).partition == "gpu"
     assert "a100" in text
-    assert parse(draft("cpu|30:00|2|4000|(null)|1")).shape == Shape(cpus=2, mem_gb=3, minutes=30)
+    assert parse(draft("cpu|30:00|2|4000|(null)|1")).shape == RunResources(
+        cpus=2, mem_gb=3, minutes=30
+    )
     with pytest.raises(UserError):
         draft("")

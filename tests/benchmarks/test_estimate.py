@@ -6,9 +6,9 @@ import pytest
 
 from backbones.catalog import get_spec
 from benchmarks.commands.plan_view import plan_lines, plan_table
-from benchmarks.sweep.estimate import ASSUMED_CPU, ASSUMED_GPU, Estimator, multiply_adds
-from benchmarks.sweep.plan import Cell
-from detection.arithmetic import head_multiply_adds
+from benchmarks.plan.estimate import ASSUMED_CPU, ASSUMED_GPU, Estimator, multiply_adds
+from benchmarks.plan.plan import Cell
+from detection.model.arithmetic import head_multiply_adds
 from detection.recipes import RECIPES
 
 MODEL = asdict(RECIPES["mini"]().model)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.leaderboard.expression import parse_expression
 
 ROW = {

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.commands.leaderboard import Options, main
 from benchmarks.leaderboard.gate import EXIT_CODE
-from benchmarks.sweep.record import Labels
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import Labels
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.leaderboard.formats.render import to_terminal
+from benchmarks.leaderboard.formats.sheets import to_csv
 from benchmarks.leaderboard.joined import with_joined
-from benchmarks.leaderboard.render import to_terminal
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.leaderboard.sheets import to_csv
 from benchmarks.leaderboard.shown import plain
-from benchmarks.sweep.record import Labels
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import Labels
 
 
 @pytest.fixture

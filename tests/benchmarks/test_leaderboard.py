@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.leaderboard.latex import to_latex
-from benchmarks.leaderboard.layout import Column, text_table
-from benchmarks.leaderboard.render import to_markdown, to_terminal
+from benchmarks.leaderboard.formats.latex import to_latex
+from benchmarks.leaderboard.formats.render import to_markdown, to_terminal
+from benchmarks.leaderboard.formats.sheets import to_csv
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.leaderboard.sheets import to_csv
 from benchmarks.leaderboard.shown import plain
-from benchmarks.sweep.record import Labels
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import Labels
+from benchmarks.text_table import Column, text_table
 
 HOSTILE = "<script>|`x`\x1b[31m\u202e=1+1_%&"
 

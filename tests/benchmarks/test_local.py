@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from backbones.errors import PreflightError
-from benchmarks.sweep.environment import CORES, usable_cores, worker_environment
-from benchmarks.sweep.follower import lost_a_process
-from benchmarks.sweep.slots import divide
+from backbones.base.cores import CORES, usable_cores
+from backbones.base.errors import PreflightError
+from benchmarks.local.resources import divide
+from benchmarks.store.environment import worker_environment
+from benchmarks.work.follower import lost_a_process
 
 FOUR = ("--entries", "vit-nano,swin-nano,resnet-nano,mae-nano", "--executor", "local")
 
@@ -198,8 +199,8 @@ def test_cores_are_shared_out(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    monkeypatch.setattr("benchmarks.sweep.slots.usable_cores", lambda: 12)
-    monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 40.0)
+    monkeypatch.setattr("benchmarks.local.resources.usable_cores", lambda: 12)
+    monkeypatch.setattr("benchmarks.local.resources.memory_gib", lambda: 40.0)
     assert [(slot.cores, slot.gpus) for slot in divide(9, 2)] == [(6, None), (6, None)]
     assert [(slot.cores, slot.processes) for slot in divide(9, 2, 3)] == [(2, 3), (2, 3)]
     assert divide(9, 99)[0].cores == 1
@@ -209,9 +210,9 @@ def test_cores_are_shared_out(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert len(divide(99)) == 3, "threads that the user chose do not fight for cores"
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("benchmarks.sweep.slots.memory_gib", lambda: 1.0)
+    monkeypatch.setattr("benchmarks.local.resources.memory_gib", lambda: 1.0)
     assert [slot.cores for slot in divide(99)] == [12]
-    monkeypatch.setattr("benchmarks.sweep.environment._machine_cores", lambda: 12)
+    monkeypatch.setattr("backbones.base.cores._machine_cores", lambda: 12)
     environment = divide(9, 2)[1].environment()
     assert environment["OMP_NUM_THREADS"] == "5", "six cores, one of them for loading"
     assert worker_environment({CORES: "1"})["OMP_NUM_THREADS"] == "1"

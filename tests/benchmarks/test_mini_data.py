@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 from benchmarks.data.mini import MINI_SHA256, MINI_VERSION, MiniData, cache, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.coco import (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.entries import parse_entries
+from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.suites import choose_suite, get_suite
-from benchmarks.sweep.assemble import Order, assemble
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,9 @@ def plan(tmp_path, monkeypatch):
     monkeypatch.delenv("IMAGENET_DIR", raising=False)
 
     def assembled(suite=None, **wishes):
-        order = Order(suite or get_suite("all"), entries=parse_entries(["vit-nano"]), **wishes)
+        order = PlanRequest(
+            suite or get_suite("all"), entries=parse_entries(["vit-nano"]), **wishes
+        )
         return {request.spec.task: request for request in assemble(order, tmp_path)}
 
     return assembled

@@ -2,8 +2,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from backbones.errors import UserError
-from backbones.neutral import NEUTRAL
+from backbones.base.errors import UserError
+from backbones.base.sections import NEUTRAL
 from benchmarks.overrides import apply_overrides, as_plain, aside, restore
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.errors import PreflightError
-from backbones.images import decode
+from backbones.base.errors import PreflightError
+from backbones.base.images import decode
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet import pcam
-from benchmarks.imagenet.folders import LabelledImages, labels_of, open_labelled, read_facts
-from benchmarks.imagenet.vision_sets import about_mean_class
+from benchmarks.labelled.sets import pcam
+from benchmarks.labelled.sets.folders import LabelledImages, labels_of, open_labelled, read_facts
+from benchmarks.labelled.sets.vision_sets import about_mean_class
 from pretrain.data.images import ImageSet
 
 NUM_TRAIN = 262_144

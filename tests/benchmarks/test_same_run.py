@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 
 
 def test_rerun_all_starts_from_nothing_and_keeps_the_old_record_aside(run_py):
@@ -103,7 +103,7 @@ def test_a_worker_refuses_a_run_that_is_not_the_planned_one(
     folder = Store(run_py.runs).prepare(make_request(spec))
     environment = run_py.environment()
     environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parents[2])
-    command = [sys.executable, "-P", "-m", "benchmarks.sweep.worker", str(folder.path)]
+    command = [sys.executable, "-P", "-m", "benchmarks.work.worker", str(folder.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert words in run_py.record()["failure"]["message"]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import list_specs
-from backbones.errors import PreflightError, UserError
 from benchmarks.data.roots import find_coco_root, parse_data
 from benchmarks.entries import GROUPS, parse_entries
-from benchmarks.sweep import environment
-from benchmarks.sweep.environment import describe, worker_environment
-from benchmarks.sweep.weights import parse_pretraining
+from benchmarks.plan.weights import parse_pretraining
+from benchmarks.store import environment
+from benchmarks.store.environment import describe, worker_environment
 from pretrain.catalog import recipes
 
 

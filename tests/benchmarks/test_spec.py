@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data.roots import DataRoot
-from benchmarks.sweep.spec import parse_request, write_request
+from benchmarks.store.spec import parse_request, write_request
 
 
 def test_run_id_is_known_and_stable(make_spec):

@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.commands.status import survey
-from benchmarks.sweep.cluster import Cluster
-from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.sweep.store import Store
-from benchmarks.sweep.submission import plan_submission
+from benchmarks.slurm.cluster import Cluster
+from benchmarks.slurm.submission import plan_submission
+from benchmarks.store.folders import Store
+from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
 
 # Jobs that never began share a line; other submissions' jobs are of no interest.
 ACCOUNTS = "9_0|OUT_OF_MEMORY|0:125\n9_[1,3-8%2]|CANCELLED by 1000|0:0\n9_2|COMPLETED|0:0\n"

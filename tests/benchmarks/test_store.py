@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from jsonschema import Draft202012Validator
 
-import benchmarks.sweep.record_text as record_text
-from backbones.errors import PreflightError
+import benchmarks.store.record_text as record_text
+from backbones.base.errors import PreflightError
 from benchmarks.cli import main
-from benchmarks.sweep.record import MAX_CURVE_POINTS, Attempt, from_json, thinned, to_json
-from benchmarks.sweep.record_text import BadRecordError, to_text
-from benchmarks.sweep.store import BusyError, RunFolder, Store
+from benchmarks.store.folders import BusyError, RunFolder, Store
+from benchmarks.store.record import MAX_CURVE_POINTS, Attempt, from_json, thinned, to_json
+from benchmarks.store.record_text import BadRecordError, to_text
 
 
 def signed(record, **changes):

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
+from benchmarks.local.terminal import Screen, describe, duration
 from benchmarks.output import clean
-from benchmarks.sweep.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
-from benchmarks.sweep.terminal import Screen, describe, duration
+from benchmarks.store.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
 
 
 def beat(**changes):

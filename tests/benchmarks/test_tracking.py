@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from benchmarks.sweep.sbatch import plain_text
-from benchmarks.sweep.store import Store
-from benchmarks.sweep.tracking import TRACK
+from benchmarks.slurm.sbatch import plain_text
+from benchmarks.store.folders import Store
+from benchmarks.work.tracking import TRACK
 
 WANDB = """
 import json, os, time

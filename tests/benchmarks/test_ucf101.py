@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.errors import PreflightError
-from backbones.images import decode
+from backbones.base.errors import PreflightError
+from backbones.base.images import decode
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.folders import LabelledImages, labels_of, open_labelled
-from benchmarks.imagenet.video_frames import middle_frame
+from benchmarks.labelled.sets.folders import LabelledImages, labels_of, open_labelled
+from benchmarks.labelled.sets.ucf101 import middle_frame
 from pretrain.data.images import ImageSet
 
 # By name the second class comes first.

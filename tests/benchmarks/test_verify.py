@@ -11,9 +11,9 @@ from benchmarks.leaderboard.protocol_page import page
 from benchmarks.leaderboard.published.band import architecture
 from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.overrides import as_plain
+from benchmarks.store.folders import Store
+from benchmarks.store.record import BackboneFacts, Labels
 from benchmarks.suites import get_task, task_names
-from benchmarks.sweep.record import BackboneFacts, Labels
-from benchmarks.sweep.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MAE = BackboneFacts("vit-b16", "mae", method="mae", epochs=1600.0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.errors import PreflightError
-from backbones.images import decode
+from backbones.base.errors import PreflightError
+from backbones.base.images import decode
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.folders import labels_of, open_labelled, read_facts
-from benchmarks.imagenet.vision_sets import VISION_SETS, about_mean_class, vision_set
+from benchmarks.labelled.sets.folders import labels_of, open_labelled, read_facts
+from benchmarks.labelled.sets.vision_sets import VISION_SETS, about_mean_class, vision_set
 from benchmarks.suites import get_task
 from pretrain.data.images import ImageSet
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sweep.warm_start import Order, WarmStart
+from benchmarks.local.warm_start import Order, WarmStart
 from benchmarks.task import NETWORK_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,13 +41,14 @@ def main(arguments):
 
 @pytest.fixture
 def package(tmp_path):
-    """Return a folder whose ``benchmarks.sweep`` is ours with another worker."""
-    sweep = tmp_path / "code" / "benchmarks" / "sweep"
-    sweep.mkdir(parents=True)
-    for folder in (sweep.parent, sweep):
-        (folder / "__init__.py").touch()
-    (sweep / "warm.py").write_text((ROOT / "benchmarks/sweep/warm.py").read_text())
-    (sweep / "worker.py").write_text(WORKER)
+    """Return a folder whose ``benchmarks`` is ours with another worker."""
+    code = tmp_path / "code" / "benchmarks"
+    for room in (code, code / "local", code / "work"):
+        room.mkdir(parents=True)
+        (room / "__init__.py").touch()
+    for name in ("local/warm.py", "work/contract.py"):
+        (code / name).write_text((ROOT / "benchmarks" / name).read_text())
+    (code / "work" / "worker.py").write_text(WORKER)
     return tmp_path / "code"
 
 
@@ -98,7 +99,7 @@ def test_one_after_the_other_ends_in_its_own_way(warm, tmp_path):
 
 def test_a_run_loads_the_code_as_it_is_when_the_run_begins(warm, package, tmp_path):
     assert end(begin(warm, tmp_path / "log.txt", "0")) == 0
-    worker = package / "benchmarks" / "sweep" / "worker.py"
+    worker = package / "benchmarks" / "work" / "worker.py"
     worker.write_text("def main(arguments):\n    return 77\n")
     assert end(begin(warm, tmp_path / "log.txt", "0")) == 77
 

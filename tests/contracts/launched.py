@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+from backbones.base.distributed import rank
 from backbones.catalog import get_spec
-from backbones.distributed import rank
-from pretrain.train import Job, pretrain
+from pretrain.train import PretrainJob, pretrain
 from tests.contracts.test_methods import Stop, small
 
 
@@ -28,7 +28,9 @@ class Listener(Stop):
 def main(name: str, photos: str, out: str) -> None:
     config = small(name, processes=int(os.environ.get("WORLD_SIZE", "1")))
     spec = get_spec(config.backbone)
-    job = Job(spec, config, Path(photos), Path(out), 5, Path(out) / "cache", name, num_workers=0)
+    job = PretrainJob(
+        spec, config, Path(photos), Path(out), 5, Path(out) / "cache", name, num_workers=0
+    )
     pretrain(job, Listener(Path(out) / "losses.json"))
 
 

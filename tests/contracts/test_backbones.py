@@ -5,8 +5,8 @@ import torch
 
 from backbones.catalog import get_spec, list_specs
 from backbones.check import check_backbone
-from backbones.source import has_weights, open_checkpoint
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.weights.source import has_weights, open_checkpoint
 
 ZOO = [spec.name for spec in list_specs()]
 SMALL = [name for name in ZOO if name.endswith("nano")]

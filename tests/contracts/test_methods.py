@@ -13,18 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import SilentMonitor
 from backbones.catalog import get_spec
-from backbones.errors import StoppedError
-from backbones.loading import build_backbone
-from backbones.monitor import SilentMonitor
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
-from backbones.weights import read_safetensors
+from backbones.weights.files import read_safetensors
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 from pretrain.catalog import get_recipe, recipes
 from pretrain.config import PretrainConfig
 from pretrain.distillation_config import DistillationConfig
 from pretrain.method import get_method, methods
-from pretrain.train import Job, build_objective, pretrain
+from pretrain.train import PretrainJob, build_objective, pretrain
 
 NANO = sorted(name for name in recipes() if name.endswith("-nano"))
 STEPS = 6
@@ -79,10 +79,12 @@ class Stop(SilentMonitor):
 
 @pytest.fixture
 def job(photos, tmp_path):
-    def make(name: str, folder: str, steps: int = STEPS) -> Job:
+    def make(name: str, folder: str, steps: int = STEPS) -> PretrainJob:
         config = small(name, steps)
         spec = get_spec(config.backbone)
-        return Job(spec, config, photos, tmp_path / folder, 5, tmp_path, name, num_workers=0)
+        return PretrainJob(
+            spec, config, photos, tmp_path / folder, 5, tmp_path, name, num_workers=0
+        )
 
     return make
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec, list_specs
-from backbones.errors import UserError
-from backbones.source import open_checkpoint
+from backbones.weights.source import open_checkpoint
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides, as_plain, restore
 from benchmarks.suites import SUITES, get_suite, get_task

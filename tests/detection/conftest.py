@@ -18,7 +18,7 @@ from PIL import Image
 from backbones.checkpoint import FRESH, Checkpoint
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
-from detection.dataset import find_coco
+from detection.data.dataset import find_coco
 from detection.recipes import mini
 
 HERE = Path(__file__).parent
@@ -84,8 +84,8 @@ def write_coco(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def plain_spec() -> BackboneSpec:
     """A plain ViT of two blocks."""
-    from backbones.vit import VisionTransformer
-    from backbones.vit_config import ViTConfig
+    from backbones.vit.config import ViTConfig
+    from backbones.vit.network import VisionTransformer
 
     shape = ViTConfig(embed_dim=32, num_layers=2, num_heads=2, patch_size=16)
     return BackboneSpec(
@@ -152,10 +152,10 @@ def toy_batch() -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture
 def make_job() -> Callable[..., Any]:
     """Return a maker of runs on a data set that start from fresh weights."""
-    from detection.transfer import Job
+    from detection.transfer import TransferJob
 
     def make(root: Path, out: Path, spec: BackboneSpec, config: DetectionConfig) -> Any:
-        return Job(
+        return TransferJob(
             spec=spec,
             checkpoint=Checkpoint(spec.name, None, FRESH, source=spec.name),
             config=config,

@@ -10,13 +10,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
 from backbones.checkpoint import FRESH, Checkpoint
-from backbones.errors import StoppedError
-from backbones.monitor import Progress, SilentMonitor
-from detection.dataset import find_coco
+from detection.data.dataset import find_coco
 from detection.recipes import mini
-from detection.transfer import Job, transfer
+from detection.transfer import TransferJob, transfer
 
 
 class StopWithin(SilentMonitor):
@@ -47,7 +47,7 @@ def main(data: Path, out: Path, every_epochs: float, stop_at: int) -> None:
         evaluation=replace(config.evaluation, batch_size_per_device=1, every_epochs=every_epochs),
     )
     spec = get_spec("resnet-nano")
-    job = Job(
+    job = TransferJob(
         spec=spec,
         checkpoint=Checkpoint(spec.name, None, FRESH, source=spec.name),
         config=config,

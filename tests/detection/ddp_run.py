@@ -11,15 +11,15 @@ from pathlib import Path
 
 import torch
 
+from backbones.base.devices import wrap
+from backbones.base.distributed import rank, world_size
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
-from backbones.devices import wrap
-from backbones.distributed import rank, world_size
-from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BuildOptions
-from detection import devices
-from detection.dataset import find_coco, load_training_images
-from detection.loader import train_batches
-from detection.model import build_detector
+from detection import transfer as devices
+from detection.data.dataset import find_coco, load_training_images
+from detection.data.loader import train_batches
+from detection.model.detector import build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.recipes import mini
 from detection.schedule import make_plan

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.errors import UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
-from detection.adapter import adapt, freeze, freeze_unused
 from detection.config import DetectionConfig, ModelConfig
-from detection.model import build_detector
-from detection.pyramid import MapNorm
+from detection.model.adapter import adapt, freeze, freeze_unused
+from detection.model.detector import build_detector
+from detection.model.pyramid import MapNorm
 
 SMALL = ModelConfig(channels=16, window_size=0)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backbones.errors import PreflightError
-from detection.annotations import AnnotationFile, read_annotations
-from detection.segmentation import check_segmentation
+from backbones.base.errors import PreflightError
+from detection.data.annotations import AnnotationFile, read_annotations
+from detection.data.segmentation import check_segmentation
 
 Content = dict[str, Any]
 FIELDS = (

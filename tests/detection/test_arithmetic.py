@@ -8,8 +8,8 @@ from fvcore.nn import FlopCountAnalysis
 
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
-from detection.arithmetic import head_multiply_adds
-from detection.model import build_detector
+from detection.model.arithmetic import head_multiply_adds
+from detection.model.detector import build_detector
 from detection.recipes import RECIPES
 
 

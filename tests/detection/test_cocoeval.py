@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.errors import UserError
-from detection.cocoeval import get_engine, score
-from detection.dataset import Truth, find_coco, load_truth
-from detection.detections import Detections, ImageDetections, collect
-from detection.segmentation import segmentation_rle
+from backbones.base.errors import UserError
+from detection.data.dataset import Truth, find_coco, load_truth
+from detection.data.segmentation import segmentation_rle
+from detection.scoring.cocoeval import get_engine, score
+from detection.scoring.detections import Detections, ImageDetections, collect
 
 ENGINES = ("hotcoco", "pycocotools")
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

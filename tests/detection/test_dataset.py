@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backbones.errors import PreflightError
-from detection.config import DataConfig
-from detection.dataset import (
+from backbones.base.errors import PreflightError
+from detection.config import DetectionDataConfig
+from detection.data.dataset import (
     find_coco,
     load_split,
     load_training_images,
@@ -63,7 +63,7 @@ def test_facts_are_kept_until_something_changes(
     data, cache = find_coco(write_coco()), tmp_path / "cache"
     first = read_facts(data, cache)
     with monkeypatch.context() as patch:
-        patch.setattr("detection.dataset.read_annotations", None)
+        patch.setattr("detection.data.dataset.read_annotations", None)
         assert read_facts(data, cache) == first
     path = data.annotation_file("val")
     path.write_text(path.read_text() + " ")
@@ -150,8 +150,8 @@ def test_a_limit_that_leaves_no_object_to_train_on_is_named(
     others["annotations"] = [a for a in others["annotations"] if a["image_id"] != first]
     data = find_coco(write_coco(others, name="others"))
     with pytest.raises(PreflightError, match=r"None of the 1 training .* raise --limit-images"):
-        load_training_images(data, DataConfig(), seed=0, limit_images=1)
-    assert len(load_training_images(data, DataConfig(), seed=0, limit_images=2)) == 1
+        load_training_images(data, DetectionDataConfig(), seed=0, limit_images=1)
+    assert len(load_training_images(data, DetectionDataConfig(), seed=0, limit_images=2)) == 1
 
 
 def test_a_split_is_detectron2s_list_of_dicts(write_coco: Callable[..., Path]) -> None:
@@ -181,7 +181,7 @@ def test_fractions_follow_the_seed_and_are_nested(
     data = find_coco(write_coco(coco_content(60)))
 
     def chosen(fraction: float, seed: int) -> set[int]:
-        config = DataConfig(train_fraction=fraction)
+        config = DetectionDataConfig(train_fraction=fraction)
         return set(ids(load_training_images(data, config, seed=seed)))
 
     assert len(chosen(0.01, 0)) == 1
@@ -197,13 +197,17 @@ def test_training_drops_images_without_objects(
     train = coco_content(3)
     train["annotations"] = train["annotations"][:2]
     data = find_coco(write_coco(train))
-    assert ids(load_training_images(data, DataConfig(), seed=0)) == [1]
-    assert ids(load_training_images(data, DataConfig(keep_empty=True), seed=0)) == [1, 2, 3]
+    assert ids(load_training_images(data, DetectionDataConfig(), seed=0)) == [1]
+    assert ids(load_training_images(data, DetectionDataConfig(keep_empty=True), seed=0)) == [
+        1,
+        2,
+        3,
+    ]
     for annotation in train["annotations"]:
         annotation["iscrowd"] = 1
     empty = find_coco(write_coco(train, name="empty"))
     with pytest.raises(PreflightError, match="nothing to learn from"):
-        load_training_images(empty, DataConfig(keep_empty=True), seed=0)
+        load_training_images(empty, DetectionDataConfig(keep_empty=True), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,7 @@ def test_real_data(
 
 def test_reading_facts_imports_no_torch(tmp_path: Path, write_coco: Callable[..., Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from detection.dataset import *;"
+        "import sys; from pathlib import Path; from detection.data.dataset import *;"
         f"read_facts(find_coco(Path({str(write_coco())!r})), Path({str(tmp_path)!r}));"
         "assert 'torch' not in sys.modules"
     )

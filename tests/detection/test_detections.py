@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.errors import UserError
-from detection.detections import (
+from backbones.base.errors import UserError
+from detection.scoring.detections import (
     Detections,
     ImageDetections,
     check,

@@ -11,12 +11,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from backbones.errors import StoppedError, UserError
-from backbones.monitor import Progress, SilentMonitor
+from backbones.base.errors import StoppedError, UserError
+from backbones.base.monitor import Progress, SilentMonitor
 from detection.config import EvaluationConfig
-from detection.dataset import CocoData, find_coco, load_split
-from detection.detections import read_detections
-from detection.evaluate import EvaluationOptions, detect, evaluate
+from detection.data.dataset import CocoData, find_coco, load_split
+from detection.scoring.detections import read_detections
+from detection.scoring.evaluate import EvaluationOptions, detect, evaluate
 
 CONFIG = EvaluationConfig(short_side=48, max_size=64, batch_size_per_device=3)
 
@@ -141,9 +141,9 @@ ONE_OF_TWO = """
 import sys
 from pathlib import Path
 from backbones import distributed
-from backbones.monitor import SilentMonitor
-from detection.dataset import find_coco
-from detection.evaluate import evaluate
+from backbones.base.monitor import SilentMonitor
+from detection.data.dataset import find_coco
+from detection.scoring.evaluate import evaluate
 sys.path.insert(0, {tests!r})
 from test_evaluate import CONFIG, Oracle
 distributed.join_process_group()
@@ -179,9 +179,9 @@ def test_two_real_processes_find_the_same(tmp_path: Path, data: CocoData) -> Non
 def test_processes_share_the_images(data: CocoData, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for rank in range(2):
-        monkeypatch.setattr("detection.evaluate.distributed.rank", lambda rank=rank: rank)
-        monkeypatch.setattr("detection.evaluate.distributed.world_size", lambda: 2)
-        monkeypatch.setattr("detection.evaluate.distributed.any_rank", bool)
+        monkeypatch.setattr("detection.scoring.evaluate.distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("detection.scoring.evaluate.distributed.world_size", lambda: 2)
+        monkeypatch.setattr("detection.scoring.evaluate.distributed.any_rank", bool)
         watcher = Watcher()
         images, _ = detect(Oracle(data), load_split(data, "val"), CONFIG, watcher)
         found.append([image.image_id for image in images])

@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
-from backbones.errors import StoppedError
-from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec
-from detection import evaluate
-from detection.cocoeval import Scores
 from detection.config import DetectionConfig, EvaluationConfig
-from detection.evaluations import Looks, period, told
+from detection.evaluations import EvaluationPlan, period, told
 from detection.recipes import COCO_TRAIN_IMAGES, RECIPES
 from detection.schedule import images_in_use, make_plan
-from detection.transfer import Job, Outcome, transfer
+from detection.scoring import evaluate
+from detection.scoring.cocoeval import CocoScores
+from detection.transfer import TransferJob, TransferResult, transfer
 
 SLOW = pytest.mark.slow
 STEP, AP_BOX, AP_MASK = "evaluation/step", "evaluation/APbox", "evaluation/APmask"
@@ -57,7 +57,9 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "states" / "step-00000004.safetensors")
 
 
-def assert_same_result(one: Outcome, other: Outcome, folders: tuple[Path, Path]) -> None:
+def assert_same_result(
+    one: TransferResult, other: TransferResult, folders: tuple[Path, Path]
+) -> None:
     first, second = map(weights_of, folders)
     assert first.keys() == second.keys()
     for name, value in first.items():
@@ -75,7 +77,7 @@ def test_evaluations_change_no_weight_and_no_result(
     name: str,
     write_coco: Callable[..., Path],
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     root, spec = write_coco(), get_spec(name)
@@ -96,7 +98,7 @@ def test_evaluations_change_no_weight_and_no_result(
 def telling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the APbox of an evaluation on the way tell whose it is: few steps teach nothing."""
 
-    def look(detector: torch.nn.Module, *rest: Any) -> Scores:
+    def look(detector: torch.nn.Module, *rest: Any) -> CocoScores:
         scores = evaluate.look(detector, *rest)
         total = sum(value.double().abs().sum().item() for value in detector.state_dict().values())
         return replace(scores, metrics={**scores.metrics, "APbox": total})
@@ -111,7 +113,7 @@ def test_a_stop_neither_loses_nor_doubles_a_point(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     """Before the evaluation of a step that nothing has saved, or in the middle of it."""
@@ -141,7 +143,7 @@ def test_a_run_killed_behind_an_evaluation_makes_it_again_once(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     schedule = replace(toy_config.schedule, checkpoint_images=8)
@@ -165,7 +167,7 @@ def test_evaluations_are_no_part_of_what_training_costs(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -183,7 +185,7 @@ def test_evaluations_are_no_part_of_what_training_costs(
             now[0] += 100.0
             return looks.look()
 
-        self._looks = Looks(looks.every, look)
+        self._looks = EvaluationPlan(looks.every, look)
         before(self)
         self._looks = looks
 
@@ -199,7 +201,7 @@ def test_switched_on_in_the_middle_a_run_goes_on(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
@@ -213,7 +215,7 @@ def test_tensorboard_has_the_curve_to_its_end(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, every_step(toy_config))
@@ -261,8 +263,8 @@ def test_when_evaluations_are_due() -> None:
     plan = make_plan(RECIPES["mini"]().schedule, RECIPES["mini"]().optim, 80)
     every = period(EvaluationConfig(every_epochs=1.5), plan)
     assert (plan.num_steps, every) == (90, 30)
-    assert [step for step in range(91) if Looks(every, dict).due(step)] == [30, 60, 90]
+    assert [step for step in range(91) if EvaluationPlan(every, dict).due(step)] == [30, 60, 90]
     assert told(every, plan) == "every 30 steps of training, 2 times, and at the end"
     assert period(EvaluationConfig(every_epochs=1e-9), plan) == 1
     assert told(0, plan) == told(90, plan) == "at the end"
-    assert not Looks(0, dict).due(30)
+    assert not EvaluationPlan(0, dict).due(30)

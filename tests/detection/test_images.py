@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.errors import PreflightError
-from detection.images import read_image
+from backbones.base.errors import PreflightError
+from detection.data.mapper import read_image
 
 HEIGHT, WIDTH = 24, 40
 ORIENTATION = 0x0112

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from backbones.errors import PreflightError, UserError
-from detection.config import DataConfig, DetectionConfig, EvaluationConfig, ScheduleConfig
-from detection.dataset import find_coco, load_split
-from detection.loader import epoch_order, evaluation_batches, train_batches
+from backbones.base.errors import PreflightError, UserError
+from detection.config import (
+    DetectionConfig,
+    DetectionDataConfig,
+    DetectionScheduleConfig,
+    EvaluationConfig,
+)
+from detection.data.dataset import find_coco, load_split
+from detection.data.loader import epoch_order, evaluation_batches, train_batches
 
 CONFIG = DetectionConfig(
     protocol="test",
-    data=DataConfig(img_size=64),
-    schedule=ScheduleConfig(batch_size=4, batch_size_per_device=2),
+    data=DetectionDataConfig(img_size=64),
+    schedule=DetectionScheduleConfig(batch_size=4, batch_size_per_device=2),
 )
 Batches = list[list[dict[str, Any]]]
 

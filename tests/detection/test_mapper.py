@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from detection.augmentation import Crop, Flip, Resize, draw_plan
-from detection.config import DataConfig, EvaluationConfig
-from detection.dataset import find_coco, load_split
-from detection.mapper import apply_plan, map_test, map_train
+from detection.config import DetectionDataConfig, EvaluationConfig
+from detection.data.augmentation import Crop, Flip, Resize, draw_plan
+from detection.data.dataset import find_coco, load_split
+from detection.data.mapper import apply_plan, map_test, map_train
 
-LSJ = DataConfig(img_size=128)
-MULTISCALE = DataConfig(augmentation="multiscale", short_sides=(48, 64, 80), max_size=120)
-CROPPED = DataConfig(
+LSJ = DetectionDataConfig(img_size=128)
+MULTISCALE = DetectionDataConfig(augmentation="multiscale", short_sides=(48, 64, 80), max_size=120)
+CROPPED = DetectionDataConfig(
     augmentation="multiscale-crop",
     short_sides=(48, 64, 80),
     max_size=120,
@@ -31,7 +31,9 @@ def sample(write_coco: Callable[..., Path]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("config", [LSJ, MULTISCALE, CROPPED], ids=lambda c: c.augmentation)
-def test_train_sample_is_what_detectron2_takes(sample: dict[str, Any], config: DataConfig) -> None:
+def test_train_sample_is_what_detectron2_takes(
+    sample: dict[str, Any], config: DetectionDataConfig
+) -> None:
     mapped = map_train(sample, config, Random(3))
     assert set(mapped) == {"file_name", "image_id", "height", "width", "image", "instances"}
     image, instances = mapped["image"], mapped["instances"]
@@ -43,7 +45,9 @@ def test_train_sample_is_what_detectron2_takes(sample: dict[str, Any], config: D
 
 
 @pytest.mark.parametrize("config", [LSJ, MULTISCALE, CROPPED], ids=lambda c: c.augmentation)
-def test_draws_depend_on_the_generator_alone(sample: dict[str, Any], config: DataConfig) -> None:
+def test_draws_depend_on_the_generator_alone(
+    sample: dict[str, Any], config: DetectionDataConfig
+) -> None:
     np.random.seed(1)  # noqa: NPY002 - detectron2 draws from it
     torch.manual_seed(1)
     first = map_train(sample, config, Random(5))
@@ -141,7 +145,7 @@ def test_boxes_only(write_coco: Callable[..., Path], coco_content: Callable[...,
 
 
 def test_a_step_too_small_for_an_image_keeps_a_pixel(sample: dict[str, Any]) -> None:
-    plan = draw_plan(DataConfig(img_size=32, scale_range=(0.1, 0.1)), 2, 2000, Random(0))
+    plan = draw_plan(DetectionDataConfig(img_size=32, scale_range=(0.1, 0.1)), 2, 2000, Random(0))
     resize = next(step for step in plan if isinstance(step, Resize))
     assert (resize.new_height, resize.new_width) == (1, 3)
 

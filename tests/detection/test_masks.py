@@ -6,8 +6,8 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torchvision.ops import masks_to_boxes
 
-from detection.augmentation import Crop, Resize
-from detection.masks import PatchMasks, transform_masks
+from detection.data.augmentation import Crop, Resize
+from detection.data.masks import PatchMasks, transform_masks
 
 HEIGHT, WIDTH = 60, 80
 

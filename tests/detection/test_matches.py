@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detection.matches import KindMatches, Matches, read_matches, write_matches
+from detection.scoring.matches import DetectionMatches, KindMatches, read_matches, write_matches
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_they_come_back_also_where_a_detector_found_nothing(count: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(count)
-    matches = Matches(
+    matches = DetectionMatches(
         image_ids=np.array([4, 7], dtype=np.int64),
         class_names=("cat", "dog"),
         images=np.zeros(count, dtype=np.int32),

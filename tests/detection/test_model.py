@@ -10,13 +10,13 @@ from detectron2.config import instantiate
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.utils.events import EventStorage
 
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.errors import UserError
 from backbones.spec import BackboneSpec, BuildOptions
-from detection import cost
-from detection.adapter import adapt
 from detection.config import DetectionConfig
-from detection.model import Detector, _graph, build_detector
+from detection.model import cost
+from detection.model.adapter import adapt
+from detection.model.detector import Detector, _graph, build_detector
 from detection.recipes import RECIPES
 
 MakeBatch = Callable[..., list[dict[str, Any]]]

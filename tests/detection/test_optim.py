@@ -8,10 +8,10 @@ from torch import nn
 
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
-from detection.config import DetectionConfig, OptimConfig
-from detection.model import Detector, build_detector
+from detection.config import DetectionConfig, DetectionOptimConfig
+from detection.model.detector import Detector, build_detector
+from detection.model.pyramid import MapNorm
 from detection.optim import clip_gradients, make_optimizer, parameter_groups, set_lr
-from detection.pyramid import MapNorm
 
 BLOCK = "blocks.1.mlp.fc1"
 
@@ -22,7 +22,7 @@ def detector_of(name: str, config: DetectionConfig) -> Detector:
     return build_detector(net, spec, config, (3, True), seed=0)
 
 
-def settings(detector: Detector, config: OptimConfig) -> dict[str, tuple[float, float]]:
+def settings(detector: Detector, config: DetectionOptimConfig) -> dict[str, tuple[float, float]]:
     """Rate factor and decay of every trainable parameter, by name."""
     groups = parameter_groups(detector, detector.net, config)
     return {name: (g.lr_factor, g.weight_decay) for g in groups for name in g.names}
@@ -32,7 +32,7 @@ def settings(detector: Detector, config: OptimConfig) -> dict[str, tuple[float, 
 def test_rates_fall_layer_by_layer(name: str, toy_config: DetectionConfig) -> None:
     """Trap B5: detectron2 gives Swin's third stage factors above 1."""
     detector = detector_of(name, toy_config)
-    found = settings(detector, OptimConfig(layer_decay=(0.5,)))
+    found = settings(detector, DetectionOptimConfig(layer_decay=(0.5,)))
     assert all(0 < factor <= 1 for factor, _ in found.values())
     top = detector.net.num_layers + 1
     prefix = {id(p): n for n, p in detector.named_parameters()}
@@ -56,7 +56,7 @@ def test_vit_b_has_upstreams_factors() -> None:
 
 def test_every_trainable_parameter_is_in_one_group(toy_config: DetectionConfig) -> None:
     detector = detector_of("vit-nano", toy_config)
-    groups = parameter_groups(detector, detector.net, OptimConfig())
+    groups = parameter_groups(detector, detector.net, DetectionOptimConfig())
     names = [name for group in groups for name in group.names]
     assert sorted(names) == sorted(n for n, p in detector.named_parameters() if p.requires_grad)
     assert len({(g.lr_factor, g.weight_decay) for g in groups}) == len(groups)
@@ -69,7 +69,7 @@ def test_decay_rules_differ_where_they_should(toy_config: DetectionConfig) -> No
     modules = dict(detector.named_modules())
 
     def spared(rule: str) -> set[str]:
-        found = settings(detector, OptimConfig(decay_rule=rule, weight_decay=0.1))
+        found = settings(detector, DetectionOptimConfig(decay_rule=rule, weight_decay=0.1))
         return {name for name, (_, decay) in found.items() if decay == 0}
 
     def kind(name: str) -> type:
@@ -81,13 +81,13 @@ def test_decay_rules_differ_where_they_should(toy_config: DetectionConfig) -> No
     assert {kind(n) for n in names} == {nn.LayerNorm, MapNorm}
     assert vitdet < names < weights
     assert any(n.endswith("fc1.bias") for n in weights)
-    assert any("rel_pos" in n for n in settings(detector, OptimConfig()))
+    assert any("rel_pos" in n for n in settings(detector, DetectionOptimConfig()))
     assert not any("rel_pos" in n for n in vitdet)
 
 
 def test_swins_bias_tables_are_spared(toy_config: DetectionConfig) -> None:
     detector = detector_of("swin-nano", toy_config)
-    found = settings(detector, OptimConfig(decay_rule="names", weight_decay=0.05))
+    found = settings(detector, DetectionOptimConfig(decay_rule="names", weight_decay=0.05))
     tables = [d for n, (_, d) in found.items() if "relative_position_bias_table" in n]
     assert tables
     assert set(tables) == {0.0}
@@ -96,7 +96,7 @@ def test_swins_bias_tables_are_spared(toy_config: DetectionConfig) -> None:
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_optimizers_step_at_the_set_rate(kind: str, toy_config: DetectionConfig) -> None:
     detector = detector_of("vit-nano", toy_config)
-    config = OptimConfig(optimizer=kind, layer_decay=(0.5,))
+    config = DetectionOptimConfig(optimizer=kind, layer_decay=(0.5,))
     groups = parameter_groups(detector, detector.net, config)
     optimizer = make_optimizer(groups, config, 1e-3)
     set_lr(optimizer, 1e-2)
@@ -122,6 +122,6 @@ def test_clipping_bounds_the_global_norm() -> None:
 
 def test_a_group_reads_as_a_line(toy_config: DetectionConfig) -> None:
     detector = detector_of("vit-nano", toy_config)
-    group = parameter_groups(detector, detector.net, OptimConfig())[0]
+    group = parameter_groups(detector, detector.net, DetectionOptimConfig())[0]
     assert "weight decay" in group.line(1e-4)
     assert f"{len(group.names)} tensors" in group.line(1e-4)

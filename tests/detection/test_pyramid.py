@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from detection.pyramid import MapNorm, SimplePyramid, make_norm
+from detection.model.pyramid import MapNorm, SimplePyramid, make_norm
 
 LEVELS = (2, 3, 4, 5, 6)
 

@@ -9,24 +9,29 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from backbones.errors import UserError
-from backbones.registry import zoo
+from backbones.base.errors import UserError
+from backbones.catalog import zoo
 from backbones.spec import BackboneSpec
 from detection import recipes
 from detection.config import (
-    DataConfig,
     DetectionConfig,
+    DetectionDataConfig,
+    DetectionOptimConfig,
+    DetectionScheduleConfig,
     EvaluationConfig,
     ModelConfig,
-    OptimConfig,
-    ScheduleConfig,
     at_depth,
 )
 from detection.config_checks import frozen_layers
-from detection.default_recipe import default_recipe
-from detection.recipes import RECIPES
+from detection.recipes import RECIPES, default_recipe
 
-SECTIONS = (DataConfig, ModelConfig, OptimConfig, ScheduleConfig, EvaluationConfig)
+SECTIONS = (
+    DetectionDataConfig,
+    ModelConfig,
+    DetectionOptimConfig,
+    DetectionScheduleConfig,
+    EvaluationConfig,
+)
 PLAIN = (int, float, str, bool)
 
 
@@ -63,7 +68,7 @@ def _attributes_read() -> set[str]:
     """Attribute names that code of the package loads, the definitions' own file left out."""
     folder = Path(recipes.__file__).parent
     names: set[str] = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         if path.name in ("config.py", "recipes.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
@@ -88,7 +93,7 @@ def test_planning_needs_neither_torch_nor_detectron2() -> None:
 
 
 def test_square_follows_the_image_size() -> None:
-    config = replace(RECIPES["vitdet-100ep"](), data=DataConfig(img_size=512)).resolved()
+    config = replace(RECIPES["vitdet-100ep"](), data=DetectionDataConfig(img_size=512)).resolved()
     assert config.padded_square == 512
     assert (config.evaluation.short_side, config.evaluation.max_size) == (512, 512)
 

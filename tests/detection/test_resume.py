@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
-from backbones.errors import StoppedError
-from backbones.monitor import Progress, SilentMonitor
 from backbones.spec import BuildOptions
 from detection.config import DetectionConfig
-from detection.model import Detector, build_detector
+from detection.model.detector import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import make_plan
 from detection.train import Trained, train

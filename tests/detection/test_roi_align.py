@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.layers import ROIAlign
 
-from detection.roi_align import LARGEST_MAP, SeparableRoIAlign
+from detection.model.roi_align import LARGEST_MAP, SeparableRoIAlign
 
 
 @pytest.mark.parametrize("side", [8, 24])

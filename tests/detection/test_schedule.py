@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detection.config import DataConfig, OptimConfig, ScheduleConfig
+from detection.config import DetectionDataConfig, DetectionOptimConfig, DetectionScheduleConfig
 from detection.recipes import COCO_TRAIN_IMAGES, RECIPES
 from detection.schedule import Plan, images_in_use, make_plan, num_steps, scaled_lr
 
@@ -26,16 +26,18 @@ def test_published_step_counts() -> None:
 
 
 def test_any_data_size_and_batch() -> None:
-    schedule = ScheduleConfig(epochs=3.0, batch_size=16)
+    schedule = DetectionScheduleConfig(epochs=3.0, batch_size=16)
     assert num_steps(schedule, 160) == 30
     assert num_steps(schedule, 1) == 1
-    assert images_in_use(DataConfig(train_fraction=0.01), 1_000) == 10
-    assert images_in_use(DataConfig(train_fraction=0.01), 3) == 1
+    assert images_in_use(DetectionDataConfig(train_fraction=0.01), 1_000) == 10
+    assert images_in_use(DetectionDataConfig(train_fraction=0.01), 3) == 1
 
 
 def test_warm_up_never_outlasts_a_tenth() -> None:
     plan = make_plan(
-        ScheduleConfig(epochs=10.0, batch_size=8, warmup_images=10_000), OptimConfig(), 80
+        DetectionScheduleConfig(epochs=10.0, batch_size=8, warmup_images=10_000),
+        DetectionOptimConfig(),
+        80,
     )
     assert (plan.num_steps, plan.warmup_steps) == (100, 10)
 
@@ -65,7 +67,7 @@ def test_rates_equal_detectron2s_scheduler(name: str) -> None:
 
 
 def test_lr_scaling_is_a_choice() -> None:
-    optim = OptimConfig(base_lr=1e-4, reference_batch_size=64)
+    optim = DetectionOptimConfig(base_lr=1e-4, reference_batch_size=64)
     assert scaled_lr(optim, 16) == 1e-4
     assert scaled_lr(replace(optim, lr_scaling="linear"), 16) == pytest.approx(2.5e-5)
     assert scaled_lr(replace(optim, lr_scaling="sqrt"), 16) == pytest.approx(5e-5)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from backbones.errors import UserError
-from backbones.monitor import Progress, SilentMonitor
+from backbones.base.errors import UserError
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec, BuildOptions
 from detection.config import DetectionConfig
-from detection.model import Detector, build_detector
+from detection.model.detector import Detector, build_detector
 from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import make_plan
 from detection.train import Trained, train

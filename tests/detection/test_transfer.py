@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from backbones.errors import PreflightError, StoppedError, UserError
-from backbones.monitor import Progress, SilentMonitor
+from backbones.base.errors import PreflightError, StoppedError, UserError
+from backbones.base.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
-from detection.dataset import find_coco, load_split
-from detection.transfer import Job, transfer
+from detection.data.dataset import find_coco, load_split
+from detection.transfer import TransferJob, transfer
 
 COSTS = {
     "images_per_second_train",
@@ -45,7 +45,7 @@ def test_train_evaluate_account_and_never_twice(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
@@ -74,7 +74,7 @@ def test_stopped_and_started_again_gives_the_same_numbers(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     root = write_coco()
@@ -94,7 +94,7 @@ def test_boxes_only_data_reports_boxes_alone(
     coco_content: Callable[..., dict[str, object]],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     content = coco_content(masks=False)
@@ -112,7 +112,7 @@ def test_a_limit_that_leaves_nothing_to_measure_is_told_before_training(
     coco_content: Callable[..., dict[str, Any]],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     (kept,) = load_split(find_coco(write_coco(name="all")), "val", limit_images=1)
@@ -129,7 +129,7 @@ def test_another_recipe_in_the_same_folder_is_refused(
     write_coco: Callable[..., Path],
     plain_spec: BackboneSpec,
     toy_config: DetectionConfig,
-    make_job: Callable[..., Job],
+    make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
     job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)

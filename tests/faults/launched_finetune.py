@@ -5,13 +5,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from backbones.base.monitor import SilentMonitor
 from backbones.catalog import get_spec
-from backbones.monitor import SilentMonitor
-from backbones.source import open_checkpoint
+from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.finetune_recipes import finetune_mini
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
+from benchmarks.tasks.finetune.recipes import finetune_mini
 
 
 def main(images: str, out: str) -> None:

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones.base.errors import PreflightError, StoppedError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, StoppedError, UserError
-from backbones.source import open_checkpoint
+from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.config import ExtractionConfig
-from benchmarks.imagenet.finetune_recipes import finetune_mini
-from benchmarks.imagenet.partial_recipes import partial, partial_mini
-from benchmarks.imagenet.region_recipes import attention_mini, correspondence_mini
+from benchmarks.labelled.config import ExtractionConfig
+from benchmarks.labelled.regions.recipes import attention_mini, correspondence_mini
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
+from benchmarks.tasks.finetune.recipes import finetune_mini
+from benchmarks.tasks.partial.recipes import partial, partial_mini
 from tests.faults.test_imagenet_faults import Ears, fill
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,19 +15,19 @@ import pytest
 import torch
 from PIL import Image
 
+from backbones.base.errors import PreflightError, StoppedError, UserError
+from backbones.base.monitor import SilentMonitor
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, StoppedError, UserError
-from backbones.monitor import SilentMonitor
-from backbones.source import open_checkpoint
+from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot, find_labelled_root, parse_data
-from benchmarks.imagenet import extract, table, views
-from benchmarks.imagenet.config import DataConfig
-from benchmarks.imagenet.folders import find_labelled, labels_of
-from benchmarks.imagenet.knn_recipes import knn_mini
-from benchmarks.imagenet.linear_recipes import AugmentConfig, linear_mini
-from benchmarks.imagenet.lowshot_recipes import lowshot_mini
+from benchmarks.labelled.config import CentralViewConfig
+from benchmarks.labelled.features import extract, table, views
+from benchmarks.labelled.sets.folders import find_labelled, labels_of
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
+from benchmarks.tasks.knn.recipes import knn_mini
+from benchmarks.tasks.linear.recipes import AugmentConfig, linear_mini
+from benchmarks.tasks.lowshot.recipes import lowshot_mini
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 
@@ -79,7 +79,7 @@ def run(tmp_path):
     def call(root, config=None, monitor=None, task="knn"):
         config = config or knn_mini()
         vote = {"vote": replace(config.vote, k=5, ks=(3, 5, 50))} if task == "knn" else {}
-        data = DataConfig(img_size=16, resize_to=18, max_corrupt=config.data.max_corrupt)
+        data = CentralViewConfig(img_size=16, resize_to=18, max_corrupt=config.data.max_corrupt)
         extraction = replace(config.extraction, batch_size=4)
         inputs = TaskInputs(
             backbone=get_spec("vit-nano"),

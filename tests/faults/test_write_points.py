@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 # Times, hosts and attempts are what happened; all else is what was found.
@@ -29,7 +29,7 @@ def _fixtures():
 def _work(line, folder, **environment):
     variables = line.environment(**environment)
     variables["PYTHONPATH"] += os.pathsep + str(ROOT)
-    command = [sys.executable, "-P", "-m", "benchmarks.sweep.worker", str(folder)]
+    command = [sys.executable, "-P", "-m", "benchmarks.work.worker", str(folder)]
     return subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
 

@@ -12,8 +12,8 @@ from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.published.figures import published_rows
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_records import records
-from benchmarks.sweep.record import to_json
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import to_json
 
 # A script, quotes, markup in other notations, direction overrides, line ends of scripts, and huge.
 HOSTILE = (

@@ -20,10 +20,10 @@ from benchmarks.leaderboard.page.document import MAX_ROWS, Board, make_document
 from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_records import records
+from benchmarks.plan.assemble import PlanRequest, assemble
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import Attempt
 from benchmarks.suites import get_suite
-from benchmarks.sweep.assemble import Order, assemble
-from benchmarks.sweep.record import Attempt
-from benchmarks.sweep.store import Scan, Store
 
 PAGE = Path(build.__file__).parent
 SCRIPTS = PAGE / "script"
@@ -100,7 +100,7 @@ def test_three_hundred_rows_stay_below_two_megabytes(tmp_path):
 
 
 def test_an_anonymous_page_asks_the_folder_nothing(tmp_path):
-    (request,) = assemble(Order(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
+    (request,) = assemble(PlanRequest(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
     data = DataRoot("coco", "ours", Path("/secret/place"), "--data")
     request = replace(request, data=data, source="ckpt:/secret/file?arch=vit-nano&format=mae")
     store = Store(tmp_path / "runs")

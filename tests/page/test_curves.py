@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.leaderboard.page.costs import paid_hours
 from benchmarks.perf.synthetic_records import records
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 from tests.page.conftest import page_of, write
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect

@@ -8,8 +8,8 @@ from skimage.draw import disk, polygon2mask
 from benchmarks.leaderboard.page import gallery
 from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.sweep.store import Store
-from detection.outlines import outlines
+from benchmarks.store.folders import Store
+from detection.scoring.outlines import outlines
 from tests.detection.conftest import write_files
 from tests.statistics.test_tested import run_of
 

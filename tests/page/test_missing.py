@@ -11,10 +11,10 @@ import pytest
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_records import records
-from benchmarks.sweep.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.sweep.record import Failure
-from benchmarks.sweep.spec import RunRequest
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
+from benchmarks.store.record import Failure
+from benchmarks.store.spec import RunRequest
 from tests.page.conftest import page_of, write
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect

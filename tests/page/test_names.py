@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from benchmarks.perf.synthetic_records import records
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
 from tests.page.conftest import page_of, write
 
 SAME = "ckpt:a-long-folder-of-a-long-name/the-same-"

@@ -7,15 +7,15 @@ import pytest
 from benchmarks import cli
 from benchmarks.entries import Entry, parse_entries
 from benchmarks.leaderboard.page.repeat import Repeater
+from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.suites import choose_suite, get_suite
-from benchmarks.sweep.assemble import Order, assemble
 
 
 def asked_by(command, cache):
     words = shlex.split(command)
     assert words[:2] == ["python", "benchmarks/run.py"]
     parsed = cli.parser().parse_args(["run", *words[2:]])
-    order = Order(
+    order = PlanRequest(
         suite=choose_suite(parsed.suite, parsed.tasks),
         entries=parse_entries(parsed.entries),
         recipe=parsed.recipe,
@@ -39,7 +39,7 @@ def asked_by(command, cache):
 def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrides):
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
     monkeypatch.delenv("IMAGENET_DIR", raising=False)
-    order = Order(
+    order = PlanRequest(
         get_suite(suite), [Entry("vit-nano")], overrides=overrides, seeds=(3,), limit_images=16
     )
     for request in assemble(order, tmp_path):
@@ -50,6 +50,6 @@ def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrid
 
 
 def test_a_recipe_that_changed_since_is_told(tmp_path):
-    (request,) = assemble(Order(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
+    (request,) = assemble(PlanRequest(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
     request.spec.recipe["gone"] = {"field": 1}
     assert "another recipe" in Repeater().of_request(request)["note"]

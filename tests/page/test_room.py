@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.leaderboard.page import pictures, runs
 from benchmarks.perf.synthetic_records import records
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store
 from tests.page.conftest import page_of, write
 
 EVALUATED = {"evaluation/step": [5.0, 10.0], "evaluation/APbox": [1.0, 2.0]}

@@ -9,10 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.cocoeval import get_engine, score, summarize
-from detection.dataset import Truth, find_coco, load_truth
-from detection.detections import Detections, ImageDetections, collect
-from detection.segmentation import segmentation_rle
+from detection.data.dataset import Truth, find_coco, load_truth
+from detection.data.segmentation import segmentation_rle
+from detection.scoring.cocoeval import get_engine, score, summarize
+from detection.scoring.detections import Detections, ImageDetections, collect
 
 SIZE = (120, 160)
 NUM_CLASSES = 6

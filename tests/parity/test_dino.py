@@ -9,18 +9,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.training.objective import Moment
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
 from pretrain.distillation_config import DistillationConfig
-from pretrain.method import Moment, get_method
+from pretrain.method import get_method
 from pretrain.methods.dino import DINOObjective
-from pretrain.parts import prototype_loss
-from pretrain.parts.distillation import Branch
-from pretrain.parts.photometric import DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL
+from pretrain.parts.distilled import prototype_loss
+from pretrain.parts.distilled.distillation import DistillationBranch
+from pretrain.parts.views.photometric import DINO_GLOBAL_1, DINO_GLOBAL_2, DINO_LOCAL
 from pretrain.recipes.dino import DINOConfig
 from tests.parity.distillation import (
     cosine_to_1,
@@ -43,9 +44,9 @@ SMALL = DINOConfig(
 )
 
 
-def branch(config: DistillationConfig) -> Branch:
+def branch(config: DistillationConfig) -> DistillationBranch:
     backbone = VisionTransformer(PLAIN, BuildOptions(img_size=16))
-    return Branch(backbone, 16, config, regions=False)
+    return DistillationBranch(backbone, 16, config, regions=False)
 
 
 def plain(config: DINOConfig = SMALL) -> DINOObjective:

@@ -7,17 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.timm_families import build_timm
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.timm_networks.families import build_timm
+from backbones.training.objective import Moment
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
-from pretrain.method import Moment, get_method
+from pretrain.method import get_method
 from pretrain.methods.esvit import EsViTObjective
 from pretrain.objective_file import load_initial, save_objective
-from pretrain.parts.distillation import Branch
+from pretrain.parts.distilled.distillation import DistillationBranch
 from pretrain.recipes.esvit import EsViTConfig
 from tests.parity.distillation import crops_of, distance, encoded, entropy, logits
 
@@ -43,7 +44,9 @@ def vit():
 
 def objective_of(build=swin, config: EsViTConfig = SMALL) -> EsViTObjective:
     torch.manual_seed(0)
-    branches = [Branch(build(), 16, config, regions=config.region_weight > 0) for _ in range(2)]
+    branches = [
+        DistillationBranch(build(), 16, config, regions=config.region_weight > 0) for _ in range(2)
+    ]
     objective = EsViTObjective(*branches, config)
     torch.nn.init.normal_(objective.view_center)
     if objective.region_center is not None:

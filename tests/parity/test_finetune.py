@@ -6,21 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
-from backbones.errors import UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
-from backbones.weights import save_weights
+from backbones.training.objective import Moment
+from backbones.training.optim import parameter_groups
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
+from backbones.weights.files import save_weights
 from benchmarks.data.roots import DataRoot
-from benchmarks.imagenet.finetune import FinetuneObjective, trained_names
-from benchmarks.imagenet.finetune_config import TuneConfig
-from benchmarks.imagenet.finetune_recipes import FINETUNE_RECIPES, finetune_vit_b16, recipe_for
-from benchmarks.imagenet.tuning import make_objective
+from benchmarks.labelled.tuning.config import TuneConfig
+from benchmarks.labelled.tuning.objective import FinetuneObjective, trained_names
+from benchmarks.labelled.tuning.training import make_objective
 from benchmarks.task import TaskInputs
-from pretrain.method import Moment
-from pretrain.optim import parameter_groups
+from benchmarks.tasks.finetune.recipes import FINETUNE_RECIPES, finetune_vit_b16, recipe_for
 from pretrain.recipes.supervised import SupervisedConfig
 
 TOY = ViTConfig(16, 2, 2, patch_size=4, positions="learned")

@@ -7,22 +7,22 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from backbones.errors import StoppedError
-from backbones.monitor import SilentMonitor
-from benchmarks.imagenet.heads import HeadGroup, HeadKey, HeadOptimizer
-from benchmarks.imagenet.linear_recipes import (
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import SilentMonitor
+from benchmarks.labelled.scores import judge
+from benchmarks.labelled.sets.subsets import others, take_per_class
+from benchmarks.tasks.linear.heads import HeadGroup, HeadKey, HeadOptimizer
+from benchmarks.tasks.linear.probe import Labelled, Probe, lr_factor, make_groups
+from benchmarks.tasks.linear.recipes import (
     GridConfig,
     HeadConfig,
     LinearConfig,
-    ScheduleConfig,
+    ProbeScheduleConfig,
     linear_mae,
     linear_mocov3,
 )
-from benchmarks.imagenet.logistic import choose, fit
-from benchmarks.imagenet.lowshot_recipes import RegressionConfig
-from benchmarks.imagenet.parts import others, take_per_class
-from benchmarks.imagenet.probe import Labelled, Probe, lr_factor, make_groups
-from benchmarks.imagenet.scores import judge
+from benchmarks.tasks.lowshot.logistic import choose, fit
+from benchmarks.tasks.lowshot.recipes import RegressionConfig
 
 EPS = 1e-5
 
@@ -157,12 +157,12 @@ def test_rates_follow_the_papers():
     moco = linear_mocov3()
     assert moco.schedule.batch_size / 256 * moco.grid.base_lrs[0] == pytest.approx(12.0)
     assert lr_factor(moco.schedule, 30.9) == pytest.approx(0.5 * (1 + math.cos(math.pi / 3)))
-    assert lr_factor(ScheduleConfig(10, 8, 10.0, "step"), 5.0) == 0.5
+    assert lr_factor(ProbeScheduleConfig(10, 8, 10.0, "step"), 5.0) == 0.5
 
 
 CONFIG = LinearConfig(
     grid=GridConfig(("a", "b"), ("none", "batch"), (0.1, 3.0), 0.2),
-    schedule=ScheduleConfig(epochs=5, batch_size=16),
+    schedule=ProbeScheduleConfig(epochs=5, batch_size=16),
 )
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
 from pretrain.method import get_method
 from pretrain.methods.lomar import LoMaRObjective
-from pretrain.parts.windows import pair_windows
+from pretrain.parts.masked.windows import pair_windows
 from pretrain.recipes.lomar import LoMaRConfig
 
 PATCH = 4

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
 from pretrain.method import get_method
 from pretrain.methods.mae import MAEObjective

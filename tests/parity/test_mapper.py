@@ -14,21 +14,20 @@ from detectron2.data import transforms as T
 from PIL import Image
 from torch import Tensor
 
-from detection.augmentation import Flip, Plan, Resize, apply_to_image, draw_plan, source_pixels
-from detection.config import DataConfig
-from detection.dataset import find_coco, load_split
-from detection.images import read_image
-from detection.mapper import apply_plan
+from detection.config import DetectionDataConfig
+from detection.data.augmentation import Flip, Plan, Resize, apply_to_image, draw_plan, source_pixels
+from detection.data.dataset import find_coco, load_split
+from detection.data.mapper import apply_plan, read_image
 
 REAL = {
-    "lsj": DataConfig(),
-    "multiscale": DataConfig(augmentation="multiscale", short_sides=(480, 640, 800)),
-    "crop": DataConfig(augmentation="multiscale-crop", short_sides=(480, 640, 800)),
+    "lsj": DetectionDataConfig(),
+    "multiscale": DetectionDataConfig(augmentation="multiscale", short_sides=(480, 640, 800)),
+    "crop": DetectionDataConfig(augmentation="multiscale-crop", short_sides=(480, 640, 800)),
 }
 SMALL = {
-    "lsj": DataConfig(img_size=128),
-    "multiscale": DataConfig(augmentation="multiscale", short_sides=(80, 200, 300)),
-    "crop": DataConfig(
+    "lsj": DetectionDataConfig(img_size=128),
+    "multiscale": DetectionDataConfig(augmentation="multiscale", short_sides=(80, 200, 300)),
+    "crop": DetectionDataConfig(
         augmentation="multiscale-crop",
         short_sides=(80, 200, 300),
         crop_short_sides=(120, 160),
@@ -131,19 +130,19 @@ def assert_equal_masks(ours: Tensor, theirs: Tensor) -> None:
 
 @pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
 def test_equal_results_on_mixed_encodings(
-    samples: list[dict[str, Any]], config: DataConfig
+    samples: list[dict[str, Any]], config: DetectionDataConfig
 ) -> None:
     compare(samples, config, range(2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", REAL.values(), ids=REAL)
-def test_equal_results_on_real_images(shared_data: Path, config: DataConfig) -> None:
+def test_equal_results_on_real_images(shared_data: Path, config: DetectionDataConfig) -> None:
     images = load_split(find_coco(shared_data / "coco-dev"), "train", limit_images=40)
     compare([image for image in images if image["annotations"]], config, range(1))
 
 
-def compare(samples: list[dict[str, Any]], config: DataConfig, seeds: range) -> None:
+def compare(samples: list[dict[str, Any]], config: DetectionDataConfig, seeds: range) -> None:
     tight = config.augmentation != "multiscale"
     compared = 0
     for seed in seeds:

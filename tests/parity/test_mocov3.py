@@ -8,17 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.timm_families import build_timm
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.timm_networks.families import build_timm
+from backbones.training.objective import Moment
+from backbones.training.optim import make_optimizer, parameter_groups
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
-from pretrain.config import DataConfig
-from pretrain.method import Moment, get_method
-from pretrain.methods.mocov3 import METHOD, Branch, MoCoV3Objective, MoCoV3Views
-from pretrain.optim import make_optimizer, parameter_groups
+from pretrain.config import PretrainDataConfig
+from pretrain.method import get_method
+from pretrain.methods.mocov3 import METHOD, ContrastiveBranch, MoCoV3Objective, MoCoV3Views
 from pretrain.recipes.mocov3 import MoCoV3Config
 
 PLAIN = ViTConfig(16, 2, 2, patch_size=4)
@@ -27,7 +28,7 @@ CONFIG = MoCoV3Config(hidden_dim=12, output_dim=6)
 
 def plain(config=CONFIG):
     options = BuildOptions(img_size=16)
-    branches = [Branch(VisionTransformer(PLAIN, options), config) for _ in range(2)]
+    branches = [ContrastiveBranch(VisionTransformer(PLAIN, options), config) for _ in range(2)]
     return MoCoV3Objective(*branches, config)
 
 
@@ -205,7 +206,9 @@ def test_parameter_counts_and_layouts(keymaps):
 
 def resnet():
     branches = [
-        Branch(build_timm("resnet10t", BuildOptions(), channels=(4, 4, 4, 8), stem_width=4), CONFIG)
+        ContrastiveBranch(
+            build_timm("resnet10t", BuildOptions(), channels=(4, 4, 4, 8), stem_width=4), CONFIG
+        )
         for _ in range(2)
     ]
     return MoCoV3Objective(*branches, CONFIG)
@@ -245,7 +248,7 @@ def test_views_are_two_distorted_crops():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (40, 50, 3), generator=generator, dtype=torch.uint8)
     image = Image.fromarray(pixels.numpy())
-    data = DataConfig(img_size=16)
+    data = PretrainDataConfig(img_size=16)
     first = MoCoV3Views(data)(image, torch.Generator().manual_seed(3))["views"]
     again = MoCoV3Views(data)(image, torch.Generator().manual_seed(3))["views"]
     assert first.shape == (2, 3, 16, 16)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from backbones.base.errors import PreflightError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError
 from backbones.features import Backbone
-from backbones.loading import build_backbone, load_into
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
+from backbones.weights.loading import build_backbone, load_into
+from backbones.weights.source import open_checkpoint
 
 
 @dataclass(frozen=True)

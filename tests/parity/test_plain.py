@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from backbones.spec import BuildOptions
-from backbones.timm_families import build_timm
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.timm_networks.families import build_timm
+from backbones.training.objective import Moment
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from benchmarks.perf.plain_esvit import PlainEsViT
 from benchmarks.perf.plain_mae import PlainMAE
 from benchmarks.perf.plain_pretraining import plain_step
 from pretrain.catalog import get_recipe
-from pretrain.method import Moment
 from pretrain.methods.esvit import EsViTObjective
 from pretrain.methods.mae import MAEObjective
-from pretrain.parts.distillation import Branch
+from pretrain.parts.distilled.distillation import DistillationBranch
 from pretrain.recipes.esvit import EsViTConfig
 from pretrain.recipes.mae import MAEConfig
 from tests.parity.distillation import crops_of
@@ -52,7 +52,7 @@ def esvit(region_weight=0.5):
         region_weight=region_weight,
     )
     objective = EsViTObjective(
-        *(Branch(n, 16, small, regions=region_weight > 0) for n in nets), small
+        *(DistillationBranch(n, 16, small, regions=region_weight > 0) for n in nets), small
     )
     return objective.double(), get_recipe("esvit-nano"), crops_of(2, (32, 32), (16, 16), 2)
 

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from backbones.attention_maps import geometries, watch_attention
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.errors import UserError
 from backbones.spec import BuildOptions
-from backbones.timm_families import build_timm
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
-from benchmarks.imagenet.attention_stats import distance, entropy
-from benchmarks.imagenet.correspondence import match_mirrored, mirrored, mirrored_view
+from backbones.timm_networks.families import build_timm
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
+from benchmarks.labelled.regions.matches import match_mirrored, mirrored, mirrored_view
+from benchmarks.tasks.attention.maps import geometries, watch_attention
+from benchmarks.tasks.attention.stats import distance, entropy
 
 
 def loop_correspondence(first, second, columns, stride, num_pairs):

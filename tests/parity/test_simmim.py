@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
-from backbones.errors import PreflightError, UserError
 from backbones.spec import BuildOptions
-from backbones.timm_families import build_timm
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.timm_networks.families import build_timm
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
 from pretrain.method import get_method
 from pretrain.methods.simmim import SimMIMObjective

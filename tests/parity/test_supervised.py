@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
+from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.errors import UserError
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
+from backbones.training.optim import parameter_groups
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
-from pretrain.config import DataConfig
+from pretrain.config import PretrainDataConfig
 from pretrain.method import get_method
 from pretrain.methods.supervised import SupervisedObjective, SupervisedViews
-from pretrain.optim import parameter_groups
-from pretrain.parts.mixing import draw_mixing, mix
+from pretrain.parts.views.mixing import draw_mixing, mix
 from pretrain.recipes.supervised import SupervisedConfig
 
 PLAIN = ViTConfig(16, 2, 2, patch_size=4, positions="sincos")
@@ -140,7 +140,7 @@ def photo():
 
 def test_views_draw_from_their_generator_alone(photo):
     config = SupervisedConfig(erase=1.0)
-    views = SupervisedViews(DataConfig(img_size=24), config, *GREY)
+    views = SupervisedViews(PretrainDataConfig(img_size=24), config, *GREY)
     random.seed(1)
     state = random.getstate()
     once = views(photo, torch.Generator().manual_seed(0))
@@ -158,7 +158,7 @@ def test_views_draw_from_their_generator_alone(photo):
 
 def test_randaugment_distorts_and_can_be_left_out(photo):
     """All operations happen to some of many images; none without RandAugment."""
-    data = DataConfig(img_size=24)
+    data = PretrainDataConfig(img_size=24)
     plain_views = SupervisedViews(data, NOTHING, *GREY)
     views = SupervisedViews(data, replace(NOTHING, rand_magnitude=9), *GREY)
     assert len(views.operations) == 15
@@ -174,7 +174,7 @@ def test_randaugment_distorts_and_can_be_left_out(photo):
 
 
 def test_erased_rectangles_are_noise():
-    data = DataConfig(img_size=64)
+    data = PretrainDataConfig(img_size=64)
     grey = Image.new("RGB", (80, 80), (7, 7, 7))
     views = SupervisedViews(data, replace(NOTHING, erase=1.0), *GREY)
     pixels = torch.stack(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from detectron2.modeling.backbone.vit import ViT
 
-from backbones.relative_attention import attend_folded, attend_relative, offset_table
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer, ViTConfig
+from backbones.vit.network import VisionTransformer, ViTConfig
+from backbones.vit.relative_attention import attend_folded, attend_relative, offset_table
 
 
 def pair(dtype, **options):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbones.attention import Attention
-from backbones.positions import resize_positions, sincos_table
+from backbones.vit.attention import Attention
+from backbones.vit.positions import resize_positions, sincos_table
 
 
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5)], ids=str)

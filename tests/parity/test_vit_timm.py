@@ -6,7 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
 from backbones.spec import BuildOptions
-from backbones.vit import VisionTransformer, ViTConfig
+from backbones.vit.network import VisionTransformer, ViTConfig
 
 
 def same_weights(theirs, config, img_size):

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from backbones.catalog import get_spec
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.vit import VisionTransformer
-from backbones.vit_config import ViTConfig
-from detection.adapter import adapt
+from backbones.vit.config import ViTConfig
+from backbones.vit.network import VisionTransformer
 from detection.config import ModelConfig
-from detection.model import build_detector
-from detection.pyramid import SimplePyramid
+from detection.model.adapter import adapt
+from detection.model.detector import build_detector
+from detection.model.pyramid import SimplePyramid
 from detection.recipes import RECIPES
 
 MODELS = Path(detectron2.__file__).parent / "model_zoo" / "configs" / "common" / "models"

@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from backbones.base.monitor import SilentMonitor
 from backbones.catalog import get_spec
 from backbones.features import Backbone, Features
-from backbones.monitor import SilentMonitor
 from backbones.spec import BackboneSpec
-from pretrain.config import MethodConfig, OptimConfig, PretrainConfig, RuntimeConfig, ScheduleConfig
-from pretrain.method import Method, Objective, get_method
+from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
+from backbones.training.objective import Objective
+from pretrain.config import MethodConfig, PretrainConfig
+from pretrain.method import Method, get_method
 
 SIDE = 8
 
@@ -67,7 +69,7 @@ class ToyObjective(Objective):
         }
 
     def after_update(self, moment):
-        from backbones.distributed import mean_over_ranks
+        from backbones.base.distributed import mean_over_ranks
 
         mean = mean_over_ranks(torch.stack(self._sums).mean(0))
         self.centre.lerp_(mean, 1 - self.config.momentum)
@@ -114,7 +116,7 @@ def toy_method(monkeypatch):
     for name in ("pretrain.train.get_method", "pretrain.objective_file.get_method"):
         monkeypatch.setattr(name, _method)
     monkeypatch.setattr("pretrain.objective_file.get_spec", _spec)
-    monkeypatch.setattr("pretrain.export.get_spec", _spec)
+    monkeypatch.setattr("pretrain.objective_file.get_spec", _spec)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

@@ -4,14 +4,16 @@ import sys
 from pathlib import Path
 
 import pretrain.train
-from pretrain.train import Job
+from pretrain.train import PretrainJob
 from tests.pretrain.conftest import TOY_METHOD, TOY_SPEC, StopAfter, toy_config
 
 
 def main(photos: str, out: str, per_device: str) -> None:
     pretrain.train.get_method = lambda name: TOY_METHOD
     config = toy_config(batch_size_per_device=int(per_device), epochs=20.0)
-    job = Job(TOY_SPEC, config, Path(photos), Path(out), 3, Path(out) / "cache", num_workers=0)
+    job = PretrainJob(
+        TOY_SPEC, config, Path(photos), Path(out), 3, Path(out) / "cache", num_workers=0
+    )
     pretrain.train.pretrain(job, StopAfter())
 
 

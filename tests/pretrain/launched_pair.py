@@ -4,17 +4,17 @@ import sys
 
 import torch
 
-from backbones.catalog import get_spec
-from backbones.distributed import (
+from backbones.base.distributed import (
     join_process_group,
     leave_process_group,
     mean_over_ranks,
     rank,
     world_size,
 )
+from backbones.catalog import get_spec
+from backbones.training.norms import synchronise
 from pretrain.catalog import get_recipe
 from pretrain.method import get_method
-from pretrain.norms import synchronise
 
 
 def main(out: str) -> None:

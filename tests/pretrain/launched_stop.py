@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import pretrain.train
-from backbones.errors import StoppedError
-from backbones.training_state import StateFolder
-from pretrain.train import Job
+from backbones.base.errors import StoppedError
+from backbones.training.state import StateFolder
+from pretrain.train import PretrainJob
 from tests.pretrain.conftest import TOY_METHOD, TOY_SPEC, StopAfter, toy_config
 
 _SAVE = StateFolder.save
@@ -20,7 +20,9 @@ def main(photos: str, out: str) -> None:
     pretrain.train.get_method = lambda name: TOY_METHOD
     StateFolder.save = _slowly
     config = toy_config(batch_size_per_device=2, epochs=20.0)
-    job = Job(TOY_SPEC, config, Path(photos), Path(out), 3, Path(out) / "cache", num_workers=0)
+    job = PretrainJob(
+        TOY_SPEC, config, Path(photos), Path(out), 3, Path(out) / "cache", num_workers=0
+    )
     with pytest.raises(StoppedError):
         pretrain.train.pretrain(job, StopAfter(10))
     assert (Path(out) / "states" / "step-00000010.json").is_file()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from pretrain.catalog import get_recipe
 
 

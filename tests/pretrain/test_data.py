@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backbones.errors import PreflightError
-from backbones.images import decode
+from backbones.base.errors import PreflightError
+from backbones.base.images import decode
 from pretrain.data.find import find_images, take_fraction
 from pretrain.data.images import Strings
 

@@ -5,17 +5,16 @@ import json
 import pytest
 import torch
 
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
-from backbones.errors import PreflightError, UserError
-from backbones.loading import build_backbone
-from backbones.source import open_checkpoint
 from backbones.spec import BuildOptions
-from backbones.weights import save_weights
+from backbones.weights.files import save_weights
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 from pretrain.catalog import get_recipe
-from pretrain.export import export, to_layout
 from pretrain.method import get_method
-from pretrain.objective_file import load_initial, save_objective
+from pretrain.objective_file import export, load_initial, save_objective, to_layout
 from pretrain.train import build_objective
 from tests.pretrain.conftest import with_
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from backbones.base.monitor import SilentMonitor
 from backbones.catalog import get_spec
-from backbones.monitor import SilentMonitor
-from backbones.weights import read_safetensors
+from backbones.weights.files import read_safetensors
 from pretrain.catalog import get_recipe
-from pretrain.train import Job, pretrain
+from pretrain.train import PretrainJob, pretrain
 
 
 @pytest.mark.parametrize("method", ["mae", "lomar"])
@@ -30,7 +30,7 @@ def test_principal_components_do_not_depend_on_batches(method, photos, tmp_path)
         spec, out = get_spec("vit-nano"), tmp_path / f"{size}-{per_device}"
         sized = replace(config, schedule=schedule)
         outcome = pretrain(
-            Job(spec, sized, photos, out, 3, tmp_path, num_workers=0), SilentMonitor()
+            PretrainJob(spec, sized, photos, out, 3, tmp_path, num_workers=0), SilentMonitor()
         )
         found.append(read_safetensors(outcome.objective_file))
     for other in found[1:]:

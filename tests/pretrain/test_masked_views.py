@@ -12,12 +12,12 @@ from torchvision.transforms import functional as official
 
 from backbones.catalog import get_spec
 from pretrain.catalog import get_recipe
-from pretrain.config import DataConfig
+from pretrain.config import PretrainDataConfig
 from pretrain.method import get_method
-from pretrain.parts.crop import draw_box, draw_crop
-from pretrain.parts.masking import draw_blocks, draw_noise, draw_squares, split_by_noise
-from pretrain.parts.patches import patchify, unpatchify
-from pretrain.parts.windows import draw_windows
+from pretrain.parts.masked.masking import draw_blocks, draw_noise, draw_squares, split_by_noise
+from pretrain.parts.masked.patches import patchify, unpatchify
+from pretrain.parts.masked.windows import draw_windows
+from pretrain.parts.views.crop import draw_box, draw_crop
 from pretrain.recipes import lomar, mae, simmim
 
 RECIPES = (
@@ -172,7 +172,7 @@ def test_windows_do_not_repeat_a_row_or_column():
 
 
 def test_box_stays_inside_and_within_its_ranges():
-    data = DataConfig(crop_scale=(0.2, 1.0))
+    data = PretrainDataConfig(crop_scale=(0.2, 1.0))
     areas, ratios = [], []
     for seed in range(300):
         left, top, right, bottom = draw_box(120, 100, data, seeded(seed))
@@ -187,14 +187,16 @@ def test_box_stays_inside_and_within_its_ranges():
 
 
 def test_box_of_a_thin_image_is_central():
-    left, top, right, bottom = draw_box(400, 10, DataConfig(crop_scale=(1.0, 1.0)), seeded())
+    left, top, right, bottom = draw_box(
+        400, 10, PretrainDataConfig(crop_scale=(1.0, 1.0)), seeded()
+    )
     assert (top, bottom) == (0, 10)
     assert right - left == round(10 * 4 / 3)
     assert left == (400 - (right - left)) // 2
 
 
 def test_augmentations():
-    data = replace(DataConfig(img_size=48), flip=0.0)
+    data = replace(PretrainDataConfig(img_size=48), flip=0.0)
     image = photo()
     plain = draw_crop(image, data, "none", seeded(0))
     assert torch.equal(plain, draw_crop(image, data, "none", seeded(1)))
@@ -211,7 +213,7 @@ def test_augmentations():
 
 def test_crop_is_torchvision_s():
     """The same box through torchvision's own crop and resize."""
-    data = replace(DataConfig(img_size=32), flip=0.0)
+    data = replace(PretrainDataConfig(img_size=32), flip=0.0)
     box = draw_box(90, 70, data, seeded(5))
     expected = official.resized_crop(
         photo(),

@@ -11,8 +11,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from pretrain import norms
-from pretrain.norms import synchronise
+from backbones.training import norms
+from backbones.training.norms import synchronise
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from backbones.training_state import collect, restore
-from pretrain.config import OptimConfig
-from pretrain.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
+from backbones.training.config import OptimConfig
+from backbones.training.optim import clip_gradients, make_optimizer, parameter_groups, set_rates
+from backbones.training.state import collect, restore
 from tests.pretrain.conftest import ToyConfig, ToyObjective
 
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms import ColorJitter
 from torchvision.transforms.v2 import functional as TF
 
-from pretrain.config import DataConfig
-from pretrain.parts.crop import draw_view
-from pretrain.parts.photometric import (
+from pretrain.config import PretrainDataConfig
+from pretrain.parts.views.crop import draw_view
+from pretrain.parts.views.photometric import (
     DINO_GLOBAL_1,
     DINO_GLOBAL_2,
     DINO_LOCAL,
@@ -118,7 +118,7 @@ def test_named_sets_distort_as_often_as_published(photo, monkeypatch, config, bl
 
         return called
 
-    monkeypatch.setattr("pretrain.parts.photometric.jitter_colors", count("jitter"))
+    monkeypatch.setattr("pretrain.parts.views.photometric.jitter_colors", count("jitter"))
     monkeypatch.setattr(ImageOps, "grayscale", count("grey"))
     monkeypatch.setattr(Image.Image, "filter", count("blur"))
     monkeypatch.setattr(ImageOps, "solarize", count("solarize"))
@@ -133,7 +133,7 @@ def test_named_sets_distort_as_often_as_published(photo, monkeypatch, config, bl
 
 
 def test_a_view_is_a_distorted_crop(photo):
-    data = DataConfig(img_size=8, flip=1.0, crop_scale=(0.5, 1.0))
+    data = PretrainDataConfig(img_size=8, flip=1.0, crop_scale=(0.5, 1.0))
     plain = draw_view(photo, data, NEVER, seeded(4))
     unflipped = draw_view(photo, replace(data, flip=0.0), NEVER, seeded(4))
     assert plain.shape == (3, 8, 8)

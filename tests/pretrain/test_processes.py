@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones.weights import read_safetensors
+from backbones.weights.files import read_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from backbones.errors import UserError
-from pretrain.config import OptimConfig, ScheduleConfig
-from pretrain.schedules import lr_schedule, make_plan, warm_temperature
+from backbones.base.errors import UserError
+from backbones.training.config import OptimConfig, ScheduleConfig
+from backbones.training.schedules import lr_schedule, make_plan, warm_temperature
 
 STEPS = 1000
 

@@ -6,10 +6,11 @@ import multiprocessing
 import pytest
 import torch
 
-from backbones.errors import PreflightError, UserError
-from pretrain.config import ScheduleConfig
+from backbones.base.errors import PreflightError, UserError
+from backbones.training.config import ScheduleConfig
+from backbones.training.stream import Share, batches, epoch_order, share_out
 from pretrain.data.find import find_images
-from pretrain.stream import Samples, Share, batches, epoch_order, share_out
+from pretrain.stream import Samples
 from tests.pretrain.conftest import ToyViews
 
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from backbones.base.errors import PreflightError, StoppedError, UserError
 from backbones.checkpoint import read_record
-from backbones.errors import PreflightError, StoppedError, UserError
-from backbones.training_state import random_seed
-from backbones.weights import read_safetensors
+from backbones.training.state import random_seed
+from backbones.weights.files import read_safetensors
 from pretrain.data.find import find_images
 from pretrain.objective_file import rebuild_objective
 from pretrain.stream import Samples
-from pretrain.train import Job, build_objective, pretrain
+from pretrain.train import PretrainJob, build_objective, pretrain
 from tests.pretrain.conftest import (
     TOY_METHOD,
     TOY_SPEC,
@@ -31,7 +31,7 @@ from tests.pretrain.conftest import (
 
 @pytest.fixture
 def job(photos, tmp_path):
-    return Job(
+    return PretrainJob(
         spec=TOY_SPEC,
         config=toy_config(),
         images=photos,
@@ -264,7 +264,7 @@ def test_a_full_disk_stops_with_one_sentence_and_loses_nothing(job, monkeypatch)
             raise PreflightError(f"Cannot write {path}: the disk is full.")
         return written(path, write)
 
-    from backbones import training_state
+    from backbones.training import state as training_state
 
     written = training_state.write_atomically
     with monkeypatch.context() as patched:

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from benchmarks.by_image.resamples import choices, errors_of, variances_of_differences
 from benchmarks.leaderboard.statistics.chance import Spread, holm
 from benchmarks.leaderboard.statistics.correlation import _with_interval, kendall, spearman
 from benchmarks.leaderboard.statistics.ranks import standings
-from benchmarks.leaderboard.statistics.resamples import (
-    choices,
-    errors_of,
-    variances_of_differences,
-)
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
 
 CHOICES = [[1, 0, 0, 2, 1, 1, 2], [1, 0, 2, 0, 3, 0, 1], [0, 1, 0, 1, 2, 1, 2]]

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.files import sha256_file
+from backbones.base.files import sha256_file
 from benchmarks import cli
+from benchmarks.by_image.resamples import compute_resamples, write_resamples
+from benchmarks.by_image.runs import NoImagesError, resamples_of
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.statistics.correlation import predictions
-from benchmarks.leaderboard.statistics.resamples import compute_resamples, write_resamples
-from benchmarks.leaderboard.statistics.runs import NoImagesError, resamples_of
 from benchmarks.leaderboard.statistics.table import difference, table_statistics
-from benchmarks.sweep.record import BackboneFacts, Labels, RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import BackboneFacts, Labels, RunRecord
+from benchmarks.store.spec import RunRequest, RunSpec
 
 COUNT = 200
 

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
+from benchmarks.by_image.resamples import errors_of
 from benchmarks.leaderboard.statistics.chance import Spread
-from benchmarks.leaderboard.statistics.resamples import errors_of
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
-from detection.matches import AREAS, IOUS, KindMatches, Matches
-from detection.resampling import NAMES, mean_of_classes, resample
+from detection.scoring.matches import AREAS, IOUS, DetectionMatches, KindMatches
+from detection.scoring.resampling import NAMES, mean_of_classes, resample
 
 NUM_CLASSES = 2
 POPULATION = 20_000
 
 
-def detector(skill: float, seed: int) -> tuple[Matches, np.ndarray]:
+def detector(skill: float, seed: int) -> tuple[DetectionMatches, np.ndarray]:
     """A population of images, as a detector of some skill sees it.
 
     Every image has up to three objects; images are easy or hard for all classes at once, so that
@@ -45,7 +45,7 @@ def detector(skill: float, seed: int) -> tuple[Matches, np.ndarray]:
     matched = np.repeat((reach[:, None] >= IOUS)[:, None], len(AREAS), axis=1)
     ignored = np.repeat(~inside[:, :, None], len(IOUS), axis=2)
     order = np.lexsort((-scores, images, classes))
-    matches = Matches(
+    matches = DetectionMatches(
         image_ids=np.arange(POPULATION),
         class_names=tuple(map(str, range(NUM_CLASSES))),
         images=images[order].astype(np.int32),
@@ -60,7 +60,7 @@ def detector(skill: float, seed: int) -> tuple[Matches, np.ndarray]:
     return matches, truth
 
 
-def drawn(matches: Matches, chosen: np.ndarray) -> Matches:
+def drawn(matches: DetectionMatches, chosen: np.ndarray) -> DetectionMatches:
     """Return the matches of some images alone."""
     place = np.full(POPULATION, -1)
     place[chosen] = np.arange(len(chosen))
@@ -68,7 +68,7 @@ def drawn(matches: Matches, chosen: np.ndarray) -> Matches:
     rows = rows[np.lexsort((place[matches.images[rows]], matches.classes[rows]))]
     objects = np.flatnonzero(place[matches.object_images] >= 0)
     kind = matches.kinds["box"]
-    return Matches(
+    return DetectionMatches(
         image_ids=np.arange(len(chosen)),
         class_names=matches.class_names,
         images=place[matches.images[rows]].astype(np.int32),

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.imagenet.by_image import CORRESPONDENCE, CORRESPONDENCE_FILE
-from benchmarks.imagenet.real_labels import judge_real, real_top1
-from benchmarks.imagenet.scores import Verdict, score, write_predictions
-from benchmarks.leaderboard.statistics.images import read_image_results
-from benchmarks.leaderboard.statistics.resamples import (
+from benchmarks.by_image.files import CORRESPONDENCE, CORRESPONDENCE_FILE
+from benchmarks.by_image.images import read_image_results
+from benchmarks.by_image.resamples import (
     NUM_RESAMPLES,
     compute_resamples,
     read_resamples,
     write_resamples,
 )
+from benchmarks.labelled.scores import ClassifierOutput, score, write_predictions
+from benchmarks.labelled.sets.real_labels import judge_real, real_top1
 from benchmarks.suites import get_task
-from detection.matches import MATCHES_FILE, write_matches
-from detection.matching import match
+from detection.scoring.matches import MATCHES_FILE, write_matches
+from detection.scoring.matching import match
 from tests.parity.test_cocoeval import jitter, make_truth
 
 NUM_CLASSES = 6
@@ -34,7 +34,7 @@ WHOLE = ("knn", "linear", "lowshot", "finetune", "partial")
 def classified(path, task, rng, count=40):
     labels = torch.from_numpy(rng.integers(0, NUM_CLASSES - 1, count))
     verdicts = {
-        name: Verdict(
+        name: ClassifierOutput(
             torch.from_numpy(rng.integers(0, NUM_CLASSES, count)),
             torch.from_numpy(rng.integers(0, NUM_CLASSES, count)),
         )
@@ -66,7 +66,7 @@ def test_every_metric_of_a_classifier_is_that_of_images_that_repeat(task, tmp_pa
             measure = next(m for m in ("top1", "top5", "mean_class", "real") if name.endswith(m))
             prefix = name.removesuffix(f"_{measure}")
             verdict = verdicts[headline if prefix == task else prefix]
-            again = Verdict(verdict.predicted[repeat], verdict.rank[repeat])
+            again = ClassifierOutput(verdict.predicted[repeat], verdict.rank[repeat])
             if measure == "real":
                 theirs = [answers[i] for i in repeat.tolist()]
                 expected = real_top1(judge_real(again.predicted, theirs))

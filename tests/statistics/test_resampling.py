@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection import resampling
-from detection.cocoeval import get_engine, score, summarize
-from detection.dataset import Truth
-from detection.detections import Detections, ImageDetections, collect
-from detection.matches import read_matches, write_matches
-from detection.matching import match
-from detection.resampling import NAMES, mean_of_classes, resample
+from detection.data.dataset import Truth
+from detection.scoring import resampling
+from detection.scoring.cocoeval import get_engine, score, summarize
+from detection.scoring.detections import Detections, ImageDetections, collect
+from detection.scoring.matches import read_matches, write_matches
+from detection.scoring.matching import match
+from detection.scoring.resampling import NAMES, mean_of_classes, resample
 from tests.parity.test_cocoeval import jitter, make_truth
 
 KINDS = {"box": "bbox", "mask": "segm"}

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from backbones.files import sha256_file
+from backbones.base.files import sha256_file
 from benchmarks import cli
+from benchmarks.by_image.images import read_image_results
+from benchmarks.by_image.resamples import compute_resamples, write_resamples
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.page.gallery import galleries
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.leaderboard.statistics.images import read_image_results
-from benchmarks.leaderboard.statistics.resamples import compute_resamples, write_resamples
+from benchmarks.store.folders import Store
+from benchmarks.store.record import BackboneFacts, Labels, RunRecord
+from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import BackboneFacts, Labels, RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec
-from benchmarks.sweep.store import Store
-from detection.dataset import find_coco, load_truth
-from detection.detections import DETECTIONS_FILE, write_detections
-from detection.matches import MATCHES_FILE, write_matches
-from detection.matching import match
+from detection.data.dataset import find_coco, load_truth
+from detection.scoring.detections import DETECTIONS_FILE, write_detections
+from detection.scoring.matches import MATCHES_FILE, write_matches
+from detection.scoring.matching import match
 from tests.detection.conftest import content, write_files
 from tests.parity.test_cocoeval import jitter
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import filelock
 
-from backbones.errors import PreflightError
-from backbones.files import cannot_write, sha256_file, write_json_atomically
+from backbones.base.errors import PreflightError
+from backbones.base.files import cannot_write, sha256_file, write_json_atomically
 from benchmarks.data.mini.generate import Files, checksum, generate
 
 MINI_VERSION = "3"

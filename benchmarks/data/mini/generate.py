@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import PreflightError
-from backbones.files import canonical_json
+from backbones.base.errors import PreflightError
+from backbones.base.files import canonical_json
 from benchmarks.data.mini import coco, imagenet
 from benchmarks.data.mini.photos import PHOTOS, Split
 

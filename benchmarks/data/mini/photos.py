@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.errors import PreflightError
+from backbones.base.errors import PreflightError
 
 Split = Literal["train", "val"]
 Pixels = NDArray[np.int32]

@@ -12,7 +12,7 @@ from benchmarks.data.mini.shapes import (
     CLUTTER_SHAPES,
     SHAPES,
     SUBPIXELS,
-    Coverage,
+    PixelCoverage,
     fill,
     outline,
 )
@@ -117,7 +117,7 @@ class Scene:
                 return True
         return False
 
-    def place(self, class_index: int, side: float, cover: Coverage) -> None:
+    def place(self, class_index: int, side: float, cover: PixelCoverage) -> None:
         """Paint an object at a given place, over whatever lies there."""
         self._paint(cover, self._textured(CLASSES[class_index].texture, side, cover))
         self.owner[cover.window][cover.mask] = len(self.objects)
@@ -159,7 +159,7 @@ class Scene:
                 found.append((placed, mask))
         return found
 
-    def _fits(self, cover: Coverage, side: float) -> bool:
+    def _fits(self, cover: PixelCoverage, side: float) -> bool:
         mask = cover.mask
         if mask.sum() < max(PIXELS_AT_LEAST, 0.8 * side * side):
             return False
@@ -171,7 +171,7 @@ class Scene:
                 return False
         return True
 
-    def _textured(self, name: str, side: float, cover: Coverage) -> Pixels:
+    def _textured(self, name: str, side: float, cover: PixelCoverage) -> Pixels:
         """Return a piece of a photograph for a window, in random colours."""
         stream = self.stream
         self.photos.add(name)
@@ -207,7 +207,7 @@ class Scene:
         shaded: Pixels = np.clip(lit * (256 + across + down) >> 8, 0, 255).astype(np.int32)
         return shaded
 
-    def _paint(self, cover: Coverage, texture: Pixels) -> None:
+    def _paint(self, cover: PixelCoverage, texture: Pixels) -> None:
         whole = SUBPIXELS * SUBPIXELS
         share = cover.samples[..., None]
         under = self.pixels[cover.window]

@@ -113,7 +113,7 @@ def outline(draw: Callable[[Stream], list[Ring]], side: float, stream: Stream) -
 
 
 @dataclass(frozen=True)
-class Coverage:
+class PixelCoverage:
     """How much of each pixel a shape covers, in a window of the canvas."""
 
     top: int
@@ -132,15 +132,15 @@ class Coverage:
         """Return the pixels that are covered by half or more."""
         return self.samples >= SUBPIXELS * SUBPIXELS // 2
 
-    def moved(self, x: int, y: int, height: int, width: int) -> "Coverage":
+    def moved(self, x: int, y: int, height: int, width: int) -> "PixelCoverage":
         """Return the shape moved by whole pixels onto a canvas, without what lies outside it."""
         top, left = self.top + y, self.left + x
         rows = slice(max(-top, 0), max(height - top, 0))
         columns = slice(max(-left, 0), max(width - left, 0))
-        return Coverage(max(top, 0), max(left, 0), self.samples[rows, columns])
+        return PixelCoverage(max(top, 0), max(left, 0), self.samples[rows, columns])
 
 
-def fill(rings: list[Ring]) -> Coverage:
+def fill(rings: list[Ring]) -> PixelCoverage:
     """Return what closed outlines cover, by the even-odd rule.
 
     Args:
@@ -160,7 +160,7 @@ def fill(rings: list[Ring]) -> Coverage:
     inside = _inside(starts, ends, height, width)
     by_row = inside[0::4] + inside[1::4] + inside[2::4] + inside[3::4]
     by_pixel = by_row[:, 0::4] + by_row[:, 1::4] + by_row[:, 2::4] + by_row[:, 3::4]
-    return Coverage(top, left, by_pixel.astype(np.int32))
+    return PixelCoverage(top, left, by_pixel.astype(np.int32))
 
 
 def _inside(

@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, BinaryIO
 
-from backbones.files import write_atomically
+from backbones.base.files import write_atomically
 
 _HERE = Path(__file__).parent
 _VENDOR = _HERE / "vendor"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from benchmarks.leaderboard.rows import COSTS, Row
-from benchmarks.sweep.record import Attempt, RunRecord
+from benchmarks.store.record import Attempt, RunRecord
 from benchmarks.task import PRETRAIN
 
 # Key, header, decimals, and whether more is better: what every table shows, then the page's own.

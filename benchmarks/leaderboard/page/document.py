@@ -12,14 +12,14 @@ from backbones.checkpoint import FRESH
 from benchmarks.leaderboard.page.costs import HEADERS, paid_hours, pretraining_hours
 from benchmarks.leaderboard.page.gallery import galleries
 from benchmarks.leaderboard.page.runs import run_details
-from benchmarks.leaderboard.page.sure import prediction, statistics_of
+from benchmarks.leaderboard.page.uncertainty import prediction, statistics_of
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.statistics.results import Prediction, TableStatistics
 from benchmarks.leaderboard.statistics.table import done_runs
-from benchmarks.sweep.environment import version
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.environment import version
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import RunRecord
 
 MAX_ROWS = 300
 

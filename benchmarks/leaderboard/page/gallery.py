@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
+from benchmarks.by_image.runs import NoImagesError
 from benchmarks.leaderboard.page.pictures import thumbnail
 from benchmarks.leaderboard.rows import Table
-from benchmarks.leaderboard.statistics.runs import NoImagesError
 from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.leaderboard.statistics.tested import detections_of, truth_of
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.record_text import BadRecordError
-from benchmarks.sweep.store import Scan, Store
-from detection.dataset import Truth
-from detection.detections import Detections
-from detection.outlines import outlines
-from detection.segmentation import segmentation_rle
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import RunRecord
+from benchmarks.store.record_text import BadRecordError
+from detection.data.dataset import Truth
+from detection.data.segmentation import segmentation_rle
+from detection.scoring.detections import Detections
+from detection.scoring.outlines import outlines
 
 # Corners, class, score (None for an object), outlines of the mask (None for no mask).
 Shape = list[Any]

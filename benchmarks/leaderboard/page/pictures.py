@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import RunFolder
+from benchmarks.store.folders import RunFolder
+from benchmarks.store.record import RunRecord
 
 # Bytes of all runs' pictures in one page.
 _BUDGET = 300_000

@@ -10,7 +10,7 @@ from benchmarks.leaderboard.page.document import MAX_ROWS, Board, make_document
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.correlation import predictions
 from benchmarks.leaderboard.statistics.table import table_statistics
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store
 
 # Rows behind the last one that is shown may tie with it; far behind, none does.
 _JUDGED = 2 * MAX_ROWS

@@ -5,12 +5,12 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backbones.errors import UserError
-from backbones.files import canonical_json
+from backbones.base.errors import UserError
+from backbones.base.files import canonical_json
 from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.store.record import RunRecord
+from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.spec import RunRequest, RunSpec
 from benchmarks.task import PRETRAIN
 
 _PROGRAM = ("python", "benchmarks/run.py")

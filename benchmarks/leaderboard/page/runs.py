@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from backbones.files import canonical_json
+from backbones.base.files import canonical_json
 from benchmarks.leaderboard.page.pictures import Album
 from benchmarks.leaderboard.page.repeat import Repeater
-from benchmarks.sweep.record import MAX_CURVE_POINTS, RunRecord
-from benchmarks.sweep.record_text import BadRecordError
-from benchmarks.sweep.spec import RunRequest, RunSpec
-from benchmarks.sweep.store import Scan, Store
+from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import MAX_CURVE_POINTS, RunRecord
+from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.spec import RunRequest, RunSpec
 
 # Numbers of all curves of a page; more runs get fewer points each, and below the fewest only what
 # people look at first.

@@ -10,8 +10,8 @@ from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
 from benchmarks.overrides import as_plain, base_protocol, leaves_of
+from benchmarks.store.record import RunRecord
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import RunRecord
 
 # How far from a printed figure an honest repetition may lie, in percent points. COCO: three times
 # the scatter of ViTDet's five seeds (0.1 APbox, detectron2 projects/ViTDet README). Fine-tuning:
@@ -59,7 +59,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SettingDifference:
     """A setting that is not the published row's."""
 
     setting: str
@@ -86,7 +86,7 @@ class Verdict:
     seeds: int
     rows: tuple[PublishedRow, ...]
     findings: tuple[Finding, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[SettingDifference, ...]
     note: str
 
     @property
@@ -190,30 +190,32 @@ def _tag(record: RunRecord) -> str:
     return name or record.backbone.data
 
 
-def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator[Difference]:
+def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator[SettingDifference]:
     protocol = nearest(row.protocol)
     if row.protocol != table.key.protocol:
-        yield Difference("protocol", table.key.protocol, row.protocol)
+        yield SettingDifference("protocol", table.key.protocol, row.protocol)
     yield from _of_pretraining(record, row)
     if table.key.limit_images is not None:
-        yield Difference("images of each split", str(table.key.limit_images), "all")
+        yield SettingDifference("images of each split", str(table.key.limit_images), "all")
     if row not in table.published and row.protocol == base_protocol(table.key.protocol):
-        yield Difference("data", table.key.data, "COCO 2017" if row.task == "coco" else "ImageNet")
+        yield SettingDifference(
+            "data", table.key.data, "COCO 2017" if row.task == "coco" else "ImageNet"
+        )
     theirs = _recipe(row.task, protocol)
     if theirs is None:
         return
     here, there = dict(leaves_of(record.spec.recipe)), dict(leaves_of(theirs))
     for name in [*there, *(name for name in here if name not in there)]:
         if name != "protocol" and here.get(name) != there.get(name):
-            yield Difference(name, _text(here, name), _text(there, name))
+            yield SettingDifference(name, _text(here, name), _text(there, name))
 
 
-def _of_pretraining(record: RunRecord, row: PublishedRow) -> Iterator[Difference]:
+def _of_pretraining(record: RunRecord, row: PublishedRow) -> Iterator[SettingDifference]:
     data, epochs = _pretrained_on(record), record.backbone.epochs
     if data and row.data and data != row.data:
-        yield Difference("pretraining data", data, row.data)
+        yield SettingDifference("pretraining data", data, row.data)
     if row.epochs and epochs and row.epochs != epochs:
-        yield Difference("pretraining epochs", f"{epochs:g}", f"{row.epochs:g}")
+        yield SettingDifference("pretraining epochs", f"{epochs:g}", f"{row.epochs:g}")
 
 
 def _recipe(task: str, protocol: str) -> dict[str, Any] | None:

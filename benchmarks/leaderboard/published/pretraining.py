@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks.sweep.record import BackboneFacts
+from benchmarks.store.record import BackboneFacts
 
 SMALL, LARGE = "ImageNet-1K", "ImageNet-22K"
 # timm's tags name the data in pieces (https://github.com/huggingface/pytorch-image-models,

@@ -6,14 +6,14 @@ from benchmarks.leaderboard.published.figures import PublishedRow, published_row
 from benchmarks.leaderboard.published.protocols import foreign
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.runs import TableKey
-from benchmarks.leaderboard.shown import Shown
+from benchmarks.leaderboard.shown import ShownTable
 from benchmarks.suites import get_task
 
 _DATA = {"coco": "COCO 2017"}
 _LABELLED = "ImageNet-1K"
 
 
-def published_alone(tables: Sequence[Shown]) -> list[Shown]:
+def published_alone(tables: Sequence[ShownTable]) -> list[ShownTable]:
     """Return a table for each protocol that was published and is in none of some tables.
 
     Args:
@@ -27,7 +27,7 @@ def published_alone(tables: Sequence[Shown]) -> list[Shown]:
     return [_table(task, protocol, rows) for (task, protocol), rows in groups.items()]
 
 
-def _table(name: str, protocol: str, rows: Sequence[PublishedRow]) -> Shown:
+def _table(name: str, protocol: str, rows: Sequence[PublishedRow]) -> ShownTable:
     task, rules = get_task(name), foreign(protocol)
     metrics = tuple(dict.fromkeys(metric for row in rows for metric in row.values))
     best_first = sorted(rows, key=lambda row: -row.values.get(metrics[0], 0.0))
@@ -41,4 +41,6 @@ def _table(name: str, protocol: str, rows: Sequence[PublishedRow]) -> Shown:
         limit_images=None,
     )
     units = {metric: task.metrics[metric].unit for metric in metrics}
-    return Shown(Table(key, metrics[0], metrics, metrics, units, (), (), tuple(best_first)), ())
+    return ShownTable(
+        Table(key, metrics[0], metrics, metrics, units, (), (), tuple(best_first)), ()
+    )

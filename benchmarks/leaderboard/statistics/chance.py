@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from benchmarks.leaderboard.statistics.results import CONFIDENCE, Floats
+from benchmarks.by_image.images import Floats
+from benchmarks.leaderboard.statistics.results import CONFIDENCE
 
 LEVEL = 1 - CONFIDENCE
 

@@ -9,15 +9,15 @@ import numpy as np
 from benchmarks.leaderboard.rows import COSTS, Table
 from benchmarks.leaderboard.statistics.chance import holm
 from benchmarks.leaderboard.statistics.results import Difference, Interval, Noise, TableStatistics
-from benchmarks.leaderboard.statistics.selection import Subject
+from benchmarks.leaderboard.statistics.selection import Side
 from benchmarks.leaderboard.statistics.table import (
     judged,
     spread_of_pairs,
     table_statistics,
     values_of,
 )
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord
 
 # COCO's sizes of objects: numbers of their own, compared among themselves.
 SIZES = ("APsbox", "APmbox", "APlbox", "APsmask", "APmmask", "APlmask")
@@ -71,9 +71,7 @@ class Comparison:
     verdict: tuple[str, ...]
 
 
-def compare(
-    subjects: Sequence[Subject], store: Store, records: Mapping[str, RunRecord]
-) -> Comparison:
+def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRecord]) -> Comparison:
     """Compare subjects of one table.
 
     Args:

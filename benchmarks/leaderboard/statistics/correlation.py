@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.by_image.images import Floats
 from benchmarks.leaderboard.rows import Row, Table
 from benchmarks.leaderboard.statistics.chance import LEVEL
 from benchmarks.leaderboard.statistics.results import (
-    Floats,
     Interval,
     Point,
     Prediction,

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.by_image.images import Detected, Floats, Weights
+from benchmarks.by_image.resamples import choices, errors_of
+from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.chance import Spread, holm
 from benchmarks.leaderboard.statistics.compare import Comparison, Pair
-from benchmarks.leaderboard.statistics.images import Detected, Weights
-from benchmarks.leaderboard.statistics.resamples import choices, errors_of
-from benchmarks.leaderboard.statistics.results import Floats, Noise
-from benchmarks.leaderboard.statistics.runs import NoImagesError, image_results
+from benchmarks.leaderboard.statistics.results import Noise
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from benchmarks.leaderboard.statistics.table import done_runs, judged
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
-from detection.matches import Matches
-from detection.resampling import resample
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord
+from detection.scoring.matches import DetectionMatches
+from detection.scoring.resampling import resample
 
 # A fifth of what the other numbers get: standard errors are good to a twentieth, in a fifth of
 # the time, which a class needs and its interval does not miss.
@@ -117,7 +117,7 @@ def images_apart(
     ]
 
 
-def image_scores(matches: Matches, kind: str = "box") -> Floats:
+def image_scores(matches: DetectionMatches, kind: str = "box") -> Floats:
     """Return each image's own AP in percent: the mean over IoUs of the mean precision at its hits.
 
     All classes are ranked together. NaN without objects.
@@ -179,12 +179,12 @@ def _classes_of(runs: Sequence[RunRecord], store: Store) -> _Classes:
     return _Classes(names, np.mean(plain, axis=0), np.mean(drawn, axis=0), len(runs))
 
 
-def _by_class(matches: Matches, weights: Weights) -> Floats:
+def _by_class(matches: DetectionMatches, weights: Weights) -> Floats:
     found: Floats = resample(matches, "box", weights)[:, _AP]
     return found
 
 
-def _matches(store: Store, record: RunRecord) -> Matches:
+def _matches(store: Store, record: RunRecord) -> DetectionMatches:
     results = image_results(store, record)
     assert isinstance(results, Detected)
     return results.matches

@@ -6,17 +6,17 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from backbones.files import write_atomically
-from benchmarks.leaderboard.statistics.images import Detected
-from benchmarks.leaderboard.statistics.runs import NoImagesError, image_results
+from backbones.base.files import write_atomically
+from benchmarks.by_image.images import Detected
+from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.leaderboard.statistics.tested import detections_of
 from benchmarks.output import clean
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
-from detection.dataset import Truth
-from detection.detections import Detections
-from detection.matches import Matches
-from detection.pictures import draw, found_shapes, side_by_side, truth_shapes
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord
+from detection.data.dataset import Truth
+from detection.scoring.detections import Detections
+from detection.scoring.matches import DetectionMatches
+from detection.scoring.pictures import draw, found_shapes, side_by_side, truth_shapes
 
 
 class Gallery:
@@ -39,7 +39,7 @@ class Gallery:
         """
         self.truth = truth
         self._images = {image["image_id"]: image for image in truth.images}
-        self._found: dict[str, tuple[Detections, Matches]] = {}
+        self._found: dict[str, tuple[Detections, DetectionMatches]] = {}
         for name, record in runs.items():
             results = image_results(store, record)
             if not isinstance(results, Detected):

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from benchmarks.by_image.images import Floats
+
 Word = Literal["better", "worse", "tie"]
 
 CONFIDENCE = 0.95

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.leaderboard.statistics.resamples import errors_of
-from benchmarks.leaderboard.statistics.results import Floats, Noise
+from benchmarks.by_image.images import Floats
+from benchmarks.by_image.resamples import errors_of
+from benchmarks.leaderboard.statistics.results import Noise
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
-from benchmarks.sweep.record import RunRecord
+from benchmarks.store.record import RunRecord
 
 # Fewer digits than this are more likely a mistyped name than a run.
 _LEAST_DIGITS = 4
@@ -20,7 +20,7 @@ class ComparisonError(UserError):
 
 
 @dataclass(frozen=True)
-class Subject:
+class Side:
     """A side of a comparison: a row, as far as it was meant.
 
     Attributes:
@@ -49,7 +49,7 @@ class Mismatch:
 
 def select(
     names: Sequence[str], tables: Sequence[Table], records: Mapping[str, RunRecord]
-) -> tuple[list[tuple[Subject, ...]], list[Mismatch]]:
+) -> tuple[list[tuple[Side, ...]], list[Mismatch]]:
     """Return what can be compared, a group a table, and what cannot.
 
     Args:
@@ -61,7 +61,7 @@ def select(
         UserError: A name means nothing, or several things, or no task measured all of them.
     """
     found = [_subjects(name, tables, records) for name in names]
-    groups: list[tuple[Subject, ...]] = []
+    groups: list[tuple[Side, ...]] = []
     mismatches: list[Mismatch] = []
     tasks = dict.fromkeys(table.key.task for table in tables)
     shared = [t for t in tasks if all(any(s.table.key.task == t for s in own) for own in found)]
@@ -82,15 +82,13 @@ def select(
     return groups, mismatches
 
 
-def _subjects(
-    name: str, tables: Sequence[Table], records: Mapping[str, RunRecord]
-) -> list[Subject]:
+def _subjects(name: str, tables: Sequence[Table], records: Mapping[str, RunRecord]) -> list[Side]:
     """Return the rows that a name means, of as many tables as have it.
 
     Raises:
         UserError: There is none, or the name means several.
     """
-    found = [Subject(name, t, row) for t in tables for row in t.rows if row.entry == name]
+    found = [Side(name, t, row) for t in tables for row in t.rows if row.entry == name]
     if not found and re.fullmatch(f"[0-9a-f]{{{_LEAST_DIGITS},16}}", name):
         found = _of_run(name, tables, records)
     measured = [subject for subject in found if subject.row.seeds]
@@ -111,9 +109,7 @@ def _subjects(
     return measured
 
 
-def _of_run(
-    digits: str, tables: Sequence[Table], records: Mapping[str, RunRecord]
-) -> list[Subject]:
+def _of_run(digits: str, tables: Sequence[Table], records: Mapping[str, RunRecord]) -> list[Side]:
     """Return the row of one run, with that run alone.
 
     Raises:
@@ -123,7 +119,7 @@ def _of_run(
     if len(ids) > 1:
         raise UserError(f"{digits} is the beginning of {len(ids)} runs: {', '.join(ids)}.")
     return [
-        Subject(digits, table, _alone(row, records.get(ids[0])))
+        Side(digits, table, _alone(row, records.get(ids[0])))
         for table in tables
         for row in table.rows
         if ids and ids[0] in row.run_ids
@@ -142,12 +138,12 @@ def _alone(row: Row, record: RunRecord | None) -> Row:
     )
 
 
-def _tasks(subjects: Sequence[Subject]) -> str:
+def _tasks(subjects: Sequence[Side]) -> str:
     return ", ".join(dict.fromkeys(subject.table.key.task for subject in subjects))
 
 
 def _differences(
-    subjects: Sequence[Subject], records: Mapping[str, RunRecord]
+    subjects: Sequence[Side], records: Mapping[str, RunRecord]
 ) -> dict[str, tuple[str, ...]]:
     """Return what keeps rows of one task out of one table, field by field of their recipes too."""
     plain = [_fields(subject, records) for subject in subjects]
@@ -157,7 +153,7 @@ def _differences(
     return {name: own for name, own in values.items() if len(set(own)) > 1}
 
 
-def _fields(subject: Subject, records: Mapping[str, RunRecord]) -> dict[str, str]:
+def _fields(subject: Side, records: Mapping[str, RunRecord]) -> dict[str, str]:
     key = {name: str(value) for name, value in asdict(subject.table.key).items()}
     # The first seed may be one that never ended.
     ended = (records[run_id] for run_id in subject.row.run_ids if run_id in records)

@@ -7,28 +7,28 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.leaderboard.rows import Row, Table
-from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
-from benchmarks.leaderboard.statistics.ranks import Standing, standings
-from benchmarks.leaderboard.statistics.resamples import (
+from benchmarks.by_image.images import Floats
+from benchmarks.by_image.resamples import (
     NUM_RESAMPLES,
     Resamples,
     errors_of,
     variances_of_differences,
 )
+from benchmarks.by_image.runs import NoImagesError, resamples_of
+from benchmarks.leaderboard.rows import Row, Table
+from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
+from benchmarks.leaderboard.statistics.ranks import Standing, standings
 from benchmarks.leaderboard.statistics.results import (
     Difference,
-    Floats,
     Interval,
     Noise,
     RowStatistics,
     TableStatistics,
     Word,
 )
-from benchmarks.leaderboard.statistics.runs import NoImagesError, resamples_of
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord
 
 Positions = npt.NDArray[np.int64]
 

@@ -6,15 +6,15 @@ Imports no torch.
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbones.errors import UserError
+from backbones.base.errors import UserError
+from benchmarks.by_image.runs import NoImagesError, files_of
 from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot, parse_data
-from benchmarks.leaderboard.statistics.runs import NoImagesError, files_of
+from benchmarks.store.folders import Store
+from benchmarks.store.record import RunRecord
 from benchmarks.suites import get_task
-from benchmarks.sweep.record import RunRecord
-from benchmarks.sweep.store import Store
-from detection.dataset import Split, Truth, load_truth
-from detection.detections import DETECTIONS_FILE, Detections, read_detections
+from detection.data.dataset import Split, Truth, load_truth
+from detection.scoring.detections import DETECTIONS_FILE, Detections, read_detections
 
 
 def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:

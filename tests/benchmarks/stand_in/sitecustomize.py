@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 _FILES = {
-    "benchmarks.tasks.coco": "stand_in_task.py",
-    "benchmarks.tasks.pretrain": "stand_in_pretrain.py",
+    "benchmarks.tasks.coco.task": "stand_in_task.py",
+    "benchmarks.tasks.pretrain.task": "stand_in_pretrain.py",
 }
 
 
@@ -51,5 +51,5 @@ def _die_at(number):
         setattr(os, name, dying(getattr(os, name)))
 
 
-if "benchmarks.sweep.worker" in " ".join(sys.orig_argv) and "STAND_IN_DIE_AT" in os.environ:
+if "benchmarks.work.worker" in " ".join(sys.orig_argv) and "STAND_IN_DIE_AT" in os.environ:
     _die_at(int(os.environ["STAND_IN_DIE_AT"]))

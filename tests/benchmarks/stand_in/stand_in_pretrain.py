@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from backbones.base.files import sha256_file
 from backbones.checkpoint import Checkpoint, record_path, write_record
-from backbones.files import sha256_file
 from benchmarks.data.roots import find_images_root
 from benchmarks.task import Metric, TaskResult
-from benchmarks.tasks.coco import Schedule, StandInTask
+from benchmarks.tasks.coco.task import Schedule, StandInTask
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from backbones.errors import PreflightError, StoppedError
-from backbones.files import cannot_write, write_json_atomically
-from backbones.monitor import Progress
-from backbones.neutral import NEUTRAL
+from backbones.base.errors import PreflightError, StoppedError
+from backbones.base.files import cannot_write, write_json_atomically
+from backbones.base.monitor import Progress
+from backbones.base.sections import NEUTRAL
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, TaskResult, Workload
 

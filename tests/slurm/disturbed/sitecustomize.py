@@ -29,8 +29,8 @@ def _wait_to_be_asked(module):
 
 
 _CHANGES = {
-    "benchmarks.sweep.environment": _two_loaders,
-    "benchmarks.sweep.monitor": _wait_to_be_asked,
+    "benchmarks.store.environment": _two_loaders,
+    "benchmarks.work.monitor": _wait_to_be_asked,
 }
 
 

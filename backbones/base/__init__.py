@@ -1,0 +1,1 @@
+"""Base tools that know nothing about networks: files, processes, devices, errors."""

@@ -1,0 +1,113 @@
+"""Files that are either whole or absent, and their checksums."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backbones.base.errors import PreflightError
+
+_CANNOT_WRITE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file beside its final name, flush it to disk, then rename it.
+
+    A reader, and a start after a crash at any moment, sees the old file or the new one, never half
+    of one.
+
+    Args:
+        path: Final name; its folder is made if absent.
+        write: Called with the open temporary file.
+
+    Raises:
+        PreflightError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a shared results folder needs the user's umask instead.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json_atomically(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON with sorted keys, atomically; NaN is refused.
+
+    Raises:
+        PreflightError: As ``write_atomically``.
+        ValueError: ``content`` holds NaN or infinity, which are not JSON.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode() + b"\n")
+
+    write_atomically(path, write)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(content: Any) -> str:
+    """Return the one JSON text of ``content``: sorted keys, no spaces, no NaN; for hashing."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cannot_write(path: Path, error: OSError) -> PreflightError:
+    """Turn an ``OSError`` from writing ``path`` into one sentence."""
+    return PreflightError(
+        f"Cannot write {path}: {why_unwritable(error)}. Free space or choose another folder with "
+        "--out, then run the same command again; everything written before is kept."
+    )
+
+
+def why_unwritable(error: OSError) -> str:
+    """Return in words why something could not be written."""
+    return _CANNOT_WRITE.get(error.errno or 0, error.strerror or str(error))
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: without this a power loss may undo it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash16(content: Any) -> str:
+    """Return the first 16 hex digits of the SHA-256 of ``content`` as canonical JSON."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]

@@ -1,0 +1,197 @@
+"""Any timm model in the ``Backbone`` contract."""
+
+import re
+from typing import Any
+
+import timm
+from timm.models import group_parameters
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backbones.base.errors import UserError
+from backbones.features import Backbone, Features
+from backbones.spec import BuildOptions
+
+# What stands before timm's parameter names in ours.
+NET = "net."
+
+# Smallest stride of interest: detection starts at 4, and timm's ResNets offer 2 as well.
+_FINEST_STRIDE = 4
+
+# For the few networks that timm gives no grouping of their own.
+_STAGES = {
+    "stem": r"^(?!stages|transformers|head|norm)",
+    "blocks": r"^(?:stages|transformers)\.(\d+)",
+}
+
+# How torch words a tensor that does not fit a table of fixed size; memory errors do not match.
+_SIZE_TROUBLE = re.compile(r"shape '\[|broadcast|must match|size of tensor|not match")
+
+# Parameters behind the last block, by the names that timm gives to their modules.
+_BEHIND_BLOCKS = re.compile(r"^(norm|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2)\.")
+
+
+class TimmBackbone(Backbone):
+    """A timm network without its classifier.
+
+    Maps are the last feature of each stride, without the final norm; pooled is what timm feeds to
+    its classifier. Images that do not divide are zero-padded, right and bottom.
+
+    Attributes:
+        net: The timm network; its parameters carry timm's names behind ``net.``.
+    """
+
+    # Each stage of these rounds its size up by itself, so that padding to the stem is enough.
+    pads_itself = False
+
+    # timm's networks have many attributes and no common class.
+    net: Any
+
+    def __init__(self, net: nn.Module) -> None:
+        """Wrap a network built with ``num_classes=0``."""
+        super().__init__()
+        self.net = net
+        levels = _levels(self.net.feature_info)
+        self._indices = [index for index, _, _ in levels]
+        self.strides = tuple(stride for _, stride, _ in levels)
+        self.channels = tuple(channels for _, _, channels in levels)
+        ids, self.num_layers = self._number_layers()
+        self._layer_ids = {NET + name: layer for name, layer in ids.items()}
+
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch; see ``Backbone.forward``."""
+        if num_last_blocks and self._has_tokens:
+            return self._with_tokens(images, num_last_blocks)
+        final, maps = self._run(images, indices=self._indices)
+        pooled = self.net.forward_head(final, pre_logits=True)
+        return Features(pooled=pooled, maps=self._crop(maps, images))
+
+    def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return only ``maps``; see ``Backbone.forward_maps``."""
+        maps = self._run(images, indices=self._indices, stop_early=True, intermediates_only=True)
+        return self._crop(maps, images)
+
+    def layer_id(self, parameter_name: str) -> int:
+        """Return the layer-decay layer of a parameter; see ``Backbone.layer_id``."""
+        return self._layer_ids[parameter_name]
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """Return what timm would not decay, beside norms and biases."""
+        names = self.net.no_weight_decay() if hasattr(self.net, "no_weight_decay") else ()
+        # timm also names tokens that this network may have been built without.
+        return frozenset(NET + name for name in names) & frozenset(self._layer_ids)
+
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Recompute block activations in the backward pass, through timm's own switch.
+
+        Raises:
+            UserError: timm gives this network no such switch.
+        """
+        try:
+            self.net.set_grad_checkpointing(enabled)
+        except (AttributeError, AssertionError) as error:
+            name = type(self.net).__name__
+            raise UserError(f"timm's {name} cannot recompute activations; leave it off.") from error
+
+    def own_name(self, timm_name: str) -> str:
+        """Return the name in this module of what timm calls ``timm_name``."""
+        return NET + timm_name
+
+    def _number_layers(self) -> tuple[dict[str, int], int]:
+        """Return the layer of each of timm's parameter names, and the number of layers."""
+        matcher = self.net.group_matcher() if hasattr(self.net, "group_matcher") else _STAGES
+        ids = group_parameters(self.net, matcher, reverse=True)
+        top = 1 + max(v for k, v in ids.items() if not _BEHIND_BLOCKS.match(k))
+        return {k: top if _BEHIND_BLOCKS.match(k) else v for k, v in ids.items()}, top - 1
+
+    @property
+    def _has_tokens(self) -> bool:
+        return len(self.strides) == 1 and hasattr(self.net, "num_prefix_tokens")
+
+    def _with_tokens(self, images: Tensor, num_last_blocks: int) -> Features:
+        final, outputs = self._run(images, indices=num_last_blocks, return_prefix_tokens=True)
+        # Without prefix tokens timm returns maps in place of pairs.
+        pairs = [o if isinstance(o, tuple) else (o, o.new_zeros(len(o), 0, 1)) for o in outputs]
+        patches = [image.flatten(2).transpose(1, 2) for image, _ in pairs]
+        normed = [self.net.norm(prefix) if prefix.shape[1] else prefix for _, prefix in pairs]
+        return Features(
+            pooled=self.net.forward_head(final, pre_logits=True),
+            maps=self._crop([pairs[-1][0]], images),
+            prefix_tokens=tuple(normed),
+            patch_tokens=tuple(self.net.norm(tokens) for tokens in patches),
+        )
+
+    def _run(self, images: Tensor, **arguments: Any) -> Any:
+        """Run timm's network on padded images.
+
+        Raises:
+            UserError: The network is fixed to sizes of its own, as some with relative positions
+                over the whole image are.
+        """
+        try:
+            return self.net.forward_intermediates(self._pad(images), **arguments)
+        except (AssertionError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _SIZE_TROUBLE.search(str(error)):
+                raise
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"timm's {type(self.net).__name__} does not run on images of {width} x {height} "
+                f"({str(error).partition(chr(10))[0]}); it runs only at the square size that it is "
+                "built for (img_size)."
+            ) from error
+
+    def _pad(self, images: Tensor) -> Tensor:
+        multiple = self.strides[0] if self.pads_itself else self.strides[-1]
+        height, width = images.shape[-2:]
+        right, bottom = -width % multiple, -height % multiple
+        return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
+
+    def _crop(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
+        """Cut what padding added, and refuse maps that do not cover the image."""
+        height, width = images.shape[-2:]
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        cropped = tuple(m[..., :h, :w] for m, (h, w) in zip(maps, sizes, strict=True))
+        if [m.shape[-2:] for m in cropped] != sizes:
+            raise UserError(
+                f"timm's {type(self.net).__name__} does not pad its convolutions: its maps are "
+                f"smaller than the image over {self.strides}, so boxes would not lie where they "
+                "seem; use another backbone."
+            )
+        return cropped
+
+
+def create_net(name: str, options: BuildOptions, **arguments: Any) -> nn.Module:
+    """Build a timm network with fresh weights, no classifier and, where timm can, any input size.
+
+    Args:
+        name: As timm lists it, with or without a pretrained tag.
+        options: img_size and drop_path are passed on to networks that take them.
+        **arguments: Further ones of the network's own.
+    """
+    wishes: dict[str, Any] = {
+        "img_size": options.img_size,
+        "drop_path_rate": options.drop_path,
+        "dynamic_img_size": True,
+        "strict_img_size": False,
+    }
+    while True:
+        try:
+            net: nn.Module = timm.create_model(name, num_classes=0, **arguments, **wishes)
+        except TypeError as error:
+            # Trying is the only way to learn which arguments a timm network takes.
+            refused = set(re.findall(r"'(\w+)'", str(error))) & set(wishes)
+            if "unexpected keyword argument" not in str(error) or not refused:
+                raise
+            wishes = {k: v for k, v in wishes.items() if k not in refused}
+        else:
+            return net
+
+
+def _levels(feature_info: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
+    """Return (index, stride, channels) of the last feature of each stride, finest first."""
+    last = {info["reduction"]: (index, info["num_chs"]) for index, info in enumerate(feature_info)}
+    return [
+        (index, stride, channels)
+        for stride, (index, channels) in sorted(last.items())
+        if stride >= _FINEST_STRIDE
+    ]

@@ -1,0 +1,139 @@
+"""The timm families that the layer-decay rules or the window rules of papers single out."""
+
+from functools import cache, partial
+from typing import Any
+
+import timm
+import torch
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from backbones.features import Features
+from backbones.spec import BackboneSpec, BuildOptions
+from backbones.timm_networks.backbone import TimmBackbone, create_net
+from backbones.timm_networks.beit import BEIT_ARGUMENTS, BeitBackbone
+from backbones.timm_networks.hub import arch_of, pretrained_config
+from backbones.timm_networks.swin import SwinBlock
+
+# Files older than PyTorch 0.4.1 lack BatchNorm's step counters, which no forward pass reads.
+COUNTERS = ("*.num_batches_tracked",)
+
+
+class SwinBackbone(TimmBackbone):
+    """Swin, with layer ids and padding as Microsoft's code means them.
+
+    timm keeps the patch merging at the start of a stage, Microsoft at the end of the one before;
+    its layer is that of the last block before it (Swin-Transformer-Object-Detection).
+    """
+
+    pads_itself = True
+
+    def __init__(self, net: nn.Module) -> None:
+        """Wrap a network built with ``num_classes=0``."""
+        super().__init__(net)
+        for module in self.net.modules():
+            if type(module) is SwinTransformerBlock:
+                module.__class__ = SwinBlock
+
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch; see ``Backbone.forward``.
+
+        The final norm fits the tokens of the last stage alone; those of earlier stages come
+        without, as EsViT's linear probe takes them (microsoft/esvit, eval_linear.py).
+        """
+        if not num_last_blocks:
+            return super().forward(images)
+        stages = self._run_blocks(images)
+        outputs = [tokens for stage in stages[:-1] for tokens in stage]
+        outputs += [self.net.norm(tokens) for tokens in stages[-1]]
+        kept = outputs[max(len(outputs) - num_last_blocks, 0) :]
+        maps = [stage[-1].permute(0, 3, 1, 2) for stage in stages]
+        return Features(
+            pooled=self.net.forward_head(outputs[-1], pre_logits=True),
+            maps=self._crop(maps, images),
+            prefix_tokens=tuple(t.new_zeros(len(t), 0, t.shape[-1]) for t in kept),
+            patch_tokens=tuple(tokens.flatten(1, 2) for tokens in kept),
+        )
+
+    def _run_blocks(self, images: Tensor) -> list[list[Tensor]]:
+        """Return what leaves every block, stage by stage, each (B, rows, columns, C)."""
+        tokens = self.net.patch_embed(self._pad(images))
+        stages = []
+        for stage in self.net.layers:
+            tokens = stage.downsample(tokens)
+            outputs = []
+            for block in stage.blocks:
+                tokens = block(tokens)
+                outputs.append(tokens)
+            stages.append(outputs)
+        return stages
+
+    def _number_layers(self) -> tuple[dict[str, int], int]:
+        depths = [len(stage.blocks) for stage in self.net.layers]
+        first = [sum(depths[:stage]) for stage in range(len(depths))]
+        ids = {}
+        for name, _ in self.net.named_parameters():
+            parts = name.split(".")
+            if parts[0] == "patch_embed":
+                ids[name] = 0
+            elif parts[0] == "norm":
+                ids[name] = sum(depths) + 1
+            elif parts[2] == "downsample":
+                ids[name] = first[int(parts[1])]
+            else:
+                ids[name] = first[int(parts[1])] + int(parts[3]) + 1
+        return ids, sum(depths)
+
+
+class ResNetBackbone(TimmBackbone):
+    """ResNet and its kin: a layer a stage, the stem before them."""
+
+    pads_itself = True
+
+    def _number_layers(self) -> tuple[dict[str, int], int]:
+        names = [name for name, _ in self.net.named_parameters()]
+        return {k: int(k[5]) if k.startswith("layer") else 0 for k in names}, 4
+
+
+_FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
+
+
+def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbone:
+    """Build a timm network with fresh weights in the ``Backbone`` contract.
+
+    Args:
+        name: As timm lists it, with or without a pretrained tag.
+        options: See ``BuildOptions``; what the network has no notion of is ignored.
+        **arguments: Of the network's own, passed through timm.
+    """
+    if timm.models.model_entrypoint(arch_of(name)).__module__ == "timm.models.beit":
+        arguments = {**BEIT_ARGUMENTS, **arguments}
+    net = create_net(name, options, **arguments)
+    return _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
+
+
+@cache
+def timm_spec(name: str) -> BackboneSpec:
+    """Return the spec of any timm network.
+
+    Args:
+        name: As timm lists it, with or without a pretrained tag.
+
+    Raises:
+        UserError: timm has no such network, or nothing pretrained under that tag.
+    """
+    config = pretrained_config(name)
+    with torch.device("meta"):
+        backbone = build_timm(name, BuildOptions())
+    return BackboneSpec(
+        name=f"timm:{name}",
+        build=partial(build_timm, name),
+        layout="plain" if len(backbone.strides) == 1 else "hierarchical",
+        strides=backbone.strides,
+        channels=backbone.channels,
+        num_layers=backbone.num_layers,
+        source=f"timm {timm.__version__}, {type(backbone.net).__name__}",
+        fresh_params=COUNTERS,
+        mean=config.mean,
+        std=config.std,
+    )

@@ -1,0 +1,1 @@
+"""The training kit: one loop, its optimizer, stream, schedules and saved states."""

@@ -1,0 +1,293 @@
+"""The loop: batches to losses to updates, on any device, resumed exactly."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from backbones.base.devices import wrap
+from backbones.base.distributed import any_rank, barrier, rank, world_size
+from backbones.base.errors import StoppedError
+from backbones.base.monitor import Monitor
+from backbones.features import Backbone
+from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
+from backbones.training.journal import WARMING_STEPS
+from backbones.training.norms import synchronise
+from backbones.training.objective import Batch, Moment, Objective
+from backbones.training.optim import clip_gradients, set_rates
+from backbones.training.pixels import Pixels
+from backbones.training.readback import PendingLosses, Readback
+from backbones.training.reporter import Reporter, ScalarWriter
+from backbones.training.schedules import Plan
+from backbones.training.state import StateFolder, TrainingState, collect, restore, seed_generators
+from backbones.training.stream import Loaded, Share, refuse_too_many
+
+# Ranks agree on stopping by a collective, which is not worth its wait in every step.
+_STOP_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training is made of.
+
+    Attributes:
+        objective: On its device, not wrapped.
+        optimizer: Over its trainable parameters.
+        plan: Rates and length in steps.
+        share: This process's share of each step.
+        seed: Of the run.
+        pixels: Normalises batches on the objective's device.
+        optim: For the bound on gradients.
+        schedule: For precision and the time between states.
+        runtime: How the work is done.
+        max_corrupt: So many different images may be unreadable.
+        phase: What the run is doing, in a word for people.
+    """
+
+    objective: Objective
+    optimizer: Optimizer
+    plan: Plan
+    share: Share
+    seed: int
+    pixels: Pixels
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    runtime: RuntimeConfig
+    max_corrupt: int = 0
+    phase: str = "pretrain"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Something that is done after certain steps, on the first process, losses being checked.
+
+    Attributes:
+        due: Told how many steps are done.
+        run: Likewise.
+    """
+
+    due: Callable[[int], bool]
+    run: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training went.
+
+    Attributes:
+        curve: Columns "step", "lr", "loss" and one per named loss or metric.
+        images_per_second: Over all devices, without warming up and saving; None when too short.
+        wait_share: Share of the time that the device waited for images.
+        seconds: Spent on steps, over all starts of the run.
+        speed: The same, for people.
+        unreadable: Where each unreadable image lies, and why it could not be read.
+    """
+
+    curve: dict[str, list[float]]
+    images_per_second: float | None
+    wait_share: float
+    seconds: float
+    speed: str
+    unreadable: tuple[str, ...]
+
+
+def fit(
+    training: Training,
+    states: StateFolder,
+    batches_from: Callable[[int], Iterator[Loaded]],
+    monitor: Monitor,
+    hooks: Sequence[Hook] = (),
+    writer: ScalarWriter | None = None,
+) -> Fitted:
+    """Train to the end of the plan, going on from the newest saved state.
+
+    Args:
+        training: What to train.
+        states: Where states lie.
+        batches_from: This process's micro-batches from a step on.
+        monitor: Told of progress; asked whether to stop.
+        hooks: What else is to be done after steps.
+        writer: For curves in TensorBoard.
+
+    Raises:
+        StoppedError: The monitor wanted to stop; the state is saved.
+        UserError: A loss is no finite number, or the folder holds another run's state.
+        PreflightError: A state cannot be written, or too many images cannot be read.
+    """
+    state = states.newest(monitor.say)
+    start = 0
+    if state is not None:
+        restore(training.objective, training.optimizer, state.tensors)
+        monitor.say(f"Going on from step {state.step} of {training.plan.num_steps}.")
+        start = state.step
+    notes = state.notes if state is not None else {}
+    reporter = Reporter(training.plan, notes, monitor, writer, training.phase)
+    loop = _Loop(training, states, reporter, monitor)
+    loop.unreadable.update({int(k): v for k, v in notes.get("unreadable", {}).items()})
+    if start < training.plan.num_steps:
+        loop.run(start, batches_from(start), hooks)
+    return Fitted(
+        curve=reporter.journal.curve,
+        images_per_second=reporter.journal.images_per_second,
+        wait_share=reporter.wait_share,
+        seconds=reporter.journal.seconds,
+        speed=reporter.sentence(),
+        unreadable=tuple(loop.unreadable.values()),
+    )
+
+
+class _Loop:
+    """Runs steps. State between two of them is in the objective, the optimizer and the reporter."""
+
+    def __init__(
+        self, training: Training, states: StateFolder, reporter: Reporter, monitor: Monitor
+    ) -> None:
+        self._training = training
+        self._states = states
+        self._reporter = reporter
+        self._monitor = monitor
+        self._device = next(training.objective.parameters()).device
+        self._module = _made_ready(training.objective, training.runtime, self._device)
+        self._readback = Readback(states, reporter)
+        self._idle = True
+        self.unreadable: dict[int, str] = {}
+
+    def run(self, start: int, stream: Iterator[Loaded], hooks: Sequence[Hook]) -> None:
+        """Run the steps from ``start`` to the end."""
+        training = self._training
+        training.objective.train()
+        read_every = 1 if self._device.type == "cpu" else training.runtime.read_every
+        for step in range(start, training.plan.num_steps):
+            self._reporter.journal.begin_step()
+            self._step(step, stream)
+            if (step + 1) % read_every == 0 or step - start == WARMING_STEPS - 1:
+                self._read()
+            self._reporter.end_step(step + 1)
+            self._after(step + 1, hooks)
+
+    def _step(self, step: int, stream: Iterator[Loaded]) -> None:
+        """Make one update from all micro-batches of this process."""
+        training, plan = self._training, self._training.plan
+        moment = Moment(step, plan.num_steps, plan.epoch(step))
+        set_rates(
+            training.optimizer, plan.lr_at(moment.progress), plan.weight_decay_at(moment.progress)
+        )
+        training.optimizer.zero_grad(set_to_none=True)
+        training.objective.begin_step(moment)
+        self._readback.add(self._backward(step, stream))
+        if self._device.type == "cpu":
+            self._read()
+        training.objective.before_update(moment)
+        clip_gradients(training.optimizer, training.optim)
+        training.optimizer.step()
+        training.objective.after_update(moment)
+
+    def _backward(self, step: int, stream: Iterator[Loaded]) -> PendingLosses:
+        """Add up the gradients of all micro-batches."""
+        share = self._training.share
+        losses: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        indices: list[int] = []
+        for micro in range(share.micro_batches):
+            batch = self._next(stream)
+            indices += batch["index"].tolist()
+            ready = self._training.pixels.ready(batch)
+            seed_generators("step", self._training.seed, step, share.number(micro))
+            with self._synced_with_last(micro):
+                with self._autocast():
+                    found = self._module(ready)
+                loss = torch.stack([value.float() for value in found.values()]).sum()
+                (loss / share.micro_batches).backward()  # type: ignore[no-untyped-call]
+            _add(losses, found, share.micro_batches)
+            _add(metrics, self._training.objective.metrics(), share.micro_batches)
+        values = torch.stack([*losses.values(), *(m.to(loss.device) for m in metrics.values())])
+        return PendingLosses(step, [*losses, *metrics], len(losses), values, indices)
+
+    def _next(self, stream: Iterator[Loaded]) -> Batch:
+        """Return the next micro-batch, and note how long it took and what could not be read."""
+        start = time.perf_counter()
+        loaded = next(stream)
+        if self._idle:
+            # One micro-batch stands for all of its step.
+            waited = time.perf_counter() - start
+            self._reporter.waited(waited * self._training.share.micro_batches)
+            self._idle = self._device.type == "cpu"
+        for index, text in loaded.unreadable.items():
+            if index not in self.unreadable:
+                self.unreadable[index] = text
+                self._monitor.say(f"Skipped an image that cannot be read: {text}")
+        refuse_too_many(self.unreadable, self._training.max_corrupt)
+        return loaded.batch
+
+    def _read(self) -> None:
+        if self._readback.read():
+            self._idle = True
+
+    def _after(self, step: int, hooks: Sequence[Hook]) -> None:
+        """Save, run hooks and stop where that is due.
+
+        Raises:
+            StoppedError: The monitor wants the run to stop; the state is saved.
+            UserError: A weight is no finite number.
+        """
+        plan, schedule = self._training.plan, self._training.schedule
+        finished = step == plan.num_steps
+        alone = world_size() == 1
+        asked = (alone or step % _STOP_STEPS == 0) and any_rank(self._monitor.should_stop())
+        save_every = max(1, schedule.state_images // schedule.batch_size)
+        due = [hook for hook in hooks if hook.due(step)]
+        saves = finished or asked or step % save_every == 0
+        if due or saves:
+            self._read()
+            self._readback.check_weights(step, self._training.objective)
+        for hook in due if rank() == 0 else []:
+            hook.run(step)
+        if saves and rank() == 0:
+            self._save(step)
+        if asked and not finished:
+            # Whoever started the processes ends the others soon after one of them has left.
+            barrier()
+            raise StoppedError(f"Stopped after step {step} of {plan.num_steps}; saved.")
+
+    def _save(self, step: int) -> None:
+        tensors = collect(self._training.objective, self._training.optimizer)
+        notes = self._reporter.notes() | {"unreadable": self.unreadable}
+        self._states.save(TrainingState(step, tensors, notes))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._training.schedule.precision == "bf16":
+            return torch.autocast(self._device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _synced_with_last(self, micro: int) -> AbstractContextManager[Any]:
+        """Exchange gradients only with the last micro-batch."""
+        last = micro == self._training.share.micro_batches - 1
+        if isinstance(self._module, DistributedDataParallel) and not last:
+            return self._module.no_sync()
+        return nullcontext()
+
+
+def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.device) -> nn.Module:
+    """Return the objective as the loop calls it."""
+    if runtime.activation_checkpointing:
+        for module in objective.modules():
+            if isinstance(module, Backbone):
+                module.set_activation_checkpointing(True)
+    if world_size() > 1:
+        synchronise(objective)
+    if runtime.compile:
+        objective.compile()
+    return wrap(objective, device)
+
+
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor], parts: int) -> None:
+    """Add each value's share of a mean over ``parts``."""
+    for name, value in values.items():
+        part = value.detach().float() / parts
+        sums[name] = sums[name] + part if name in sums else part

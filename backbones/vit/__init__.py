@@ -1,0 +1,1 @@
+"""The plain vision transformer."""

@@ -1,0 +1,1 @@
+"""Weights files: ours, and other projects' by the name of their format."""

@@ -1,0 +1,72 @@
+"""Our own weights files: safetensors with a JSON record beside, written whole or not at all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file, write_atomically
+from backbones.checkpoint import Checkpoint, record_path, write_record
+
+
+def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoint:
+    """Write a module's state and its record, each atomically.
+
+    A crash between the two leaves weights that their record does not describe, which
+    ``checkpoint.read_record`` refuses; hence the old record goes first.
+
+    Args:
+        module: Its ``state_dict()`` is stored, every tensor contiguous on the CPU.
+        path: The weights file, suffix ``.safetensors``; the record takes ``.json``.
+        record: What made the weights; its path, sha256 and format are filled in here.
+
+    Returns:
+        The record as written.
+
+    Raises:
+        PreflightError: The disk is full, or the folder cannot be written.
+    """
+    content = save(_tensors(module))
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    record_path(path).unlink(missing_ok=True)
+    write_atomically(path, write)
+    written = replace(record, path=path, sha256=sha256_file(path), format="backbench", branch="")
+    write_record(written)
+    return written
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        PreflightError: The file cannot be read, or is truncated or no safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise PreflightError(
+            f"{path} is truncated or no safetensors file ({error}); download or copy it again."
+        ) from error
+    except OSError as error:
+        raise PreflightError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return tensors
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state on the CPU, no two tensors in one storage, which safetensors refuses."""
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in module.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in storages:
+            tensor = tensor.clone()
+        storages.add(tensor.untyped_storage().data_ptr())
+        tensors[name] = tensor
+    return tensors

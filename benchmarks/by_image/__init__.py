@@ -1,0 +1,1 @@
+"""Results of runs per image, and their bootstrap resamples."""

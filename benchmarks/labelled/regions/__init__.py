@@ -1,0 +1,1 @@
+"""Single regions of test images under a frozen backbone."""

@@ -1,0 +1,225 @@
+"""Labelled images in the layouts that ImageNet is kept in. Imports no torch.
+
+* ``train/CLASS/*`` and ``val/CLASS/*``;
+* ``val/*`` without folders, as the official archive unpacks, beside a list of its classes: a line
+  ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in sorted order
+  (``val.txt`` of BVLC/caffe's ``get_ilsvrc_aux.sh``, Kaggle's ``LOC_val_solution.csv``);
+* tar shards in ``train/`` and ``val/`` with classes in ``.cls`` members (webdataset);
+* what ``torchvision.datasets`` or a set's authors keep on disk, see ``vision_sets``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from backbones.base.errors import PreflightError
+from backbones.base.files import hash16
+from benchmarks.data.mini import MINI_SHA256, mini_data
+from benchmarks.data.mini.classes import CLASSES
+from benchmarks.data.mini.imagenet import num_crops
+from benchmarks.data.roots import DataRoot
+from benchmarks.labelled.sets.vision_sets import vision_set
+from benchmarks.task import Facts
+from pretrain.data.find import find_images, take_fraction
+from pretrain.data.images import ImageSet
+
+_LISTS = ("val.txt", "val/val.txt", "val_map.txt", "LOC_val_solution.csv")
+_GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+# A folder may differ in hundreds of classes; a sentence names this many.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A set of labelled images in two splits.
+
+    Attributes:
+        root: Folder that holds them.
+        train: Training images; their classes are those of ``classes``.
+        val: Images that metrics are computed on, likewise.
+        classes: Names of the classes.
+        fingerprint: Identity of the content, wherever it lies.
+    """
+
+    root: Path
+    train: ImageSet
+    val: ImageSet
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+class _Relabelled(ImageSet):
+    """Images of a set, with classes that it does not know itself."""
+
+    def __init__(self, images: ImageSet, labels: Sequence[int], classes: tuple[str, ...]) -> None:
+        self.name = images.name
+        self.classes = classes
+        self.fingerprint = hash16([images.fingerprint, list(labels)])
+        self._images = images
+        self._labels = np.asarray(labels, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, index: int) -> bytes:
+        return self._images.read(index)
+
+    def name_of(self, index: int) -> str:
+        return self._images.name_of(index)
+
+    def label(self, index: int) -> int:
+        return int(self._labels[index])
+
+
+def read_facts(data: DataRoot, cache: Path) -> Facts:
+    """Return what a plan needs to know; the mini data need not exist yet.
+
+    Raises:
+        PreflightError: The folder has none of the layouts.
+    """
+    if data.path is None:
+        return Facts(MINI_SHA256, num_crops("train"), num_crops("val"))
+    images = _find(data, data.path, cache)
+    return Facts(images.fingerprint, len(images.train), len(images.val))
+
+
+def open_labelled(data: DataRoot, cache: Path, limit: int | None = None) -> LabelledImages:
+    """Return the images, the mini data included, at most ``limit`` of each split.
+
+    Args:
+        data: Where they lie.
+        cache: Folder for listings.
+        limit: The images kept are the same ones in every run.
+
+    Raises:
+        PreflightError: The folder has none of the layouts.
+    """
+    images = _find(data, data.path or mini_data().imagenet, cache)
+    train, val = (take_fraction(split, 1.0, limit, seed=0) for split in (images.train, images.val))
+    return LabelledImages(images.root, train, val, images.classes, images.fingerprint)
+
+
+def _find(data: DataRoot, root: Path, cache: Path) -> LabelledImages:
+    known = vision_set(data)
+    if known is None:
+        return find_labelled(root, cache)
+    return _join(root, *known.read(root / known.folder))
+
+
+def _join(root: Path, train: ImageSet, val: ImageSet) -> LabelledImages:
+    _refuse_different(root, train, val)
+    fingerprint = hash16([train.fingerprint, val.fingerprint, list(train.classes)])
+    return LabelledImages(root, train, val, train.classes, fingerprint)
+
+
+def find_labelled(root: Path, cache: Path) -> LabelledImages:
+    """Return the images of a folder in any of the layouts.
+
+    Raises:
+        PreflightError: It has none of them, or its splits have different classes.
+    """
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise PreflightError(
+                f"{root} has no folder {split}; labelled images lie in train/CLASS and val/CLASS, "
+                "or in tar shards in train and val."
+            )
+    train = find_images(root / "train", cache)
+    if train.partly_classed:
+        raise PreflightError(f"In {root}, {train.partly_classed}")
+    if not train.classes:
+        raise PreflightError(
+            f"The images in {root / 'train'} have no classes; put each into a folder with the name "
+            "of its class."
+        )
+    val = find_images(root / "val", cache)
+    if not val.classes:
+        val = _with_list(root, val, train.classes)
+    return _join(root, train, val)
+
+
+def labels_of(images: ImageSet) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return the class of every image, (N,)."""
+    return np.fromiter((images.label(i) for i in range(len(images))), np.int64, len(images))
+
+
+def class_name(data: DataRoot, number: int, classes: Sequence[str]) -> str:
+    """Return a class as people know it; the mini data's folders cannot hold spaces."""
+    return CLASSES[number].name if data.mini and len(classes) == len(CLASSES) else classes[number]
+
+
+def _refuse_different(root: Path, train: ImageSet, val: ImageSet) -> None:
+    """Raise where the splits do not have the same classes.
+
+    Raises:
+        PreflightError: Names the classes.
+    """
+    one, other = set(train.classes), set(val.classes)
+    if one == other:
+        return
+    parts = [
+        f"{split} lacks {len(missing)} of them ({_first(missing)})"
+        for split, missing in (("train", sorted(other - one)), ("val", sorted(one - other)))
+        if missing
+    ]
+    raise PreflightError(
+        f"The classes of train and val in {root} differ: {' and '.join(parts)}; every class needs "
+        "images in both."
+    )
+
+
+def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """Return flat validation images with the classes that a list file gives them."""
+    path = next((root / name for name in _LISTS if (root / name).is_file()), None)
+    if path is None and val.partly_classed:
+        raise PreflightError(f"In {root}, {val.partly_classed}")
+    if path is None:
+        found = [p for p in (root / _GROUND_TRUTH, root / "val" / _GROUND_TRUTH) if p.is_file()]
+        own = (
+            f"; {found[0].name} alone does not do, since it counts classes in an order of its own"
+            if found
+            else ""
+        )
+        raise PreflightError(
+            f"The images in {root / 'val'} have no classes: put each into the folder of its class, "
+            f"or a list val.txt with lines NAME CLASS into {root}{own}."
+        )
+    listed = _read_list(path, {name: i for i, name in enumerate(classes)})
+    names = [PurePosixPath(val.name_of(i)).name for i in range(len(val))]
+    missing = [name for name in names if _stem(name) not in listed]
+    if missing:
+        raise PreflightError(
+            f"{path} gives no class to {len(missing)} of {len(names)} images in {root / 'val'} "
+            f"({_first(missing)}); complete it."
+        )
+    return _Relabelled(val, [listed[_stem(name)] for name in names], classes)
+
+
+def _read_list(path: Path, numbers: Mapping[str, int]) -> dict[str, int]:
+    """Return the classes by image, names without folder and suffix."""
+    found: dict[str, int] = {}
+    for line, text in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        words = re.split(r"[\s,]+", text.strip())
+        if words == [""] or words[0] == "ImageId":
+            continue
+        label = words[1] if len(words) > 1 else ""
+        number = int(label) if label.isdecimal() and label not in numbers else numbers.get(label)
+        if number is None or number >= len(numbers):
+            raise PreflightError(
+                f"{path}, line {line}: {label!r} is neither a class of train nor its number from 0 "
+                f"to {len(numbers) - 1}."
+            )
+        found[_stem(words[0])] = number
+    return found
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
+
+
+def _first(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown

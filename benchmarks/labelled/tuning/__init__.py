@@ -1,0 +1,1 @@
+"""Training a backbone with a classifier on labelled images."""

@@ -1,0 +1,234 @@
+"""One fine-tuning from weights to verdicts; the tasks finetune and partial are made of these."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from backbones.base import devices
+from backbones.base.cores import loader_workers
+from backbones.base.distributed import rank, world_size
+from backbones.base.files import hash16
+from backbones.base.monitor import Monitor, say_card
+from backbones.spec import BuildOptions
+from backbones.training.engine import Fitted, Training, fit
+from backbones.training.optim import ParameterGroup, make_optimizer, parameter_groups
+from backbones.training.pixels import Pixels
+from backbones.training.schedules import make_plan
+from backbones.training.state import StateFolder, random_seed
+from backbones.training.stream import Loaded, batches, share_out
+from backbones.vit.network import VisionTransformer
+from backbones.weights.loading import Coverage, build_backbone
+from benchmarks.labelled.scores import ClassificationScores, about_top5, score
+from benchmarks.labelled.sets.folders import LabelledImages, labels_of
+from benchmarks.labelled.sets.subsets import list_of, read_list, take_per_class
+from benchmarks.labelled.tuning.config import FinetuneConfig
+from benchmarks.labelled.tuning.objective import FinetuneObjective
+from benchmarks.labelled.tuning.predict import Tested, classify_all
+from benchmarks.task import TaskInputs
+from pretrain.data.images import ImageSet, Subset
+from pretrain.identity import settings_hash
+from pretrain.methods.supervised import SupervisedViews
+from pretrain.stream import Samples
+
+# Unreadable images that a warning names.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a training came to.
+
+    Attributes:
+        fitted: How it went.
+        tested: What the classifier says of the test images.
+        scores: The same in percent.
+        coverage: How the weights were loaded.
+        card: What was decided for the user, in plain values.
+        parameters_millions: Of backbone and classifier.
+    """
+
+    fitted: Fitted
+    tested: Tested
+    scores: ClassificationScores
+    coverage: Coverage
+    card: dict[str, Any]
+    parameters_millions: float
+
+    def cost(self) -> dict[str, float | None]:
+        """Return what it cost, by name."""
+        return {
+            "images_per_second_train": self.fitted.images_per_second,
+            "images_per_second_test": self.tested.images_per_second,
+            "loader_wait_percent": 100 * self.fitted.wait_share,
+            "parameters_millions": self.parameters_millions,
+            "peak_memory_gib": devices.peak_memory_gib(),
+            "seconds": self.fitted.seconds,
+        }
+
+
+class Tuning:
+    """A training that goes on from what its folder holds."""
+
+    def __init__(
+        self,
+        inputs: TaskInputs,
+        config: FinetuneConfig,
+        images: LabelledImages,
+        device: torch.device,
+        monitor: Monitor,
+    ) -> None:
+        """Build everything.
+
+        Args:
+            inputs: Of the run; ``out_dir`` holds the state.
+            config: The recipe; ``inputs.config`` may be that of several trainings.
+            images: To train and test on.
+            device: Of this process.
+            monitor: To report to.
+
+        Raises:
+            UserError: Recipe, images and backbone do not go together.
+            PreflightError: The weights do not fit, or the list of labels not the images.
+        """
+        self._inputs = inputs
+        self._config = config
+        self._images = images
+        self._monitor = monitor
+        self._workers = loader_workers()
+        self._threads = devices.choose_threads(device, self._workers)
+        self._train, self._labels_from = self._with_labels()
+        self._objective, self._coverage = make_objective(inputs, config, len(images.classes))
+        self._objective.to(device)
+        self._plan = make_plan(config.schedule, config.optim, len(self._train))
+        self._share = share_out(config.schedule, rank(), world_size())
+        self._pixels = Pixels(inputs.backbone, device)
+        spec, crop = inputs.backbone, config.training().data
+        views = SupervisedViews(crop, config.model, spec.mean, spec.std)
+        self._samples = Samples(self._train, views, inputs.seed, crop.max_corrupt)
+        self._device = device
+
+    def run(self) -> Tuned:
+        """Train and test.
+
+        Raises:
+            UserError: A loss is no finite number, or the folder holds another run's state.
+            PreflightError: A state cannot be written, or too many images cannot be read.
+            StoppedError: The monitor wanted to stop; the state is saved.
+        """
+        config, out_dir = self._config, self._inputs.out_dir
+        groups = parameter_groups(self._objective, config.optim)
+        card = self._card(groups)
+        say_card(self._monitor, card)
+        training = Training(
+            objective=self._objective,
+            optimizer=make_optimizer(groups, config.optim),
+            plan=self._plan,
+            share=self._share,
+            seed=self._inputs.seed,
+            pixels=self._pixels,
+            optim=config.optim,
+            schedule=config.schedule,
+            runtime=config.runtime,
+            max_corrupt=config.data.max_corrupt,
+            phase="finetune",
+        )
+        states = StateFolder(out_dir / "states", self._identity())
+        writer = SummaryWriter(str(out_dir / "tensorboard")) if rank() == 0 else None
+        try:
+            fitted = fit(training, states, self._batches, self._monitor, writer=writer)
+        finally:
+            if writer is not None:
+                writer.close()
+        tested = classify_all(
+            self._objective, self._pixels, self._images.val, config, self._monitor
+        )
+        return Tuned(
+            fitted=fitted,
+            tested=tested,
+            scores=score(tested.verdict, tested.labels, len(self._images.classes)),
+            coverage=self._coverage,
+            card={**card, "speed": fitted.speed},
+            parameters_millions=sum(p.numel() for p in self._objective.parameters()) / 1e6,
+        )
+
+    def _batches(self, start_step: int) -> Iterator[Loaded]:
+        pin = self._device.type == "cuda"
+        return batches(self._samples, self._share, start_step, self._workers, pin)
+
+    def _with_labels(self) -> tuple[ImageSet, str]:
+        """Return the training images in use, and where the choice comes from."""
+        images, share = self._images.train, self._config.tune.labels
+        if share == 1.0:
+            return images, "all"
+        path = list_of(self._images.root, share)
+        if path.is_file() and self._inputs.limit_images is None:
+            names = [images.name_of(index) for index in range(len(images))]
+            return Subset(images, read_list(path, names).tolist()), path.name
+        seed = self._inputs.seed
+        return Subset(
+            images, take_per_class(labels_of(images), share, seed).tolist()
+        ), f"seed {seed}"
+
+    def _card(self, groups: list[ParameterGroup]) -> dict[str, Any]:
+        """Return what was decided for the user, in words."""
+        share = self._share
+        return {
+            "weights": self._coverage.sentence(),
+            "images": f"{len(self._train)} of {self._images.train.name}, labels: "
+            f"{self._labels_from}",
+            "plan": self._plan.lines(),
+            "batch": f"{share.about(couples_images=False)}, {self._config.schedule.precision}",
+            "device": f"{share.world_size} x {self._device.type}, {self._threads} threads, "
+            f"{self._workers} loader processes",
+            "groups": [group.line() for group in groups],
+        }
+
+    def _identity(self) -> dict[str, str]:
+        """Return all that decides the course of the training."""
+        inputs, config = self._inputs, self._config
+        tuned = vars(config.tune)
+        return {
+            "backbone": inputs.backbone.name,
+            "protocol": config.protocol,
+            "settings": hash16([settings_hash(config.training()), tuned]),
+            "images": self._train.fingerprint,
+            "seed": str(inputs.seed),
+            "first weights": inputs.checkpoint.sha256[:16],
+        }
+
+
+def make_objective(
+    inputs: TaskInputs, config: FinetuneConfig, num_classes: int
+) -> tuple[FinetuneObjective, Coverage]:
+    """Return what is trained, with its weights, the head drawn from the run's seed.
+
+    Position tables fit the size of the images: those of Swin and BEiT by loading, that of the plain
+    ViT for good here, so that it is trained at that size.
+
+    Raises:
+        UserError: Recipe and backbone do not go together.
+        PreflightError: The weights do not fit.
+    """
+    options = BuildOptions(img_size=config.data.img_size, drop_path=config.model.drop_path)
+    backbone, coverage = build_backbone(inputs.backbone, inputs.checkpoint, options, inputs.seed)
+    if isinstance(backbone, VisionTransformer):
+        backbone.resize_table(config.data.img_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random_seed("head", inputs.seed))
+        objective = FinetuneObjective(backbone, num_classes, config.model, config.tune)
+    return objective, coverage
+
+
+def warnings_of(tuned: Tuned, num_classes: int) -> list[str]:
+    """Return what a reader of the numbers should know."""
+    found = about_top5(num_classes)
+    texts = {"training": tuned.fitted.unreadable, "test": tuned.tested.unreadable}
+    for what, unreadable in texts.items():
+        if unreadable:
+            named = "; ".join(unreadable[:_NAMED])
+            more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+            found.append(f"left out {len(unreadable)} unreadable {what} images: {named}{more}")
+    return found

@@ -1,0 +1,230 @@
+"""The texts of a table's cells, the same in every format. Imports no torch."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from benchmarks.leaderboard.published.figures import PublishedRow
+from benchmarks.leaderboard.rows import COSTS, Row, Table
+from benchmarks.leaderboard.shown import ShownTable
+from benchmarks.leaderboard.statistics.results import Interval, RowStatistics
+from benchmarks.output import clean
+from benchmarks.text_table import Column
+
+MINI_MARK = "mini"
+_NOT_A_RESULT = "embedded mini data: for trying out, not comparable with any published number"
+# A dash, never a zero: nothing was measured.
+MISSING = "—"
+PUBLISHED = "published, measured by others and ranked with nothing"
+# Rows that cannot be told apart share a letter.
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A table as texts.
+
+    Attributes:
+        columns: Those to show.
+        rows: Texts by column, of measured rows.
+        published: Of published ones.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[dict[str, str], ...]
+    published: tuple[dict[str, str], ...]
+
+
+def texts_of(shown: ShownTable) -> Texts:
+    """Return a table as texts; columns that say nothing are left out unless they were chosen."""
+    table = shown.table
+    rows = tuple(_row(shown, row, sure) for row, sure in zip(table.rows, shown.sure, strict=True))
+    published = tuple(_published(table, row) for row in table.published)
+    columns = _columns(table)
+    if shown.columns:
+        by_key = {column.key: column for column in columns}
+        there = [by_key[key] for key in shown.columns if key in by_key]
+        return Texts(tuple(there), rows, published)
+    said = [c for c in columns if _says_something(table, c, (*rows, *published))]
+    return Texts(tuple(said), rows, published)
+
+
+def _columns(table: Table) -> list[Column]:
+    """Return the columns of a table; the priority says what a narrow terminal drops first."""
+    named = dict.fromkeys([*table.columns, *table.metrics])
+    metrics = [
+        Column(name, name, numeric=True, priority=0 if place < 2 else 20 + place)
+        for place, name in enumerate(named)
+    ]
+    costs = [
+        Column(key, cost.header, numeric=True, priority=10 + place)
+        for place, (key, cost) in enumerate(COSTS.items())
+    ]
+    return [
+        Column("rank", "#", numeric=True),
+        Column("ties", "ties", priority=2),
+        Column("entry", "entry"),
+        *metrics,
+        *costs,
+        Column("seeds", "seeds", numeric=True, priority=5),
+        Column("pretrain", "pretrain", priority=4),
+        Column("data", "data", priority=3),
+        Column("recipe", "recipe", priority=6),
+        Column("backbone", "backbone", priority=50),
+        Column("note", "note"),
+        *(Column(key, key) for key in ("task", "protocol", "mini")),
+    ]
+
+
+def _says_something(table: Table, column: Column, rows: tuple[dict[str, str], ...]) -> bool:
+    """Tell whether a column is worth its room; boxes-only data have no mask numbers, for one."""
+    if column.key in (table.headline, "entry"):
+        return True
+    # What the title says already, and numbers for which somebody has to ask.
+    if column.key in ("task", "protocol", "mini") or column.key in set(table.metrics) - set(
+        table.columns
+    ):
+        return False
+    if column.key == "rank":
+        return not table.joined
+    return any(texts[column.key] not in ("", MISSING) for texts in rows)
+
+
+def title(table: Table) -> str:
+    """Return what the rows of a table share, one line."""
+    key = table.key
+    if table.joined:
+        parts = [key.task, key.protocol]
+    else:
+        parts = [f"{key.task} v{key.task_version}", f"protocol {key.protocol}"]
+        parts.append(f"data {_data(table)} ({key.data_fingerprint[:12]})")
+    if key.limit_images is not None:
+        parts.append(f"limited to {key.limit_images} images: for trying out only")
+    if key.mini:
+        parts.append(_NOT_A_RESULT)
+    return " · ".join(clean(part) for part in parts)
+
+
+def legend(
+    shown: ShownTable, columns: Sequence[Column], interval: str = "± half of the 95 % interval"
+) -> list[str]:
+    """Return what a reader must know of the numbers in view, a sentence each; may be none.
+
+    Args:
+        shown: The table.
+        columns: In view.
+        interval: What stands beside numbers.
+    """
+    there = {column.key for column in columns}
+    metrics = [name for name in shown.table.metrics if name in there]
+    return [*_about_chance(shown, there, metrics, interval), *_about_missing(shown.table, metrics)]
+
+
+def _about_chance(
+    shown: ShownTable, there: Collection[str], metrics: Sequence[str], interval: str
+) -> list[str]:
+    statistics = shown.statistics
+    if statistics is None:
+        spread = any(r.values[n].spread is not None for r in shown.table.rows for n in metrics)
+        return ["± standard deviation over seeds"] if spread else []
+    noise = [(name, statistics.noise.get(name)) for name in metrics]
+    floors = [(name, own.floor) for name, own in noise if own and own.floor is not None]
+    lines = []
+    if any(interval_of(sure, name) for sure in shown.sure for name in metrics):
+        images = [f"{statistics.num_images:,} test images"] if statistics.num_images else []
+        over = " and ".join([*images, *(["seeds"] if floors else [])])
+        lines.append(f"{interval} over {over}")
+    named = [f"{name} {floor:.1f}" for name, floor in floors if name in shown.table.columns]
+    if named:
+        lines.append(f"noise floor, from seed to seed: {', '.join(named)}")
+    if "ties" in there and any(sure and sure.brackets for sure in shown.sure):
+        lines.append(f"rows that share a letter cannot be told apart by {shown.table.headline}")
+    return lines
+
+
+def _about_missing(table: Table, metrics: Sequence[str]) -> list[str]:
+    """Return why numbers are missing, as far as no row's note says it."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        for name in metrics:
+            value = row.values[name]
+            if value.mean is None and value.reason and value.reason not in row.note:
+                reasons.setdefault(value.reason, {})[name] = None
+    return [f"{MISSING} {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def interval_of(sure: RowStatistics | None, metric: str) -> Interval | None:
+    """Return the interval of a metric, None where nothing is known about chance."""
+    found = sure.intervals.get(metric) if sure else None
+    return found if found is not None and found.low is not None else None
+
+
+def half_width(interval: Interval) -> float | None:
+    """Return half of an interval's width, None where it has no ends."""
+    if interval.low is None or interval.high is None:
+        return None
+    return (interval.high - interval.low) / 2
+
+
+def _data(table: Table) -> str:
+    return MINI_MARK if table.key.mini else table.key.data
+
+
+def _row(shown: ShownTable, row: Row, sure: RowStatistics | None) -> dict[str, str]:
+    table = shown.table
+    return {
+        "rank": rank_text(row, sure),
+        "ties": " ".join(_LETTERS[i % len(_LETTERS)] for i in sure.brackets) if sure else "",
+        "entry": row.entry,
+        "backbone": row.backbone,
+        "pretrain": row.pretrain,
+        "recipe": row.recipe,
+        "data": _data(table),
+        "seeds": str(len(row.seeds)),
+        "note": row.note,
+        "task": table.key.task,
+        "protocol": table.key.protocol,
+        "mini": "yes" if table.key.mini else "no",
+        **{name: _number(row, sure, name) for name in table.metrics},
+        **{key: _fixed(row.costs[key], cost.decimals) for key, cost in COSTS.items()},
+    }
+
+
+def rank_text(row: Row, sure: RowStatistics | None) -> str:
+    """Return a rank, or the ranks that cannot be excluded."""
+    if row.rank is None:
+        return MISSING
+    best, worst = sure.rank if sure and sure.rank else (row.rank, row.rank)
+    return str(row.rank) if best == worst else f"{best}-{worst}"
+
+
+def _published(table: Table, row: PublishedRow) -> dict[str, str]:
+    nothing = dict.fromkeys([*table.metrics, *COSTS, "rank"], MISSING)
+    return {
+        **nothing,
+        **{name: f"{value:.1f}" for name, value in row.values.items()},
+        "ties": "",
+        "entry": row.method,
+        "backbone": row.backbone,
+        "pretrain": row.pretrain,
+        "recipe": "",
+        "data": _data(table),
+        "seeds": "",
+        "note": f"published: {row.source}",
+        "task": table.key.task,
+        "protocol": table.key.protocol,
+        "mini": "no",
+    }
+
+
+def _number(row: Row, sure: RowStatistics | None, metric: str) -> str:
+    value = row.values[metric]
+    if value.mean is None:
+        return MISSING
+    interval = interval_of(sure, metric)
+    half = half_width(interval) if interval else None
+    spread = value.spread if sure is None else half
+    return f"{value.mean:.1f}" + (f" ±{spread:.1f}" if spread is not None else "")
+
+
+def _fixed(value: float | None, decimals: int) -> str:
+    return MISSING if value is None else f"{value:.{decimals}f}"

@@ -1,0 +1,169 @@
+"""How comparisons look on a terminal."""
+
+from collections.abc import Sequence
+
+from benchmarks.leaderboard.formats.cells import title
+from benchmarks.leaderboard.statistics.compare import Comparison, Pair
+from benchmarks.leaderboard.statistics.detections import ClassPair, ImageDifference
+from benchmarks.leaderboard.statistics.results import Difference, Interval
+from benchmarks.leaderboard.statistics.selection import Mismatch
+from benchmarks.text_table import Column, text_table
+
+_MISSING = "—"
+_MOST_CLASSES = 10
+_COSTS = {
+    "parameters_millions": "parameters, millions",
+    "gflops": "GFLOPs",
+    "images_per_second_train": "images/s, training",
+    "images_per_second_test": "images/s, testing",
+    "peak_memory_gib": "memory, GiB",
+    "seconds": "seconds of training",
+}
+
+
+def lines_of(comparison: Comparison) -> list[str]:
+    """Return a comparison without its verdict, as lines."""
+    pairs = (*comparison.headline, *comparison.others, *comparison.sizes)
+    several = len(comparison.names) > 2
+    rows = [_pair_row(comparison, pair, several) for pair in pairs]
+    columns = [
+        Column("metric", "metric"),
+        *([Column("pair", "pair")] if several else []),
+        Column("first", "first" if several else comparison.names[0], numeric=True),
+        Column("second", "second" if several else comparison.names[1], numeric=True),
+        Column("difference", "difference", numeric=True),
+        Column("p", "p", numeric=True),
+        Column("floor", "seed noise", numeric=True),
+        Column("word", "first is" if several else f"{comparison.names[0]} is"),
+    ]
+    seeds = " vs ".join(str(len(row.seeds)) for row in comparison.table.rows)
+    images = f"{comparison.num_images} images" if comparison.num_images else "no images"
+    return [
+        "",
+        title(comparison.table),
+        f"seeds {seeds}; intervals of 95 % over {images}; p corrected for the number of "
+        "comparisons (Holm)",
+        *text_table(columns, rows),
+        "",
+        *_cost_lines(comparison),
+    ]
+
+
+def class_lines(comparison: Comparison, classes: Sequence[ClassPair]) -> list[str]:
+    """Return the classes that differ most, largest difference first."""
+    if not classes:
+        return []
+    ordered = sorted(classes, key=lambda own: -abs(own.pair.difference.value))
+    several = len(comparison.names) > 2
+    rows = [
+        {
+            "name": own.name,
+            "pair": _pair_name(comparison, own.pair),
+            **_difference_cells(own.pair.difference),
+        }
+        for own in ordered[:_MOST_CLASSES]
+    ]
+    columns = [
+        Column("name", "class"),
+        *([Column("pair", "pair")] if several else []),
+        Column("difference", "APbox difference", numeric=True),
+        Column("p", "p", numeric=True),
+        Column("word", "first is" if several else f"{comparison.names[0]} is"),
+    ]
+    more = len(ordered) - len(rows)
+    apart = sum(own.pair.difference.word in ("better", "worse") for own in classes)
+    tail = f"({more} more with --json; " if more else "("
+    return ["", *text_table(columns, rows), f"{tail}{apart} of {len(classes)} are no ties)"]
+
+
+def image_lines(comparison: Comparison, images: Sequence[ImageDifference]) -> list[str]:
+    """Return the images on which the subjects differ most."""
+    if not images:
+        return []
+    columns = [
+        Column("image", "image", numeric=True),
+        *(Column(str(n), f"AP of {name}", numeric=True) for n, name in enumerate(comparison.names)),
+    ]
+    rows = [
+        {"image": str(own.image_id), **{str(n): f"{s:.0f}" for n, s in enumerate(own.scores)}}
+        for own in images
+    ]
+    return ["", *text_table(columns, rows)]
+
+
+def mismatch_lines(names: Sequence[str], mismatch: Mismatch) -> list[str]:
+    """Return why one task is not compared."""
+    columns = [
+        Column("field", "field"),
+        *(Column(str(n), name) for n, name in enumerate(names)),
+    ]
+    rows = [
+        {"field": field, **{str(n): value for n, value in enumerate(values)}}
+        for field, values in mismatch.fields.items()
+    ]
+    return [
+        "",
+        f"Refused: {mismatch.task} was not measured by the same rules on the same data.",
+        *text_table(columns, rows),
+    ]
+
+
+def _pair_row(comparison: Comparison, pair: Pair, several: bool) -> dict[str, str]:
+    intervals = comparison.intervals[pair.metric]
+    floor = comparison.noise[pair.metric].floor
+    return {
+        "metric": pair.metric,
+        "pair": _pair_name(comparison, pair) if several else "",
+        "first": _interval(intervals[pair.first]),
+        "second": _interval(intervals[pair.second]),
+        "floor": _MISSING if floor is None else f"±{floor:.1f}",
+        **_difference_cells(pair.difference),
+    }
+
+
+def _pair_name(comparison: Comparison, pair: Pair) -> str:
+    return f"{comparison.names[pair.first]} - {comparison.names[pair.second]}"
+
+
+def _difference_cells(found: Difference) -> dict[str, str]:
+    known = found.low is not None and found.high is not None
+    ends = f" [{found.low:+.1f}, {found.high:+.1f}]" if known else ""
+    return {
+        "difference": f"{found.value:+.1f}{ends}",
+        "p": _MISSING if found.p_corrected is None else _chance(found.p_corrected),
+        "word": found.word or "not known",
+    }
+
+
+def _chance(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return _MISSING
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.1f}"
+    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def _cost_lines(comparison: Comparison) -> list[str]:
+    """Return costs side by side, and how the others' are to the first's."""
+    rows = []
+    for key, values in comparison.costs.items():
+        if all(value is None for value in values):
+            continue
+        cells = {str(n): _cost(value, values[0]) for n, value in enumerate(values)}
+        rows.append({"cost": _COSTS[key], **cells})
+    columns = [
+        Column("cost", "cost"),
+        *(Column(str(n), name, numeric=True) for n, name in enumerate(comparison.names)),
+    ]
+    return text_table(columns, rows) if rows else []
+
+
+def _cost(value: float | None, first: float | None) -> str:
+    if value is None:
+        return _MISSING
+    ratio = f" ({value / first:.2f}x)" if first and value != first else ""
+    return f"{value:.3g}{ratio}"

@@ -1,0 +1,62 @@
+"""Tables for people: terminal and Markdown; and every format by name. Imports no torch.
+
+Names and notes come from files that others wrote; each format escapes them.
+"""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.leaderboard.formats.cells import PUBLISHED, legend, texts_of, title
+from benchmarks.leaderboard.formats.latex import to_latex
+from benchmarks.leaderboard.formats.sheets import to_csv
+from benchmarks.leaderboard.shown import ShownTable
+from benchmarks.output import clean
+from benchmarks.text_table import text_table
+
+
+def to_terminal(tables: Sequence[ShownTable], width: int | None = None) -> list[str]:
+    """Return all tables as lines for a terminal of ``width`` characters."""
+    lines: list[str] = []
+    for shown in tables:
+        texts = texts_of(shown)
+        table = text_table(texts.columns, texts.rows, width, texts.published, PUBLISHED)
+        lines += ["", title(shown.table), *table]
+        lines += [f"  {clean(text)}" for text in legend(shown, texts.columns)]
+    return lines
+
+
+def to_markdown(tables: Sequence[ShownTable]) -> str:
+    """Return all tables in GitHub's Markdown, published rows in italics."""
+    return "\n\n".join(_markdown_table(shown) for shown in tables) + "\n"
+
+
+def _markdown_table(shown: ShownTable) -> str:
+    texts = texts_of(shown)
+    head = [column.header for column in texts.columns]
+    rule = ["---:" if column.numeric else "---" for column in texts.columns]
+    body = [[_escaped(row[column.key]) for column in texts.columns] for row in texts.rows]
+    muted = [
+        [_italic(_escaped(row[column.key])) for column in texts.columns] for row in texts.published
+    ]
+    lines = [f"| {' | '.join(cells)} |" for cells in [head, rule, *body, *muted]]
+    notes = [*legend(shown, texts.columns), *([f"in italics: {PUBLISHED}"] if muted else [])]
+    below = ["", *(f"{_escaped(text)}  " for text in notes)] if notes else []
+    return "\n".join([f"**{_escaped(title(shown.table))}**", "", *lines, *below])
+
+
+def _italic(text: str) -> str:
+    return f"*{text}*" if text else ""
+
+
+def _escaped(text: str) -> str:
+    escaped = clean(text).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+    return (
+        escaped.replace("&", "&amp;").replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+    )
+
+
+FORMATS: dict[str, Callable[[Sequence[ShownTable]], str]] = {
+    "table": lambda tables: "\n".join(to_terminal(tables)),
+    "markdown": lambda tables: to_markdown(tables).rstrip("\n"),
+    "csv": lambda tables: to_csv(tables).rstrip("\n"),
+    "latex": lambda tables: to_latex(tables).rstrip("\n"),
+}

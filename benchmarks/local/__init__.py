@@ -1,0 +1,1 @@
+"""Runs as worker processes of this machine."""

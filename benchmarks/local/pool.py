@@ -1,0 +1,176 @@
+"""Run a plan on this machine: one worker process at a time, or several. Imports no torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.local.process import WorkerProcess
+from benchmarks.local.resources import Slot
+from benchmarks.local.terminal import Line, Screen, duration
+from benchmarks.local.warm_start import WarmStart
+from benchmarks.plan.plan import Cell
+from benchmarks.store.folders import Store
+from benchmarks.store.spec import not_ready
+from benchmarks.work.interrupt import Interrupt
+from benchmarks.work.outcome import Ended
+
+_REFRESH_SECONDS = 0.25
+
+
+@dataclass
+class _Running:
+    process: WorkerProcess
+    warm: WarmStart | None
+    slot: Slot
+    line: Line
+
+
+class Pool:
+    """Runs of a plan as processes of this machine, one a slot at a time.
+
+    Args:
+        store: Where runs live.
+        screen: To show progress on.
+        fresh: Drop what earlier attempts left.
+        slots: The parts of the machine; at least one, equal where they have no GPUs.
+        warm: Load libraries once for the runs of a slot. Not on GPUs: of those hours, seconds are
+            nothing, and a driver must not be forked.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        screen: Screen,
+        fresh: bool,
+        slots: Sequence[Slot] = (Slot(),),
+        warm: bool = False,
+    ) -> None:
+        self._store = store
+        self._screen = screen
+        self._fresh = fresh
+        self._free = list(slots)
+        self._several = len(slots) > 1
+        # A run of several processes has an environment of its own.
+        self._warm = warm and all(slot.processes == 1 for slot in slots)
+        self._idle: list[WarmStart] = []
+        self._running: list[_Running] = []
+        self._not_done: set[str] = set()
+        self._interrupt = Interrupt(self._end_at_once)
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+        """Do the runs and yield each as it ends; one that fails leaves the others going.
+
+        Ends early, with a ``stopped`` for each run at work, when somebody asks to stop.
+        """
+        self._interrupt.install()
+        waiting = list(cells)
+        titles = _titles(cells)
+        try:
+            while self._running or (waiting and not self._interrupt.requested):
+                if self._interrupt.requested:
+                    self._stop()
+                yield from self._fill(waiting, titles)
+                yield from self._look()
+        finally:
+            # Also when whoever asked for the results does not want the rest.
+            for running in self._running:
+                running.process.stop()
+                self._keep(running.warm)
+            for warm in self._idle:
+                warm.close()
+
+    def _fill(self, waiting: list[Cell], titles: dict[str, str]) -> Iterator[Ended]:
+        """Start what can be started, and give up what needs a run that did not succeed."""
+        for cell in list(waiting):
+            if self._interrupt.requested or not self._free:
+                return
+            if self._needed_later(cell, waiting):
+                continue
+            waiting.remove(cell)
+            line = self._screen.begin(titles[cell.request.spec.run_id])
+            if cell.request.needs in self._not_done:
+                yield self._end(Ended(cell, "blocked", not_ready(cell.request)), line)
+                continue
+            slot = self._free.pop(0)
+            folder = self._store.prepare(cell.request)
+            environment = slot.environment()
+            warm = self._warm_start(environment) if self._warm else None
+            process = WorkerProcess(cell, folder, self._fresh, environment, slot.processes, warm)
+            self._running.append(_Running(process, warm, slot, line))
+
+    def _warm_start(self, environment: Mapping[str, str]) -> WarmStart:
+        return self._idle.pop() if self._idle else WarmStart(environment)
+
+    def _keep(self, warm: WarmStart | None) -> None:
+        if warm is not None and warm.lives():
+            self._idle.append(warm)
+        elif warm is not None:
+            warm.close()
+
+    def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
+        unfinished = [*waiting, *(running.process.cell for running in self._running)]
+        return any(other.request.spec.run_id == cell.request.needs for other in unfinished)
+
+    def _look(self) -> Iterator[Ended]:
+        """Show where all runs stand, and free the slots of those that ended."""
+        if not self._running:
+            return
+        self._running[0].process.wait(_REFRESH_SECONDS)
+        for running in list(self._running):
+            code = running.process.poll()
+            for text in running.process.words():
+                running.line.say(text) if self._several else self._screen.say(text)
+            beat = running.process.heartbeat()
+            if beat is not None:
+                running.line.show(beat)
+            if code is not None:
+                self._running.remove(running)
+                self._free.append(running.slot)
+                self._keep(running.warm)
+                yield self._end(running.process.ended(code), running.line)
+
+    def _end(self, ended: Ended, line: Line) -> Ended:
+        line.end(_last_line(ended))
+        if ended.end != "done":
+            self._not_done.add(ended.cell.request.spec.run_id)
+        return ended
+
+    def _stop(self) -> None:
+        asked = [running for running in self._running if running.process.stop()]
+        if asked:
+            self._screen.say("Stopping once the state is saved; Ctrl-C again ends at once.")
+
+    def _end_at_once(self) -> None:
+        for running in self._running:
+            running.process.kill()
+        raise KeyboardInterrupt
+
+
+def _titles(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return, by run id, what tells a run from the others of its plan."""
+    specs = [cell.request.spec for cell in cells]
+    several_seeds = len({spec.seed for spec in specs}) > 1
+    several_tasks = len({spec.task for spec in specs}) > 1
+    titles = {}
+    for number, cell in enumerate(cells, 1):
+        spec = cell.request.spec
+        task = f"{spec.task} " if several_tasks else ""
+        seed = f" seed {spec.seed}" if several_seeds else ""
+        titles[spec.run_id] = f"[{number}/{len(cells)}] {task}{cell.request.entry}{seed}"
+    return titles
+
+
+def _last_line(ended: Ended) -> str:
+    if ended.end == "stopped":
+        return "stopped, state saved"
+    if ended.end == "busy":
+        return "skipped"
+    if ended.end == "blocked":
+        return f"blocked: {ended.message}"
+    if ended.record is None or ended.end == "failed":
+        return f"failed: {ended.message}"
+    record = ended.record
+    value = record.value(record.headline)
+    shown = f"{record.headline} {value:.1f}" if value is not None else "done"
+    seconds = record.cost.get("seconds")
+    took = f"  {duration(seconds)}" if seconds else ""
+    return f"{shown}{took}  record {record.run_id}"

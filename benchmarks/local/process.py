@@ -1,0 +1,252 @@
+"""One run as worker processes of this machine: started, listened to, stopped. Imports no torch.
+
+Each run gets a process of its own, because a crash then costs one run; it, or the one it is forked
+from, starts with the allocator and thread settings of its environment. The worker has a session of
+its own, so that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once.
+A run of several processes has one that leads, the worker, and others that follow it.
+"""
+
+import contextlib
+import os
+import queue
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO
+
+from backbones.base.errors import PreflightError
+from benchmarks.local.warm_start import Order, WarmChild, WarmStart, held_back
+from benchmarks.plan.plan import Cell
+from benchmarks.store.folders import RunFolder
+from benchmarks.store.heartbeat import Heartbeat
+from benchmarks.store.record_text import BadRecordError
+from benchmarks.suites import get_task
+from benchmarks.work.contract import (
+    BLOCKED,
+    BUSY,
+    DONE,
+    FAILED,
+    FOLLOW_PARENT,
+    FRESH,
+    NO_RECORD,
+    STOPPED,
+    TICKET,
+)
+from benchmarks.work.outcome import Ended
+
+# -P: a file in the user's working folder must not pass for a module of ours.
+_WORKER = (sys.executable, "-P", "-m", "benchmarks.work.worker")
+# Behind its worker's end, how long to wait for lines it had already written.
+_LAST_WORDS_SECONDS = 2.0
+# So long the others may take to end by themselves, once one process of a run has ended.
+_SIBLING_SECONDS = 5.0
+
+
+class WorkerProcess:
+    """A worker at work on one run, and the processes that follow it.
+
+    Args:
+        cell: The run.
+        folder: Of the run, with its request written.
+        fresh: Drop what earlier attempts left.
+        environment: Of the process.
+        processes: How many do the run together.
+        warm: Forks the worker; without it, the worker starts from nothing.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        folder: RunFolder,
+        fresh: bool,
+        environment: Mapping[str, str],
+        processes: int = 1,
+        warm: WarmStart | None = None,
+    ) -> None:
+        self.cell = cell
+        self._folder = folder
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._last = ""
+        self._told = False
+        self._lost = ""
+        self._first_end: float | None = None
+        arguments = _arguments(folder, fresh)
+        libraries = get_task(cell.request.spec.task).libraries
+        ranks = [{**environment, **group} for group in _groups(processes)]
+        with folder.log.open("a") as log:
+            self._process: subprocess.Popen[str] | WarmChild = (
+                _start([*_WORKER, *arguments], log, ranks[0])
+                if warm is None
+                else warm.start(Order(libraries=libraries, arguments=arguments), log)
+            )
+        self._followers = [_follow(folder, rank, ranks[rank]) for rank in range(1, processes)]
+        assert self._process.stdout is not None
+        self._listener = threading.Thread(
+            target=_collect, args=(self._process.stdout, self._lines), daemon=True
+        )
+        self._listener.start()
+
+    def stop(self) -> bool:
+        """Ask the worker to save its state and leave; return False if it has been asked before."""
+        if self._told:
+            return False
+        self._told = True
+        for process in (self._process, *self._followers):
+            process.terminate()
+        return True
+
+    def kill(self) -> None:
+        """End the worker and everything it started, at once."""
+        for process in (self._process, *self._followers):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def words(self) -> list[str]:
+        """Return what the worker said since the last call."""
+        found = []
+        while not self._lines.empty():
+            found.append(self._lines.get())
+        if found:
+            self._last = found[-1]
+        return found
+
+    def heartbeat(self) -> Heartbeat | None:
+        """Return where the run stands, None before its first sign of life."""
+        beat = self._folder.read_heartbeat()
+        return beat if beat is not None and beat.pid == self._process.pid else None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the worker ends, at most so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def poll(self) -> int | None:
+        """Return the worker's exit code, None while any process of the run lives."""
+        code = self._process.poll()
+        self._end_siblings(code)
+        if any(follower.poll() is None for follower in self._followers):
+            return None
+        if code is not None:
+            self._listener.join(_LAST_WORDS_SECONDS)
+        return code
+
+    def _end_siblings(self, code: int | None) -> None:
+        """End the rest of the processes after one: they would wait for it, some of them for ever.
+
+        A follower that did its part ends no other.
+        """
+        broken = [(rank, follower.returncode) for rank, follower in enumerate(self._followers, 1)
+                  if follower.poll()]  # fmt: skip
+        if code is None and broken and broken[0][1] != STOPPED:
+            rank, end = broken[0]
+            self._lost = f"its process {rank} {_how(end)}; see log-{rank}.txt beside its log"
+        if code is None and not broken:
+            return
+        now = time.monotonic()
+        self._first_end = self._first_end or now
+        if now - self._first_end > _SIBLING_SECONDS:
+            self.kill()
+
+    def ended(self, code: int) -> Ended:
+        """Return what became of the run, all words having been read.
+
+        Args:
+            code: The exit code; the record, where there is one, rules.
+        """
+        cell, last = self.cell, self._last
+        if code == STOPPED:
+            return Ended(cell, "stopped")
+        if code == BUSY:
+            return Ended(cell, "busy", last)
+        if code == BLOCKED:
+            return Ended(cell, "blocked", last)
+        if code == NO_RECORD:
+            return Ended(cell, "lost", last, exit_code=PreflightError.exit_code)
+        if code in (DONE, FAILED):
+            return self._recorded(code)
+        what = self._lost or f"its process {_how(code)}"
+        return Ended(cell, "lost", f"{what}; {_goes_on(self._folder)}")
+
+    def _recorded(self, code: int) -> Ended:
+        try:
+            record = self._folder.read_record()
+        except BadRecordError as error:
+            return Ended(self.cell, "lost", f"its record is damaged: {error}")
+        if record is None:
+            return Ended(self.cell, "lost", f"its process {_how(code)}; {_goes_on(self._folder)}")
+        failure = record.failure
+        if failure is None:
+            return Ended(self.cell, "done", record=record)
+        return Ended(self.cell, "failed", failure.message, record, failure.exit_code)
+
+
+def _arguments(folder: RunFolder, fresh: bool) -> list[str]:
+    """Return what the worker is told, the same wherever it runs."""
+    return [str(folder.path), *([FRESH] if fresh else [])]
+
+
+def _groups(processes: int) -> list[dict[str, str]]:
+    """Return what each process of a run is told of the others, nothing where it is alone."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        TICKET: secrets.token_hex(8),
+    }
+    return [{**shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+def _follow(
+    folder: RunFolder, rank: int, environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-P", "-m", "benchmarks.work.follower", str(folder.path)]
+    with (folder.path / f"log-{rank}.txt").open("a") as log:
+        return _start(command, log, environment, words=log)
+
+
+def _start(
+    command: list[str],
+    log: IO[str],
+    environment: Mapping[str, str],
+    words: IO[str] | int = subprocess.PIPE,
+) -> "subprocess.Popen[str]":
+    with held_back():
+        return subprocess.Popen(
+            command,
+            env={**environment, FOLLOW_PARENT: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=log,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+
+def _collect(stream: IO[str], lines: "queue.Queue[str]") -> None:
+    with stream:
+        for text in stream:
+            lines.put(text.rstrip("\n"))
+
+
+def _how(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed, perhaps because memory ran out"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with code {code}"
+
+
+def _goes_on(folder: RunFolder) -> str:
+    return f"the same command goes on from its last saved state ({folder.log})"

@@ -1,0 +1,104 @@
+"""The parts that this machine is divided into for runs at the same time. Imports no torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+
+from backbones.base.cores import CORES, usable_cores
+from backbones.base.errors import PreflightError
+from benchmarks.store.environment import memory_gib, worker_environment
+
+_PATIENCE_SECONDS = 30
+# Runs on the mini data reach 0.5 to 0.9 GiB beside the libraries; bigger networks need more.
+_GIB_A_RUN = 4
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The part of this machine that one run gets.
+
+    Attributes:
+        cores: How many each process gets; None leaves all, or what the environment says.
+        gpus: Indices or ids of its devices as in CUDA_VISIBLE_DEVICES; None leaves what there is.
+        processes: How many do the run together; with GPUs, one each.
+    """
+
+    cores: int | None = None
+    gpus: str | None = None
+    processes: int = 1
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a worker in this slot."""
+        base = dict(os.environ)
+        if self.cores is not None:
+            base[CORES] = str(self.cores)
+        if self.gpus is not None:
+            base["CUDA_VISIBLE_DEVICES"] = self.gpus
+        return worker_environment(base)
+
+
+def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]:
+    """Return the parts of this machine.
+
+    A process gets a GPU of its own; without GPUs, the cores are shared out.
+
+    Args:
+        runs: How many there are at most to do at a time.
+        jobs: How many of them at a time; None means one a GPU, or where there is none one a core
+            (or as many cores as OMP_NUM_THREADS says), as far as memory reaches: two small runs on
+            a core each are faster than one after the other on both.
+        processes: How many do a run together.
+
+    Raises:
+        PreflightError: There are fewer GPUs than asked for.
+    """
+    gpus = visible_gpus()
+    room = len(gpus) if gpus else min(usable_cores() / _threads(), memory_gib() / _GIB_A_RUN)
+    number = jobs or min(runs, int(room / processes)) or 1
+    if gpus and number * processes > len(gpus):
+        asked = " ".join(
+            f"{flag} {value}"
+            for flag, value in (("--jobs", jobs), ("--processes", processes))
+            if value and value > 1
+        )
+        raise PreflightError(
+            f"{asked}: there are {len(gpus)} GPUs here, and every process needs one of its own."
+        )
+    cores = max(1, usable_cores() // (number * processes))
+    shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
+    return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
+
+
+def _threads() -> int:
+    """Return how many threads a process will have: the user's number, which slots do not change."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdecimal() else 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    tool = shutil.which("nvidia-smi")
+    return list(_indices(tool)) if tool else []
+
+
+@cache
+def _indices(tool: str) -> tuple[str, ...]:
+    """Return what nvidia-smi counts; it takes up to a second, and devices do not come and go."""
+    try:
+        done = subprocess.run(
+            [tool, "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PreflightError(
+            "nvidia-smi does not answer, so the GPUs cannot be shared out."
+        ) from error
+    return tuple(done.stdout.split()) if done.returncode == 0 else ()

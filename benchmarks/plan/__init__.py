@@ -1,0 +1,1 @@
+"""Which runs a command needs, which are done, and what the rest costs."""

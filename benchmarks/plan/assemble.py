@@ -1,0 +1,176 @@
+"""From what a person asked for to the runs that answer it. Imports no torch for zoo backbones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backbones.base.errors import UserError
+from backbones.base.registry import lookup
+from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
+from backbones.weights.source import open_checkpoint
+from benchmarks.data.roots import DataRoot
+from benchmarks.entries import Entry
+from benchmarks.overrides import apply_overrides, as_plain, aside, keys_of
+from benchmarks.plan.weights import (
+    PretrainContext,
+    parse_pretraining,
+    pretraining_request,
+    promised,
+)
+from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.suites import Suite, get_task
+from benchmarks.task import Facts, Task
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a person asked for.
+
+    Attributes:
+        suite: The question.
+        entries: What to measure; empty means the suite's default.
+        recipe: Name of the recipe for all entries, in tasks that have it; None means each
+            backbone's default.
+        overrides: ``section.field=value`` texts, for the tasks that have such a field.
+        seeds: One run each.
+        data: Folders by data kind.
+        plugins: Folder with further backbones.
+        evaluator: Evaluation engine, in tasks that have it; empty means each task's default.
+        limit_images: Use only that many images of each split.
+    """
+
+    suite: Suite
+    entries: Sequence[Entry] = ()
+    recipe: str | None = None
+    overrides: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    data: Mapping[str, Path] | None = None
+    plugins: Path | None = None
+    evaluator: str = ""
+    limit_images: int | None = None
+
+
+def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
+    """Return the runs that an order comes to, each once, in the order of entries and seeds.
+
+    A run that pretrains comes before the first that needs its weights.
+
+    Args:
+        order: What was asked for.
+        cache: Folder that facts about data are remembered in.
+
+    Raises:
+        UserError: Any part of the order is wrong; nothing has been written then.
+    """
+    requests: dict[str, RunRequest] = {}
+    for name in order.suite.tasks:
+        for request in _of_task(order, get_task(name), cache):
+            requests.setdefault(request.spec.run_id, request)
+    return list(requests.values())
+
+
+def _for_task(order: PlanRequest, task: Task) -> PlanRequest:
+    """Return the part of an order that means a task: where suites have several, each takes its own.
+
+    Raises:
+        UserError: No task of the suite knows a recipe, an override's field or an evaluator.
+    """
+    others = [get_task(name) for name in order.suite.tasks if name != task.name]
+    recipe, evaluator = order.recipe, order.evaluator
+    if recipe and recipe not in task.recipes() and any(recipe in t.recipes() for t in others):
+        recipe = None
+    if evaluator and evaluator not in task.evaluators:
+        if not any(evaluator in other.evaluators for other in others):
+            known = [name for one in (task, *others) for name in one.evaluators]
+            raise UserError(
+                f"--evaluator {evaluator}: the suite {order.suite.name} has "
+                f"{', '.join(known) or 'no choice of evaluators'}."
+            )
+        evaluator = ""
+    theirs = set().union(*map(_keys, others)) - _keys(task)
+    overrides = [text for text in order.overrides if text.partition("=")[0] not in theirs]
+    return replace(order, recipe=recipe, evaluator=evaluator, overrides=overrides)
+
+
+def _keys(task: Task) -> set[str]:
+    """Return what ``--set`` may name in a task; all its recipes have the same fields."""
+    return keys_of(next(iter(task.recipes().values()))())
+
+
+def _of_task(order: PlanRequest, task: Task, cache: Path) -> Iterator[RunRequest]:
+    order = _for_task(order, task)
+    data = task.find_data(order.data or {})
+    entries = order.entries or order.suite.default_entries(data, order.recipe)
+    # Mistakes in names are told before large data are read.
+    chosen = [_choose(order, entry, cache) for entry in entries]
+    facts = task.read_facts(data, cache)
+    for one in chosen:
+        if one.pretraining is not None:
+            yield one.pretraining
+        yield from _of_entry(order, task, data, facts, one)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """An entry, its weights, and the run that makes them, if one has to."""
+
+    entry: Entry
+    checkpoint: Checkpoint
+    pretraining: RunRequest | None = None
+
+
+def _choose(order: PlanRequest, entry: Entry, cache: Path) -> _Chosen:
+    wanted = parse_pretraining(entry)
+    if wanted is None:
+        return _Chosen(entry, open_checkpoint(entry.source, order.plugins))
+    where = PretrainContext(
+        order.data or {}, order.plugins, order.limit_images, cache, order.suite.name
+    )
+    request = pretraining_request(wanted, where)
+    return _Chosen(entry, promised(request, entry), request)
+
+
+def _of_entry(
+    order: PlanRequest, task: Task, data: DataRoot, facts: Facts, chosen: _Chosen
+) -> Iterator[RunRequest]:
+    entry, checkpoint = chosen.entry, chosen.checkpoint
+    backbone = get_spec(checkpoint.backbone, order.plugins)
+    recipe = order.recipe or task.default_recipe(backbone, data)
+    make = lookup("recipe", recipe, dict(task.recipes()))
+    named = make()
+    config = task.check(apply_overrides(named, order.overrides))
+    work = task.workload(config, facts, order.limit_images)
+    plain = as_plain(config)
+    for seed in order.seeds:
+        spec = RunSpec(
+            task=task.name,
+            task_version=task.version,
+            data_fingerprint=facts.fingerprint,
+            backbone=checkpoint.backbone,
+            backbone_sha256=backbone.file_sha256,
+            weights_sha256=checkpoint.sha256,
+            weights_format=checkpoint.format,
+            weights_branch=checkpoint.branch,
+            recipe=plain,
+            seed=seed,
+            precision=work.precision,
+            batch_size=work.batch_size,
+            limit_images=order.limit_images,
+        )
+        yield RunRequest(
+            spec=spec,
+            suite=order.suite.name,
+            entry=entry.name,
+            source=entry.source,
+            recipe=recipe,
+            protocol=work.protocol,
+            num_steps=work.num_steps,
+            num_images=work.num_images,
+            batch_size_per_device=work.batch_size_per_device,
+            data=data,
+            plugins=order.plugins.resolve() if order.plugins else None,
+            evaluator=order.evaluator,
+            needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
+            aside=aside(named, order.overrides),
+        )

@@ -1,0 +1,136 @@
+"""Which runs are done, which are not, and what the others would cost. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from backbones.base.errors import PreflightError
+from benchmarks.plan.estimate import Estimate, Estimator
+from benchmarks.store.folders import RunFolder, Scan, State, Store, run_state
+from benchmarks.store.record import RunRecord
+from benchmarks.store.record_text import BadRecordError, OtherSchemaError
+from benchmarks.store.spec import RunRequest
+
+Rerun = Literal["missing", "failed", "stale", "all"]
+
+# Each choice of --rerun includes the ones before it. "running" is in all of them: the lock, not
+# the plan, decides who does a run.
+_RERUN: dict[Rerun, frozenset[State]] = {
+    "missing": frozenset({"missing", "interrupted", "running"}),
+    "failed": frozenset({"missing", "interrupted", "running", "failed"}),
+    "stale": frozenset({"missing", "interrupted", "running", "failed", "stale"}),
+    "all": frozenset({"missing", "interrupted", "running", "failed", "stale", "done"}),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the plan, and where it stands.
+
+    Attributes:
+        request: The run.
+        state: "stale" is a run whose question has only been answered under older rules.
+        note: More about the state, one sentence or empty.
+        record: The outcome under the present rules, if there is one.
+        estimate: What it would cost; None where nothing is known.
+    """
+
+    request: RunRequest
+    state: State
+    note: str = ""
+    record: RunRecord | None = None
+    estimate: Estimate | None = None
+
+
+def make_plan(
+    requests: Sequence[RunRequest], store: Store, scan: Scan, gpu: bool = False
+) -> list[Cell]:
+    """Return the state of each requested run.
+
+    Args:
+        requests: The runs.
+        store: Where their records are.
+        scan: What the store holds.
+        gpu: Whether the runs get GPUs, for guesses of what they cost.
+
+    Raises:
+        PreflightError: A record is there that another version of this program wrote.
+    """
+    cost = Estimator(list(scan.records.values()), gpu)
+    answered = {record.cell: record for record in scan.records.values() if record.status == "done"}
+    return [_cell(request, store, scan, answered, cost(request)) for request in requests]
+
+
+def chosen(cells: Sequence[Cell], rerun: Rerun) -> list[Cell]:
+    """Return the cells that a ``--rerun`` choice does."""
+    return [cell for cell in cells if cell.state in _RERUN[rerun]]
+
+
+def _cell(
+    request: RunRequest,
+    store: Store,
+    scan: Scan,
+    answered: dict[str, RunRecord],
+    cost: Estimate | None,
+) -> Cell:
+    record = scan.records.get(request.spec.run_id)
+    if record is not None:
+        note = record.failure.message if record.failure else _left_aside(request, store)
+        return Cell(request, record.status, note, record, cost)
+    folder = store.folder(request.spec.run_id)
+    state, note = run_state(folder)
+    beat = folder.read_heartbeat()
+    if state == "running" and beat is not None:
+        note = f"{note}, process {beat.pid} on {beat.host}"
+    fault = _fault(folder)
+    if fault:
+        return Cell(request, state, f"{note}; {fault}" if note else fault, None, cost)
+    older = answered.get(request.cell)
+    if state == "missing" and older is not None:
+        return Cell(request, "stale", _difference(request, older), None, cost)
+    return Cell(request, state, note, None, cost)
+
+
+def _fault(folder: RunFolder) -> str:
+    """Say why what lies there is no record, empty where nothing does.
+
+    Raises:
+        PreflightError: Another version of this program wrote it, and may still read it.
+    """
+    try:
+        folder.read_record()
+    except OtherSchemaError as error:
+        raise PreflightError(
+            f"{folder.record} is of another version of this program ({error}); take that version, "
+            "or another folder with --out."
+        ) from error
+    except BadRecordError as error:
+        return f"its record is set aside: {error}"
+    return ""
+
+
+def _left_aside(request: RunRequest, store: Store) -> str:
+    """Say that a finished run was not done with the neutral values that are asked for now."""
+    if not request.aside:
+        return ""
+    try:
+        before = store.folder(request.spec.run_id).read_request().aside
+    except BadRecordError:
+        before = ()
+    if before == request.aside:
+        return ""
+    asked = " ".join(f"--set {text}" for text in request.aside)
+    return f"done without {asked}, which changes no result; --rerun all does it again with it"
+
+
+def _difference(request: RunRequest, older: RunRecord) -> str:
+    """Say why an older record does not count any more."""
+    if older.spec.task_version != request.spec.task_version:
+        change = f"version {older.spec.task_version} of {request.spec.task}"
+    elif older.labels.protocol != request.protocol:
+        change = f"protocol {older.labels.protocol}"
+    elif older.spec.backbone_sha256 != request.spec.backbone_sha256:
+        change = f"another file of {request.spec.backbone}"
+    else:
+        change = f"another recipe {request.recipe}"
+    return f"done under {change} (run {older.run_id})"

@@ -1,0 +1,205 @@
+"""Where a run's weights come from: a source the user typed, or another run. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from backbones.base.errors import PreflightError, UserError
+from backbones.base.files import sha256_file
+from backbones.base.registry import lookup
+from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint, read_record
+from backbones.weights.source import open_checkpoint
+from benchmarks.entries import Entry
+from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.store.folders import RunFolder
+from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.suites import get_task
+from benchmarks.task import PRETRAIN
+
+WEIGHTS_FILE = "weights.safetensors"
+# A source that only pretraining reads: weights of a whole objective to begin with.
+_OBJECTIVE = "objective"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A pretraining run that somebody asked for.
+
+    Attributes:
+        recipe: Name of the recipe.
+        arch: Backbone; empty takes the recipe's.
+        seed: Of everything random.
+        overrides: ``section.field=value`` texts.
+        init_from: First weights: an earlier run's ``objective.safetensors`` or an official file.
+    """
+
+    recipe: str
+    arch: str = ""
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+    init_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class PretrainContext:
+    """What all runs of an order share.
+
+    Attributes:
+        data: Folders by data kind.
+        plugins: Folder with further backbones.
+        limit_images: Use only that many images of each split.
+        cache: Folder that facts about data are remembered in.
+        suite: Name of the suite that asks.
+    """
+
+    data: Mapping[str, Path]
+    plugins: Path | None
+    limit_images: int | None
+    cache: Path
+    suite: str
+
+
+def parse_pretraining(entry: Entry) -> Pretraining | None:
+    """Return what an entry ``pretrain:RECIPE?arch=NAME&seed=N`` asks for, None for other entries.
+
+    Raises:
+        UserError: It has another form.
+    """
+    kind, _, rest = entry.source.partition(":")
+    if kind != PRETRAIN:
+        return None
+    recipe, _, query = rest.partition("?")
+    try:
+        options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+        seed = int(options.pop("seed", "0"))
+    except ValueError as error:
+        raise UserError(f"{entry.source}: write {PRETRAIN}:RECIPE?arch=NAME&seed=N.") from error
+    arch = options.pop("arch", "")
+    for name in options:
+        lookup("option", name, {"arch": None, "seed": None})
+    return Pretraining(recipe, arch, seed)
+
+
+def pretraining_request(wanted: Pretraining, where: PretrainContext) -> RunRequest:
+    """Return the run that makes the weights.
+
+    Raises:
+        UserError: Recipe, backbone or an override is unknown.
+        PreflightError: There are no such images or weights.
+    """
+    task = get_task(PRETRAIN)
+    config = apply_overrides(
+        lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))(), wanted.overrides
+    )
+    config = task.check(replace(config, backbone=wanted.arch or config.backbone))
+    backbone = get_spec(config.backbone, where.plugins)
+    first = open_checkpoint(f"random:{config.backbone}", where.plugins)
+    if wanted.init_from is not None:
+        first = _open_objective(wanted.init_from, config.backbone)
+    data = task.find_data(where.data)
+    facts = task.read_facts(data, where.cache)
+    work = task.workload(config, facts, where.limit_images)
+    spec = RunSpec(
+        task=task.name,
+        task_version=task.version,
+        data_fingerprint=facts.fingerprint,
+        backbone=config.backbone,
+        backbone_sha256=backbone.file_sha256,
+        weights_sha256=first.sha256,
+        weights_format=first.format,
+        weights_branch="",
+        recipe=as_plain(config),
+        seed=wanted.seed,
+        precision=work.precision,
+        batch_size=work.batch_size,
+        limit_images=where.limit_images,
+    )
+    return RunRequest(
+        spec=spec,
+        suite=where.suite,
+        entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),
+        source=first.source,
+        recipe=wanted.recipe,
+        protocol=work.protocol,
+        num_steps=work.num_steps,
+        num_images=work.num_images,
+        batch_size_per_device=work.batch_size_per_device,
+        data=data,
+        plugins=where.plugins.resolve() if where.plugins else None,
+    )
+
+
+def promised(request: RunRequest, entry: Entry) -> Checkpoint:
+    """Return the checkpoint that a pretraining run will make, as plans need it.
+
+    Its checksum is unknown before; its identity is that of the run.
+    """
+    return Checkpoint(
+        backbone=request.spec.backbone,
+        path=None,
+        sha256=f"{PRETRAIN}:{request.spec.run_id}",
+        source=entry.source,
+    )
+
+
+def open_weights(request: RunRequest, store: Path) -> Checkpoint:
+    """Return the checkpoint of a run, and make sure that it is the planned one.
+
+    Args:
+        request: The run.
+        store: Folder of all runs.
+
+    Raises:
+        UserError: The weights changed since the plan was made.
+        PreflightError: The pretraining run has not made them, or they are gone.
+    """
+    if request.needs:
+        return replace(_made_by(RunFolder(store / request.needs), request), source=request.source)
+    kind, _, rest = request.source.partition(":")
+    if kind == _OBJECTIVE:
+        checkpoint = _open_objective(Path(rest), request.spec.backbone)
+    else:
+        checkpoint = open_checkpoint(request.source, request.plugins)
+    planned = (request.spec.weights_sha256, request.spec.weights_format)
+    if (checkpoint.sha256, checkpoint.format) != planned:
+        raise UserError(
+            f"{request.source} changed since the plan was made. Run the same command again."
+        )
+    return checkpoint
+
+
+def _made_by(folder: RunFolder, request: RunRequest) -> Checkpoint:
+    try:
+        record = folder.read_record()
+    except BadRecordError as error:
+        raise PreflightError(
+            f"The record of the pretraining run {folder.path} is bad: {error}."
+        ) from error
+    if record is None or record.status != "done":
+        raise PreflightError(
+            f"The pretraining of {request.entry} (run {folder.path.name}) is not done, so there "
+            "are no weights to measure; mend that first."
+        )
+    weights = folder.work / WEIGHTS_FILE
+    recorded = {str(file["path"]): file["sha256"] for file in record.files}
+    checkpoint = read_record(weights)
+    if recorded.get(str(weights.relative_to(folder.path))) != checkpoint.sha256:
+        raise PreflightError(
+            f"{weights} is not what run {folder.path.name} made; make it again with --rerun all."
+        )
+    return checkpoint
+
+
+def _open_objective(path: Path, backbone: str) -> Checkpoint:
+    if not path.is_file():
+        raise PreflightError(f"--init-from {path}: there is no such file.")
+    return Checkpoint(
+        backbone=backbone,
+        path=path,
+        sha256=sha256_file(path),
+        format=_OBJECTIVE,
+        source=f"{_OBJECTIVE}:{path.absolute()}",
+    )

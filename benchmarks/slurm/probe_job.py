@@ -1,0 +1,69 @@
+"""What ``run.py cluster test`` runs on the cluster, in place of a run. Imports torch late.
+
+Every process writes what it finds into the submission's folder, where the tester looks: itself a
+proof that the folder is shared. Called with an exit code behind, it is the end of the batch script.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.work.interrupt import Interrupt
+
+_SIGNAL_PATIENCE_SECONDS = 120.0
+
+
+def main(arguments: list[str]) -> int:
+    """Report, wait for the signal to save, and ask to be requeued."""
+    interrupt = Interrupt(on_second=lambda: None, also=(signal.SIGUSR2,))
+    interrupt.install()
+    from benchmarks.slurm.job import REQUEUE, describe_group
+
+    folder = Path(arguments[0])
+    if len(arguments) > 2:
+        from benchmarks.slurm.requeue import put_back
+
+        if int(arguments[2]) == REQUEUE:
+            put_back()
+        return 0
+    rank = os.environ.get("SLURM_PROCID", "0")
+    if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
+        _write(folder / f"again-{rank}.json", {})
+        return 0
+    describe_group()
+    _write(folder / f"start-{rank}.json", {"host": socket.gethostname(), **_devices()})
+    end = time.monotonic() + _SIGNAL_PATIENCE_SECONDS
+    while not interrupt.requested and time.monotonic() < end:
+        time.sleep(0.1)
+    got = interrupt.signal
+    _write(folder / f"signal-{rank}.json", {"signal": got.name if got else ""})
+    return REQUEUE if got == signal.SIGUSR2 else 1
+
+
+def _devices() -> dict[str, Any]:
+    """Return the GPUs that torch sees, and the number of processes that an all-reduce counts."""
+    import torch
+
+    from backbones.base.devices import join
+    from backbones.base.distributed import leave_process_group, sum_over_ranks
+
+    device = join()
+    try:
+        total = int(sum_over_ranks(torch.ones(1, device=device)).item())
+    finally:
+        leave_process_group()
+    return {"gpus": torch.cuda.device_count(), "processes": total}
+
+
+def _write(path: Path, content: Any) -> None:
+    from backbones.base.files import write_json_atomically
+
+    write_json_atomically(path, content)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

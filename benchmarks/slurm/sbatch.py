@@ -1,0 +1,130 @@
+"""The text of a batch script. Imports neither torch nor submitit, so that it can be shown at once.
+
+What is shown is what is submitted: ``launch`` hands this very text to submitit.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from backbones.base.cores import CORES, threads_of
+from backbones.base.monitor import GRACE_SECONDS
+from benchmarks.slurm.cluster import Cluster, RunResources
+from benchmarks.slurm.submission import Submission
+from benchmarks.store.environment import with_tunables
+from benchmarks.store.folders import Store
+from benchmarks.store.spec import RunRequest
+from benchmarks.work.tracking import TRACK
+
+# The signal that says: save and be requeued. NCCL takes USR1 for itself.
+_SIGNAL = "USR2"
+_MODULES = ("benchmarks.slurm.job", "benchmarks.slurm.requeue")
+
+
+def sbatch_text(
+    cluster: Cluster,
+    submission: Submission,
+    index: int,
+    max_parallel: int,
+    modules: tuple[str, str] = _MODULES,
+) -> str:
+    """Return the script of an array.
+
+    Args:
+        cluster: Where it goes.
+        submission: What it belongs to; ids of jobs that are known stand in the dependency.
+        index: Of the array in the submission.
+        max_parallel: Runs at a time; 0 leaves that to the cluster.
+        modules: What every process runs, and what the script ends with.
+    """
+    array = submission.arrays[index]
+    limit = f"%{max_parallel}" if max_parallel else ""
+    options = {
+        "job-name": array.name,
+        "array": f"0-{len(array.runs) - 1}{limit}",
+        **_resources(cluster, array.shape),
+        "signal": f"{_SIGNAL}@{cluster.signal_seconds}",
+        "output": str(submission.log("%A", "%a")),
+        "open-mode": "append",
+    }
+    jobs = [submission.arrays[i].job or f"<job of array {i}>" for i in array.after]
+    jobs += array.waits_for
+    if jobs:
+        # Not afterok: what ended well is decided by records, and a dependent that cannot start
+        # says so instead of waiting for ever.
+        options["dependency"] = ":".join(["afterany", *jobs])
+    lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
+    lines += ["#SBATCH --requeue", *(f"#SBATCH {text}" for text in cluster.sbatch_args)]
+    return "\n".join(["#!/bin/bash", *lines, "", *_body(cluster, submission, index, modules), ""])
+
+
+def plain_text(store: Store, requests: Sequence[RunRequest]) -> str:
+    """Return a script of one command a run, needed ones first, for whatever scheduler there is.
+
+    Args:
+        store: Where the runs live.
+        requests: The runs, needed ones first.
+    """
+    lines = ["#!/bin/bash", *_environment(None, None)]
+    for request in requests:
+        spec = request.spec
+        needs = f"; needs {request.needs}" if request.needs else ""
+        folder = store.folder(spec.run_id).path.absolute()
+        lines.append(f"# {spec.task}: {request.entry!r}, seed {spec.seed}{needs}")
+        lines.append(f"{_python('benchmarks.work.worker')} {shlex.quote(str(folder))}")
+    return "\n".join([*lines, ""])
+
+
+def _resources(cluster: Cluster, shape: RunResources) -> dict[str, str]:
+    kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
+    gpus = {"none": {}, "gres": {"gres": f"gpu:{kind}{shape.gpus}"},
+            "gpus-per-node": {"gpus-per-node": f"{kind}{shape.gpus}"}}  # fmt: skip
+    names = {"partition": cluster.partition, "account": cluster.account, "qos": cluster.qos}
+    return {
+        **{name: value for name, value in names.items() if value},
+        "nodes": str(shape.nodes),
+        "ntasks-per-node": str(shape.processes_per_node),
+        "cpus-per-task": str(shape.cpus),
+        **({"mem": f"{round(shape.mem_gb * 1024)}M"} if shape.mem_gb else {}),
+        **(gpus[cluster.gpu_flag] if shape.gpus else {}),
+        "time": str(shape.minutes),
+    }
+
+
+def _body(
+    cluster: Cluster, submission: Submission, index: int, modules: tuple[str, str]
+) -> list[str]:
+    shape = submission.arrays[index].shape
+    job, end = (
+        f"{_python(module)} {shlex.quote(str(submission.folder))} {index}" for module in modules
+    )
+    srun = shlex.join(["srun", "--unbuffered", "--kill-on-bad-exit=1", *cluster.srun_args])
+    one = shape.nodes == 1
+    return [
+        *_environment(shape.cpus, str(submission.code)),
+        f"export {GRACE_SECONDS}={cluster.signal_seconds}",
+        f"export MASTER_ADDR={'127.0.0.1' if one else '$SLURMD_NODENAME'}",
+        *([f"export TMPDIR={cluster.scratch}"] if cluster.scratch else []),
+        *cluster.setup,
+        "# The run saves and leaves at SIGTERM; what follows decides whether it comes back.",
+        "trap : TERM",
+        f"{srun} {job}",
+        f"{end} $?",
+    ]
+
+
+def _environment(cores: int | None, code: str | None) -> list[str]:
+    lines = [f"export GLIBC_TUNABLES={shlex.quote(with_tunables(''))}"]
+    if cores is not None:
+        threads = threads_of(cores)
+        lines.append(f"export {CORES}={cores} OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}")
+    if os.environ.get(TRACK):
+        lines.append(f"export {TRACK}={shlex.quote(os.environ[TRACK])}")
+    if code is not None:
+        lines.append(f"export PYTHONPATH={shlex.quote(code)}${{PYTHONPATH:+:$PYTHONPATH}}")
+    return lines
+
+
+def _python(module: str) -> str:
+    return f"{shlex.quote(sys.executable)} -P -m {module}"

@@ -1,0 +1,258 @@
+"""A submission: which runs went to a cluster together, as files beside the runs. No torch.
+
+``.slurm/ID/submission.json`` says what was meant to be submitted before anything is, and what
+became of it after; a submitter that dies in between leaves enough for others to go on.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from backbones.base.files import write_json_atomically
+from benchmarks.slurm import client as slurm
+from benchmarks.slurm.cluster import Cluster, RunResources
+from benchmarks.slurm.job import JOB
+from benchmarks.store.folders import RunFolder, Store
+from benchmarks.store.spec import RunRequest
+
+FOLDER = ".slurm"
+# Beside the submissions: copies of the code, each under its hash.
+CODE = "code"
+_FILE = "submission.json"
+# Slurm's default MaxArraySize is 1001, which allows indices 0 to 1000.
+LARGEST_ARRAY = 1000
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs that share a job array; the index in ``runs`` is that in the array.
+
+    Attributes:
+        name: Of the job, unlike that of any other.
+        task: What its runs measure.
+        shape: What each run gets.
+        runs: Their ids.
+        after: Indices of arrays of this submission that have to end before.
+        waits_for: Jobs of earlier submissions that have to end before.
+        job: Id of the array job; empty until it is known.
+    """
+
+    name: str
+    task: str
+    shape: RunResources
+    runs: tuple[str, ...]
+    after: tuple[int, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    job: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Arrays that were submitted by one command.
+
+    Attributes:
+        folder: Its own folder.
+        cluster: Name of the profile.
+        created: Unix time.
+        code: Folder with the copy of the code.
+        arrays: In the order of submission.
+    """
+
+    folder: Path
+    cluster: str
+    created: float
+    code: Path
+    arrays: tuple[Array, ...] = field(default=())
+
+    @property
+    def store(self) -> Path:
+        """The folder of runs."""
+        return self.folder.parents[1]
+
+    def script(self, index: int) -> Path:
+        """Return the file with the text of an array."""
+        return self.folder / f"array-{index}.sh"
+
+    def log(self, job: str, task_index: str) -> Path:
+        """Return where the batch script of a job of an array writes."""
+        return self.folder / f"{job}_{task_index}.txt"
+
+    def save(self) -> None:
+        """Write what is known."""
+        content = {**asdict(self), "folder": str(self.folder), "code": str(self.code)}
+        write_json_atomically(self.folder / _FILE, content)
+
+    def with_job(self, index: int, job: str) -> "Submission":
+        """Return this with the job of an array known."""
+        arrays = list(self.arrays)
+        arrays[index] = replace(arrays[index], job=job)
+        return replace(self, arrays=tuple(arrays))
+
+
+def plan_submission(
+    store: Store,
+    cluster: Cluster,
+    code: Path,
+    requests: Sequence[RunRequest],
+    queued: Mapping[str, str] | None = None,
+) -> Submission:
+    """Return the arrays that runs go into: one for each task, those that wait apart.
+
+    Args:
+        store: Where the runs live.
+        cluster: Where they go.
+        code: Folder with the copy of the code.
+        requests: The runs, needed ones first.
+        queued: Jobs of runs that are in the queue already, by the runs' ids.
+    """
+    elsewhere = queued or {}
+    now = time.time()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    folder = (store.root / FOLDER / f"{stamp}-{secrets.token_hex(2)}").absolute()
+    ids_here = {request.spec.run_id for request in requests}
+    groups: dict[tuple[bool, str], list[RunRequest]] = defaultdict(list)
+    for request in requests:
+        waits = request.needs in ids_here or request.needs in elsewhere
+        groups[waits, request.spec.task].append(request)
+    arrays: list[Array] = []
+    # What waits for nothing goes first, so that dependencies can name its jobs.
+    for (_, task), members in sorted(groups.items(), key=lambda group: group[0][0]):
+        for start in range(0, len(members), LARGEST_ARRAY):
+            part = members[start : start + LARGEST_ARRAY]
+            name = f"backbench:{part[0].suite}:{task}:{folder.name[-4:]}.{len(arrays)}"
+            ids = tuple(request.spec.run_id for request in part)
+            needs = {request.needs for request in part}
+            after = tuple(i for i, array in enumerate(arrays) if needs & set(array.runs))
+            jobs = tuple(sorted({job for run, job in elsewhere.items() if run in needs}))
+            arrays.append(Array(name, task, cluster.shape_of(task), ids, after, jobs))
+    return Submission(folder, cluster.name, now, code, tuple(arrays))
+
+
+def read_submissions(store: Store) -> list[Submission]:
+    """Return all submissions of a folder of runs, oldest first; unreadable ones are left out."""
+    found = []
+    for path in sorted((store.root / FOLDER).glob(f"*/{_FILE}")):
+        try:
+            found.append(read_submission(path.parent))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def read_submission(folder: Path) -> Submission:
+    """Return what ``Submission.save`` wrote.
+
+    Raises:
+        OSError: The file is absent.
+        ValueError: It is damaged.
+    """
+    content = json.loads((folder / _FILE).read_bytes())
+    arrays = tuple(
+        Array(**{**one, "shape": RunResources(**one["shape"]), "runs": tuple(one["runs"]),
+                 "after": tuple(one["after"]), "waits_for": tuple(one["waits_for"])})
+        for one in content["arrays"]
+    )  # fmt: skip
+    return Submission(
+        folder.absolute(), content["cluster"], content["created"], Path(content["code"]), arrays
+    )
+
+
+def run_of_job(folder: Path, array: int) -> RunFolder:
+    """Return the folder of the run that the job this process belongs to does.
+
+    Args:
+        folder: Of the submission.
+        array: Index of its array there.
+    """
+    submission = read_submission(folder)
+    index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    return RunFolder(submission.store / submission.arrays[array].runs[index])
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An array whose job was not known.
+
+    Attributes:
+        submission: What it belongs to.
+        array: It, with the job as far as it is known now.
+    """
+
+    submission: Submission
+    array: Array
+
+
+def adopt(store: Store) -> list[Adopted]:
+    """Find the jobs of arrays whose submitter died, and write them down.
+
+    An array without a trace in the queue or beside a run never reached Slurm; submitting again is
+    then the way.
+
+    Raises:
+        PreflightError: Slurm does not answer.
+    """
+    orphans = [
+        (submission, index)
+        for submission in read_submissions(store)
+        for index, array in enumerate(submission.arrays)
+        if not array.job
+    ]
+    if not orphans:
+        return []
+    by_name = {job.name: job.array for job in slurm.queue()}
+    found: dict[str, Submission] = {}
+    adopted = []
+    for original, index in orphans:
+        submission = found.get(original.folder.name, original)
+        array = submission.arrays[index]
+        job = by_name.get(array.name) or _traced(store, submission, index)
+        if job:
+            submission = submission.with_job(index, job)
+            submission.save()
+            found[original.folder.name] = submission
+        adopted.append(Adopted(submission, submission.arrays[index]))
+    return adopted
+
+
+def queued_runs(store: Store, queue: Sequence[slurm.QueuedJob]) -> dict[str, slurm.QueuedJob]:
+    """Return the jobs that wait or run, by the id of the run they do."""
+    known = {
+        array.job: array
+        for submission in read_submissions(store)
+        for array in submission.arrays
+        if array.job
+    }
+    found = {}
+    for job in queue:
+        array = known.get(job.array)
+        if array is not None and job.index.isdecimal() and job.state != "COMPLETING":
+            found[array.runs[int(job.index)]] = job
+    return found
+
+
+def known_jobs(store: Store) -> dict[str, str]:
+    """Return the job that each run was last submitted as, by the run's id."""
+    return {
+        run: f"{array.job}_{index}"
+        for submission in read_submissions(store)
+        for array in submission.arrays
+        if array.job
+        for index, run in enumerate(array.runs)
+    }
+
+
+def _traced(store: Store, submission: Submission, index: int) -> str:
+    """Return the array job that a run of an array has noted down, empty if none has."""
+    for run_id in submission.arrays[index].runs:
+        try:
+            note = json.loads((store.folder(run_id).path / JOB).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if note["submission"] == str(submission.folder) and note["array"] == index:
+            return str(note["job"]).partition("_")[0]
+    return ""

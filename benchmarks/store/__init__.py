@@ -1,0 +1,1 @@
+"""Run identities, records and run folders."""

@@ -1,1 +1,0 @@
-"""Plan, store, worker, launch: from a command to records."""

@@ -1,0 +1,136 @@
+"""Mask R-CNN on COCO-format data: APbox, APmask and what they cost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from backbones.base.cores import loader_workers
+from backbones.base.monitor import Monitor, SilentMonitor
+from backbones.checkpoint import Checkpoint
+from backbones.spec import BackboneSpec
+from benchmarks.data.coco import open_coco
+from benchmarks.data.mini import MINI_SHA256
+from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
+from benchmarks.data.roots import DataRoot, find_coco_root
+from benchmarks.task import (
+    NETWORK_LIBRARIES,
+    Facts,
+    Metric,
+    TaskInputs,
+    TaskResult,
+    Workload,
+    inputs_on_mini,
+)
+from detection.config import DetectionConfig
+from detection.data.dataset import find_coco, read_facts
+from detection.recipes import RECIPES, default_recipe
+from detection.schedule import images_in_use, num_steps
+
+_SCORES = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+_PERCENT = Metric()
+
+
+class CocoTask:
+    """The task; see ``benchmarks.task.Task`` for what each part means.
+
+    The twelve box and twelve mask numbers are those of COCO's own evaluation
+    (https://cocodataset.org/#detection-eval).
+    """
+
+    name = "coco"
+    version = 1
+    headline = "APbox"
+    evaluators = ("hotcoco", "pycocotools")
+    distributed = True
+    libraries = NETWORK_LIBRARIES
+    columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
+    metrics: Mapping[str, Metric] = {
+        f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
+    }
+
+    def find_data(self, given: Mapping[str, Path]) -> DataRoot:
+        """Return where the data lies."""
+        root = find_coco_root(given)
+        if root.path is not None:
+            find_coco(root.path, root.name)
+        return root
+
+    def read_facts(self, data: DataRoot, cache: Path) -> Facts:
+        """Return what a plan needs to know; the mini data need not exist yet."""
+        if data.path is None:
+            return Facts(MINI_SHA256, NUM_TRAINABLE, NUM_IMAGES["val"])
+        facts = read_facts(find_coco(data.path, data.name), cache)
+        return Facts(facts.fingerprint, facts.num_train, facts.num_val)
+
+    def recipes(self) -> Mapping[str, Callable[[], DetectionConfig]]:
+        """Return the recipes by name."""
+        return RECIPES
+
+    def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
+        """Return the recipe of the backbone's family."""
+        return default_recipe(backbone, data.mini)
+
+    def check(self, config: DetectionConfig) -> DetectionConfig:
+        """Return ``config`` with derived values filled in."""
+        return config.resolved()
+
+    def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
+        """Return what ``config`` comes to."""
+        num_train = min(facts.num_train, limit_images or facts.num_train)
+        steps = num_steps(config.schedule, images_in_use(config.data, num_train))
+        return Workload(
+            protocol=config.protocol,
+            precision=config.schedule.precision,
+            batch_size=config.schedule.batch_size,
+            num_steps=steps,
+            num_images=steps * config.schedule.batch_size,
+            batch_size_per_device=config.schedule.batch_size_per_device,
+        )
+
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Train two steps on four images and evaluate on four."""
+        config = RECIPES["mini"]()
+        schedule = replace(config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2)
+        small = replace(config, schedule=schedule)
+        inputs = inputs_on_mini("coco", backbone, checkpoint, small, folder, limit_images=4)
+        result = self.run(inputs, SilentMonitor())
+        losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
+        return f"trained (loss {losses}) and evaluated on images of {config.data.img_size} pixels"
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Train and evaluate."""
+        # detectron2 and torch come in here, so that planning does without them.
+        from detection.transfer import TransferJob, transfer
+
+        job = TransferJob(
+            spec=inputs.backbone,
+            checkpoint=inputs.checkpoint,
+            config=inputs.config,
+            data=open_coco(inputs.data),
+            out_dir=inputs.out_dir,
+            seed=inputs.seed,
+            cache=inputs.cache,
+            limit_images=inputs.limit_images,
+            evaluator=inputs.evaluator or self.evaluators[0],
+            num_workers=loader_workers(),
+        )
+        outcome = transfer(job, monitor)
+        return TaskResult(
+            metrics=outcome.metrics,
+            per_class=outcome.per_class,
+            cost=outcome.cost,
+            curves=outcome.curves,
+            coverage=outcome.coverage,
+            details=outcome.details,
+            files=(outcome.detections_file, outcome.matches_file),
+        )
+
+    def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:
+        """Train and evaluate with the others."""
+        self.run(inputs, monitor)
+
+
+TASK = CocoTask()

@@ -1,0 +1,5 @@
+"""Fine-tuning."""
+
+from benchmarks.tasks.finetune.task import TASK
+
+__all__ = ["TASK"]

@@ -1,0 +1,43 @@
+"""k-NN classification on frozen features: no training, nothing to tune."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from backbones.base.monitor import Monitor, SilentMonitor
+from backbones.checkpoint import Checkpoint
+from backbones.spec import BackboneSpec
+from benchmarks.labelled.task import LabelledTask
+from benchmarks.task import Metric, TaskInputs, TaskResult
+from benchmarks.tasks.knn.recipes import KNN_RECIPES
+
+
+class KnnTask(LabelledTask):
+    """The task; see ``benchmarks.task.Task`` for what each part means."""
+
+    name = "knn"
+    version = 1
+    headline = "knn_top1"
+    columns = ("knn_top1", "knn_top5")
+    metrics: Mapping[str, Metric] = {
+        name: Metric() for name in ("knn_top1", "knn_top5", "knn_mean_class", "knn_real")
+    }
+    choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
+    defaults = ("knn-mini", "knn")
+    on_features = True
+
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Classify twenty images by twenty others."""
+        inputs = self.try_out_inputs(backbone, checkpoint, folder)
+        result = self.run(inputs, SilentMonitor())
+        return f"classified with {', '.join(result.details['features'])}"
+
+    def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
+        """Extract and vote."""
+        # torch comes in here, so that planning does without it.
+        from benchmarks.tasks.knn.work import run_knn
+
+        return run_knn(inputs, monitor)
+
+
+TASK = KnnTask()

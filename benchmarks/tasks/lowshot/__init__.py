@@ -1,0 +1,5 @@
+"""Classification from few labels."""
+
+from benchmarks.tasks.lowshot.task import TASK
+
+__all__ = ["TASK"]

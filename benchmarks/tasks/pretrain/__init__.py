@@ -1,0 +1,5 @@
+"""Pretraining as a task."""
+
+from benchmarks.tasks.pretrain.task import TASK
+
+__all__ = ["TASK"]

@@ -1,0 +1,241 @@
+"""Run a request's task and turn what comes out, good or bad, into a record."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backbones.base.errors import UserError
+from backbones.base.monitor import Monitor
+from backbones.base.registry import lookup
+from backbones.catalog import get_spec
+from backbones.checkpoint import Checkpoint
+from backbones.spec import BackboneSpec
+from benchmarks.overrides import apply_overrides, restore
+from benchmarks.plan.weights import open_weights
+from benchmarks.store.environment import describe
+from benchmarks.store.folders import CACHE, RunFolder
+from benchmarks.store.record import BackboneFacts, Failure, Labels, RunRecord, finite, thinned
+from benchmarks.store.spec import RunRequest
+from benchmarks.suites import get_task
+from benchmarks.task import Task, TaskInputs, TaskResult
+
+_FAILED = 3
+_AGAIN = "Run the same command again."
+
+
+@dataclass(frozen=True)
+class ExecutedRun:
+    """A record that still lacks what only its folder knows: attempts, times, files.
+
+    Attributes:
+        record: The record.
+        files: Files beside it that it shall name.
+    """
+
+    record: RunRecord
+    files: tuple[Path, ...] = ()
+
+
+def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> ExecutedRun:
+    """Do a run.
+
+    Args:
+        request: What to do.
+        folder: Of the run; state in it is gone on from.
+        monitor: To report to.
+
+    Raises:
+        StoppedError: The monitor asked to stop; the state is saved.
+        UserError: The weights, the data or the code are not what the plan knew.
+    """
+    task, inputs = _prepare(request, folder)
+    _stay_alone(task)
+    result = task.run(inputs, monitor)
+    # Planning, which imports this too, does without numpy.
+    from benchmarks.by_image.runs import keep_resamples
+
+    files = (*result.files, *keep_resamples(folder.work, result.files, task.name, task.metrics))
+    return ExecutedRun(_done_record(request, task, inputs.checkpoint, result), files)
+
+
+def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
+    """Do a run as one of its further processes, which leaves the record to the first.
+
+    Args:
+        request: What to do.
+        folder: Of the run.
+        monitor: To report to.
+
+    Raises:
+        StoppedError: The processes agreed to stop.
+        UserError: As ``execute``.
+    """
+    task, inputs = _prepare(request, folder)
+    _stay_alone(task)
+    task.take_part(inputs, monitor)
+
+
+def _stay_alone(task: Task) -> None:
+    """Keep a process out of the group that its launcher described, where the task forms none."""
+    if not task.distributed:
+        os.environ.pop("WORLD_SIZE", None)
+
+
+def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
+    task = get_task(request.spec.task)
+    checkpoint = open_weights(request, folder.path.parent)
+    cache = folder.path.parent / CACHE
+    backbone = get_spec(checkpoint.backbone, request.plugins)
+    _check_unchanged(request, task, backbone, cache)
+    recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
+    try:
+        config = apply_overrides(restore(recipe, request.spec.recipe), request.aside)
+    except ValueError as error:
+        raise UserError(
+            f"The code changed since this run was planned: {error}. {_AGAIN}"
+        ) from error
+    return task, TaskInputs(
+        backbone=backbone,
+        checkpoint=checkpoint,
+        config=config,
+        data=request.data,
+        out_dir=folder.work,
+        cache=cache,
+        seed=request.spec.seed,
+        limit_images=request.spec.limit_images,
+        evaluator=request.evaluator,
+    )
+
+
+def failed_record(request: RunRequest, error: BaseException, phase: str) -> ExecutedRun:
+    """Return the record of a run that raised ``error``."""
+    failure = Failure(
+        phase=phase,
+        type=type(error).__name__,
+        message=_sentence(error),
+        hint=_hint(error),
+        exit_code=error.exit_code if isinstance(error, UserError) else _FAILED,
+    )
+    return ExecutedRun(replace(_blank(request), failure=failure))
+
+
+def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, cache: Path) -> None:
+    """Refuse to file a result under an identity that is not its own."""
+    spec = request.spec
+    if backbone.file_sha256 != spec.backbone_sha256:
+        raise UserError(
+            f"The file that defines {backbone.name!r} changed since the plan was made. {_AGAIN}"
+        )
+    if task.version != spec.task_version:
+        raise UserError(f"The code changed since the plan was made. {_AGAIN}")
+    if task.read_facts(request.data, cache).fingerprint != spec.data_fingerprint:
+        raise UserError(f"The {request.data.name} data changed since the plan was made. {_AGAIN}")
+
+
+def _done_record(
+    request: RunRequest, task: Task, checkpoint: Checkpoint, result: TaskResult
+) -> RunRecord:
+    return replace(
+        _blank(request),
+        status="done",
+        backbone=_backbone_facts(checkpoint, result.coverage),
+        headline=task.headline,
+        columns=task.columns,
+        metrics=_with_meaning(task, result),
+        per_class={
+            name: {key: _finite(value) for key, value in values.items()}
+            for name, values in result.per_class.items()
+        },
+        curves={name: thinned(series) for name, series in result.curves.items()},
+        cost={name: _finite(value) for name, value in result.cost.items()},
+        details=result.details,
+        warnings=tuple(result.warnings),
+    )
+
+
+def _blank(request: RunRequest) -> RunRecord:
+    """Return a record of failure without a reason; every use replaces what it knows better."""
+    labels = Labels(
+        suite=request.suite,
+        entry=request.entry,
+        recipe=request.recipe,
+        protocol=request.protocol,
+        data=request.data.name,
+        mini=request.data.mini,
+    )
+    return RunRecord(
+        spec=request.spec,
+        status="failed",
+        attempt=1,
+        created="",
+        finished="",
+        labels=labels,
+        backbone=BackboneFacts(request.spec.backbone, format=request.spec.weights_format),
+        headline="",
+        columns=(),
+        metrics={},
+        per_class={},
+        curves={},
+        cost={},
+        environment=describe(),
+        attempts=(),
+        failure=None,
+        warnings=(),
+        details={},
+        files=(),
+    )
+
+
+def _backbone_facts(checkpoint: Checkpoint, coverage: str) -> BackboneFacts:
+    return BackboneFacts(
+        name=checkpoint.backbone,
+        format=checkpoint.format,
+        branch=checkpoint.branch,
+        method=checkpoint.method,
+        data=checkpoint.data,
+        epochs=checkpoint.epochs,
+        img_size=checkpoint.img_size,
+        licence=checkpoint.licence,
+        coverage=coverage,
+    )
+
+
+def _with_meaning(task: Task, result: TaskResult) -> dict[str, dict[str, Any]]:
+    """Return every metric of the task with unit, direction and, where it has no value, why."""
+    found = {}
+    for name, metric in task.metrics.items():
+        value = result.metrics.get(name)
+        reason = None
+        if value is None:
+            reason = result.unmeasured
+        elif finite(value) is None:
+            value, reason = None, "the result was not a number"
+        found[name] = {
+            "value": value,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "reason": reason,
+        }
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None else finite(float(value))
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"[:500]
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return ""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            "The device ran out of memory: lower schedule.batch_size_per_device with --set; the "
+            "global batch stays as it is."
+        )
+    return "The log beside the record has the whole trace."

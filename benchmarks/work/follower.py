@@ -1,0 +1,140 @@
+"""A further process of a run: ``python -m benchmarks.work.follower FOLDER``. Starts without torch.
+
+The first process alone holds the lock, reports and records. The others begin when it has written
+the ticket of this start, which says that the run is theirs, and end with it.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.work.contract import DONE, FAILED, NO_RECORD, STOPPED, TICKET
+from benchmarks.work.interrupt import Interrupt
+
+if TYPE_CHECKING:
+    from backbones.base.monitor import Progress
+    from benchmarks.store.folders import RunFolder
+
+_FILE = "ticket"
+_PATIENCE_SECONDS = 600.0
+# So long the first process may take to record the mistake that all of them meet.
+_RECORD_SECONDS = 60.0
+# How the libraries say that another process of the group went away: gloo in a RuntimeError that
+# names its transport, NCCL in an error class of its own
+# (https://github.com/pytorch/pytorch, torch/csrc/distributed/c10d/exception.h).
+_GROUP_ERRORS = ("DistBackendError", "DistNetworkError", "DistStoreError")
+_GLOO = "gloo/transport"
+
+
+def main(arguments: list[str]) -> int:
+    """Do a further process's part of the run in the folder ``arguments[0]``.
+
+    Returns:
+        0 done, 3 it cannot be done, 4 there was no such start, 130 stopped.
+    """
+    interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
+    interrupt.install()
+    from benchmarks.store.folders import RunFolder
+
+    return follow(RunFolder(Path(arguments[0])), interrupt)
+
+
+def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
+    """Do a further process's part, once the first has said that the run is theirs.
+
+    Args:
+        folder: Of the run.
+        interrupt: Holds the wish to stop.
+
+    Returns:
+        As ``main``.
+    """
+    from backbones.base.errors import StoppedError, UserError
+    from benchmarks.work.execute import take_part
+
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not _is_ours(folder):
+        if folder.is_done():
+            return DONE
+        if interrupt.requested:
+            return STOPPED
+        if time.monotonic() > end:
+            return NO_RECORD
+        time.sleep(0.2)
+    before = _written(folder.record)
+    try:
+        take_part(folder.read_request(), folder, _Follower(interrupt))
+    except StoppedError:
+        return STOPPED
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        # The first process has met the same, and would be ended beside one that left: then nobody
+        # would read why.
+        end = time.monotonic() + _RECORD_SECONDS
+        while _written(folder.record) == before and time.monotonic() < end:
+            time.sleep(0.2)
+        return FAILED
+    return DONE
+
+
+def _written(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def hand_out_ticket(folder: "RunFolder") -> None:
+    """Tell the further processes of this start, if there are any, that the run is theirs."""
+    from backbones.base.files import write_json_atomically
+
+    if TICKET in os.environ:
+        write_json_atomically(folder.path / _FILE, os.environ[TICKET])
+
+
+def lost_a_process(error: BaseException) -> bool:
+    """Tell whether a run of several processes broke off because another of them went away."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    return type(error).__name__ in _GROUP_ERRORS or _GLOO in str(error)
+
+
+def _is_ours(folder: "RunFolder") -> bool:
+    try:
+        found: str = json.loads((folder.path / _FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return found == os.environ[TICKET]
+
+
+class _Follower:
+    """The monitor of a process whose first one reports for all."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    def progress(self, progress: "Progress") -> None:
+        """Leave it to the first process."""
+
+    def say(self, text: str) -> None:
+        """Leave it to the first process."""
+
+    def should_stop(self) -> bool:
+        """Tell whether this process was asked to stop; the ranks agree among themselves."""
+        return self._interrupt.requested
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    # Not through Python's end: threads of a broken process group may never come to theirs.
+    sys.stderr.flush()
+    os._exit(code)

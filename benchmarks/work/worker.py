@@ -1,0 +1,137 @@
+"""Do one run in its folder: ``python -m benchmarks.work.worker FOLDER``. Starts without torch.
+
+Standard output carries lines for a person and nothing else; what libraries say goes to standard
+error, which the launcher sends to a log. The record is the result; the exit code only hints.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from backbones.base.errors import StoppedError, UserError
+from benchmarks.store.folders import BusyError, RunFolder
+from benchmarks.store.record import Attempt
+from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.spec import RunRequest, not_ready
+from benchmarks.work.attempts import close_attempt, finish, open_attempt
+from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED, FRESH, LOST, NO_RECORD, STOPPED
+from benchmarks.work.execute import ExecutedRun, execute, failed_record
+from benchmarks.work.follower import hand_out_ticket, lost_a_process
+from benchmarks.work.interrupt import Interrupt
+from benchmarks.work.monitor import WorkerMonitor
+from benchmarks.work.tracking import tracked
+
+
+def main(arguments: list[str]) -> int:
+    """Do the run in the folder ``arguments[0]``; ``fresh`` behind it drops what is there.
+
+    Returns:
+        0 done, 3 failed, 4 nothing could be written, 69 a run it needs is not done, 75 another
+        process does it, 76 one of its further processes was lost, 130 stopped.
+    """
+    interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
+    interrupt.install()
+    folder = RunFolder(Path(arguments[0]))
+    return work(folder, interrupt, claim_stdout(), fresh=FRESH in arguments[1:])
+
+
+def work(
+    folder: RunFolder,
+    interrupt: Interrupt,
+    words: TextIO,
+    fresh: bool = False,
+    begin: Callable[[], None] = lambda: None,
+) -> int:
+    """Do the run in a folder, unless it is done, at work elsewhere, or cannot start yet.
+
+    Args:
+        folder: Of the run.
+        interrupt: Holds the wish to stop.
+        words: Where lines for a person go.
+        fresh: Drop what is there.
+        begin: Called once it is sure that the run is ours.
+
+    Returns:
+        As ``main``.
+    """
+    try:
+        with folder.lock():
+            if fresh:
+                folder.reset()
+            elif folder.is_done():
+                return DONE
+            reason = _blocked(folder)
+            if reason:
+                words.write(f"{reason}\n")
+                return BLOCKED
+            begin()
+            hand_out_ticket(folder)
+            return _attempt(folder, interrupt, words)
+    except BusyError as error:
+        words.write(f"{error}\n")
+        return BUSY
+    except (UserError, BadRecordError) as error:
+        words.write(f"{error}\n")
+        return NO_RECORD
+
+
+def claim_stdout() -> TextIO:
+    """Keep standard output for ourselves; what libraries print there goes to standard error."""
+    # A terminal's encoding may lack signs of a message, which is no reason to lose a run.
+    words = os.fdopen(os.dup(1), "w", errors="replace")
+    os.dup2(2, 1)
+    return words
+
+
+def _blocked(folder: RunFolder) -> str:
+    """Return why the run cannot start yet, empty when it can."""
+    request = folder.read_request()
+    if not request.needs or RunFolder(folder.path.parent / request.needs).is_done():
+        return ""
+    return not_ready(request)
+
+
+def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:
+    """Start the run once more, whatever came before, and leave a record or saved state."""
+    attempt = open_attempt(folder)
+    request = folder.read_request()
+    monitor = WorkerMonitor(folder, attempt.number, interrupt, words)
+    with tracked(request, folder, monitor.say) as tracking:
+        monitor.listen(tracking.progress)
+        outcome = _watched(folder, request, attempt, monitor)
+        if isinstance(outcome, int):
+            return outcome
+        status = finish(folder, attempt, outcome)
+        tracking.result(outcome.record.metrics)
+    return DONE if status == "done" else FAILED
+
+
+def _watched(
+    folder: RunFolder, request: RunRequest, attempt: Attempt, monitor: WorkerMonitor
+) -> ExecutedRun | int:
+    """Do the run; return what is to be recorded, or the exit code of one that is not over."""
+    with monitor:
+        try:
+            outcome = execute(request, folder, monitor)
+        except StoppedError:
+            close_attempt(folder, attempt, "stopped", monitor.why_stopped())
+            return STOPPED
+        # SystemExit included: a library that exits must not pass for a finished run.
+        except BaseException as error:
+            traceback.print_exc()
+            if lost_a_process(error):
+                # No failure of the run's own: it goes on when it is started again.
+                close_attempt(folder, attempt, "lost", "another of its processes went away")
+                return LOST
+            outcome = failed_record(request, error, monitor.phase)
+    if monitor.superseded:
+        close_attempt(folder, attempt, "stopped", monitor.why_stopped())
+        return BUSY
+    return outcome
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

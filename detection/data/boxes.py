@@ -1,0 +1,83 @@
+"""Boxes of an annotation file: checked all at once, clipped, empty ones dropped. No torch."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detection.data.findings import Mending
+
+# COCO rounds boxes to 0.01 pixels, so an honest box may end just beyond its image.
+TOLERANCE = 1.0
+
+# detectron2's BoxMode.XYWH_ABS as a plain number, because importing it imports torch.
+XYWH = 1
+
+Rows = npt.NDArray[np.bool_]
+
+
+def mend_boxes(
+    annotations: list[dict[str, Any]], images: dict[int, dict[str, Any]], mending: Mending
+) -> list[dict[str, Any]]:
+    """Return the annotations whose boxes can serve, those that stick out clipped.
+
+    Args:
+        annotations: As in the file; each of an image that exists.
+        images: By id, with ``width`` and ``height``.
+        mending: Hears of clipped and dropped boxes.
+
+    Raises:
+        PreflightError: A box is absent, not finite, negative in size or outside its image.
+    """
+    if not annotations:
+        return []
+    boxes = _as_array(annotations, mending)
+    owners = [images[annotation["image_id"]] for annotation in annotations]
+    sides = np.array([(image["width"], image["height"]) for image in owners], dtype=np.float64)
+    low, size = boxes[:, :2], boxes[:, 2:]
+    high = low + size
+    empty = _any(size == 0)
+    outside = ~empty & _any((low >= sides) | (high <= 0))
+    _refuse(annotations, _any(~np.isfinite(boxes)), "a box that is not finite", mending)
+    _refuse(annotations, _any(size < 0), "a box of negative width or height", mending)
+    _refuse(annotations, outside, "a box outside its image", mending)
+    beyond = _any((low < -TOLERANCE) | (high > sides + TOLERANCE))
+    corners, extents = np.maximum(low, 0), np.minimum(high, sides) - np.maximum(low, 0)
+    kept = []
+    for index, annotation in enumerate(annotations):
+        if empty[index]:
+            mending.mended("boxes without width or height, dropped", annotation["id"])
+        elif beyond[index]:
+            mending.mended("boxes beyond their image, clipped", annotation["id"])
+            clipped = [*corners[index].tolist(), *extents[index].tolist()]
+            kept.append({**annotation, "bbox": clipped})
+        else:
+            kept.append(annotation)
+    return kept
+
+
+def _as_array(annotations: list[dict[str, Any]], mending: Mending) -> npt.NDArray[np.float64]:
+    for annotation in annotations:
+        box = annotation.get("bbox")
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            raise mending.fault(
+                f"has annotation {annotation['id']} with the box {box!r}, not four numbers"
+            )
+    return np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _any(wrong: Rows) -> Rows:
+    """Return for each box whether any of its numbers is wrong."""
+    return np.asarray(wrong.any(axis=1))
+
+
+def _refuse(annotations: list[dict[str, Any]], wrong: Rows, what: str, mending: Mending) -> None:
+    """Refuse the file if any annotation is wrong, naming the first and counting the rest."""
+    if wrong.any():
+        first = annotations[int(wrong.argmax())]
+        more = f", and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
+        raise mending.fault(f"has {what}: annotation {first['id']} with {first['bbox']}{more}")

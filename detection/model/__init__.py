@@ -1,0 +1,1 @@
+"""A backbone inside Mask R-CNN."""
