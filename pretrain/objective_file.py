@@ -5,14 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file, write_atomically, write_json_atomically
+from backbones.base.files import atomic_file, sha256_file, write_atomically, write_json_atomically
 from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import read_record, record_path
@@ -46,12 +46,9 @@ def save_objective(
     state = {k: v.detach().cpu().clone().contiguous() for k, v in objective.state_dict().items()}
     content = save(state)
 
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
-    write_atomically(path, write)
+    write_atomically(path, content)
     facts = {"sha256": sha256_file(path), "made_by": dict(made_by), "config": as_plain(config)}
     write_json_atomically(record, facts)
 
@@ -181,11 +178,8 @@ def export(source: Path, layout: str, out: Path, plugins: Path | None = None) ->
         if is_objective(source)
         else _backbone(source, layout, plugins)
     )
-
-    def write(file: BinaryIO) -> None:
+    with atomic_file(out) as file:
         torch.save(content, file)
-
-    write_atomically(out, write)
     return f"{out}: {_count(content)} tensors in the layout of {layout}."
 
 

@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from backbones.base.files import write_atomically
+from backbones.base.files import atomic_file
 from backbones.training.objective import Batch, Objective
 from backbones.training.pixels import Pixels
 
@@ -77,11 +77,8 @@ def write_png(path: Path, picture: Tensor) -> None:
         PreflightError: The folder cannot be written.
     """
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-
-    def write(file: BinaryIO) -> None:
+    with atomic_file(path) as file:
         image.save(file, format="PNG")
-
-    write_atomically(path, write)
 
 
 def _file_name(title: str) -> str:

@@ -4,12 +4,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from backbones.base.errors import UserError
-from backbones.base.files import write_atomically
+from backbones.base.files import atomic_file
 
 T = TypeVar("T")
 
@@ -38,11 +38,8 @@ class ArrayFormat:
             PreflightError: The file cannot be written.
         """
         save = np.savez_compressed if compressed else np.savez
-
-        def write(file: BinaryIO) -> None:
+        with atomic_file(path) as file:
             save(file, format=np.array(self.name), **arrays)
-
-        write_atomically(path, write)
 
     def read(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
         """Return what ``parse`` makes of the arrays in a file.

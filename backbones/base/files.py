@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,15 +21,32 @@ _CANNOT_WRITE = {
 }
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file beside its final name, flush it to disk, then rename it.
-
-    A reader, and a start after a crash at any moment, sees the old file or the new one, never half
-    of one.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file through ``atomic_file``.
 
     Args:
         path: Final name; its folder is made if absent.
-        write: Called with the open temporary file.
+        content: All bytes of the file.
+
+    Raises:
+        PreflightError: The disk is full, or the folder cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file in the folder of ``path``; flush and rename it when the block ends.
+
+    A reader, and a start after a crash at any moment, sees the old file or the new one, never half
+    of one. If the block raises, the old file stays.
+
+    Args:
+        path: Final name; its folder is made if absent.
+
+    Yields:
+        The temporary file, open for writing bytes.
 
     Raises:
         PreflightError: The disk is full, or the folder cannot be written.
@@ -41,7 +59,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; a shared results folder needs the user's umask instead.
@@ -62,11 +80,7 @@ def write_json_atomically(path: Path, content: Any) -> None:
         ValueError: ``content`` holds NaN or infinity, which are not JSON.
     """
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode() + b"\n")
-
-    write_atomically(path, write)
+    write_atomically(path, text.encode() + b"\n")
 
 
 def sha256_file(path: Path) -> str:

@@ -67,7 +67,7 @@ class StateFolder:
         path = self._folder / f"step-{state.step:08d}.safetensors"
         record = path.with_suffix(".json")
         record.unlink(missing_ok=True)
-        write_atomically(path, lambda file: _write(file, content))
+        write_atomically(path, content)
         notes = {"step": state.step, "identity": self._identity, "notes": state.notes}
         write_json_atomically(record, {"sha256": sha256_file(path), **notes})
         self._drop_old()
@@ -200,7 +200,3 @@ def seed_generators(*parts: int | str) -> None:
 
 def _copy(value: Tensor) -> Tensor:
     return value.detach().to("cpu", copy=True).contiguous()
-
-
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)

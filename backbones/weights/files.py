@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -32,11 +31,8 @@ def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoin
     """
     content = save(_tensors(module))
 
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
     record_path(path).unlink(missing_ok=True)
-    write_atomically(path, write)
+    write_atomically(path, content)
     written = replace(record, path=path, sha256=sha256_file(path), format="backbench", branch="")
     write_record(written)
     return written

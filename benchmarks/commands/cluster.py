@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from backbones.base.errors import UserError
 from backbones.base.files import write_atomically
@@ -42,11 +42,7 @@ def main(options: Options) -> int:
     if path.exists():
         raise UserError(f"{path} is there already; edit it, or give another name.")
     text = draft(slurm.ask(["sinfo", "-h", "-o", _SINFO_FIELDS]))
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
+    write_atomically(path, text.encode())
     if options.json:
         output.document({"file": str(path)})
     else:

@@ -17,10 +17,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import canonical_json, write_atomically
+from backbones.base.files import atomic_file, canonical_json, write_atomically
 from benchmarks.by_image.resamples import RESAMPLES_FILE
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.store.folders import Store
@@ -100,13 +100,9 @@ def write_bundle(path: Path, packed: Sequence[Packed]) -> None:
             members[_resamples_name(one.record)] = one.resamples
     facts = {name: {"bytes": len(c), "sha256": _sha256(c)} for name, c in members.items()}
     listing = canonical_json({"schema": SCHEMA, "members": facts}).encode()
-
-    def write(file: BinaryIO) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in {_LIST: listing, **members}.items():
-                archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
-
-    write_atomically(path, write)
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {_LIST: listing, **members}.items():
+            archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
 
 
 def read_bundle(path: Path) -> list[Packed]:
@@ -163,17 +159,10 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
             continue
         (added if ours is None else same).append(one.record.run_id)
         if one.resamples is not None and not (folder.path / _RESAMPLES).exists():
-            _write(folder.path / _RESAMPLES, one.resamples)
+            write_atomically(folder.path / _RESAMPLES, one.resamples)
         if ours is None:
             folder.write_record(one.record)
     return Merged(tuple(added), tuple(same), tuple(conflicts))
-
-
-def _write(path: Path, content: bytes) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
 
 
 def _content(record: RunRecord) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -131,11 +131,7 @@ class RunFolder:
             self.read_record()
         except BadRecordError:
             self._set_aside()
-
-        def write(file: BinaryIO) -> None:
-            file.write(text)
-
-        write_atomically(self.record, write)
+        write_atomically(self.record, text)
 
     def read_attempts(self) -> tuple[Attempt, ...]:
         """Return the journal; a torn last line is left out."""

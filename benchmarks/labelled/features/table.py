@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from backbones.base.files import sha256_file, write_atomically, write_json_atomically
+from backbones.base.files import atomic_file, sha256_file, write_json_atomically
 from benchmarks.labelled.features.features import Layout
 
 # Images a block: at most these are looked at again after a stop. A block of ViT-B is 55 MB.
@@ -72,11 +71,8 @@ class BlockFolder:
             PreflightError: The disk is full, or the folder cannot be written.
         """
         path = self._file(number)
-
-        def save(file: BinaryIO) -> None:
+        with atomic_file(path) as file:
             np.save(file, rows, allow_pickle=False)
-
-        write_atomically(path, save)
         bad = {str(row): text for row, text in unreadable.items()}
         write_json_atomically(
             path.with_suffix(".json"), {"sha256": sha256_file(path), "unreadable": bad}

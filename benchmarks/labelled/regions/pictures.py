@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from backbones.base.files import write_atomically
+from backbones.base.files import atomic_file
 from benchmarks.labelled.regions.matches import RegionMatches
 
 # Small views are enlarged to this many pixels.
@@ -116,11 +115,8 @@ def draw_heads(path: Path, title: str, panels: Mapping[str, Sequence[Sequence[fl
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title)
-
-    def write(file: BinaryIO) -> None:
+    with atomic_file(path) as file:
         figure.savefig(file, format="png")
-
-    write_atomically(path, write)
 
 
 def _middle(cell: int, columns: int, side: int, left: int) -> tuple[float, float]:

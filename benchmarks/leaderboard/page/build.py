@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any, BinaryIO
+from typing import Any
 
 from backbones.base.files import write_atomically
 
@@ -43,12 +43,7 @@ def write_page(path: Path, document: Mapping[str, Any], details: Mapping[str, An
     Raises:
         PreflightError: The file cannot be written.
     """
-    content = page(document, details).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
+    write_atomically(path, page(document, details).encode())
 
 
 def page(document: Mapping[str, Any], details: Mapping[str, Any]) -> str:

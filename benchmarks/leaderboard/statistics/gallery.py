@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
-from backbones.base.files import write_atomically
+from backbones.base.files import atomic_file
 from benchmarks.by_image.images import Detected
 from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.leaderboard.statistics.tested import detections_of
@@ -71,8 +70,5 @@ def write_picture(path: Path, panels: Sequence[Image.Image]) -> None:
         PreflightError: The file cannot be written.
     """
     row = side_by_side(panels)
-
-    def write(file: BinaryIO) -> None:
+    with atomic_file(path) as file:
         row.save(file, format="PNG", optimize=True)
-
-    write_atomically(path, write)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from backbones.base import devices
 from backbones.base.distributed import leave_process_group, rank
 from backbones.base.errors import UserError
-from backbones.base.files import write_atomically
+from backbones.base.files import atomic_file
 from backbones.base.monitor import FollowerMonitor, Monitor
 from backbones.spec import BackboneSpec, BuildOptions
 from benchmarks.by_image.files import PREDICTIONS_FILE
@@ -130,11 +129,8 @@ def draw_curve(
     axes.set_xticks(list(blocks))
     axes.margins(x=0.12, y=0.15)
     axes.grid(alpha=0.3)
-
-    def write(file: BinaryIO) -> None:
+    with atomic_file(path) as file:
         figure.savefig(file, format="png")
-
-    write_atomically(path, write)
 
 
 def _write(inputs: TaskInputs, tuned: Mapping[float, Tuned]) -> tuple[Path, ...]:
