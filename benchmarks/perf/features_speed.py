@@ -98,7 +98,7 @@ def _features(count: int, width: int, classes: int, seed: int) -> tuple[Tensor, 
 
 def knn_ours() -> Callable[[], Tensor]:
     """Return our classification as a step; it returns the classes."""
-    from benchmarks.tasks.knn.vote import Bank, classify
+    from benchmarks.labelled.knn import Bank, classify
 
     (train, labels), (test, truth) = (
         _features(n, _WIDTH, _CLASSES, s) for n, s in ((_TRAIN, 1), (_TEST, 2))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.labelled import knn
+from benchmarks.labelled.knn import Bank, classify, top
 from benchmarks.labelled.scores import judge, score
-from benchmarks.tasks.knn import vote as knn
-from benchmarks.tasks.knn.vote import Bank, classify, top
 
 
 def bank(features, labels):

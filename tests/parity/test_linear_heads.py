@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from backbones.base.errors import StoppedError
 from backbones.base.monitor import SilentMonitor
+from benchmarks.labelled.logistic import fit
 from benchmarks.labelled.scores import judge
 from benchmarks.labelled.sets.subsets import others, take_per_class
 from benchmarks.tasks.linear.heads import HeadGroup, HeadKey, HeadOptimizer
@@ -21,7 +22,7 @@ from benchmarks.tasks.linear.recipes import (
     linear_mae,
     linear_mocov3,
 )
-from benchmarks.tasks.lowshot.logistic import choose, fit
+from benchmarks.tasks.lowshot.penalty import choose
 from benchmarks.tasks.lowshot.recipes import RegressionConfig
 
 EPS = 1e-5

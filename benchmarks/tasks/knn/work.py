@@ -8,11 +8,11 @@ from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor, Progress
 from benchmarks.by_image.files import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation, ReadableSplit
+from benchmarks.labelled.knn import Bank, classify
 from benchmarks.labelled.scores import ClassifierOutput, score, write_predictions
 from benchmarks.labelled.sets.real_labels import real_top1
 from benchmarks.task import TaskInputs, TaskResult
 from benchmarks.tasks.knn.recipes import KnnConfig
-from benchmarks.tasks.knn.vote import Bank, classify
 
 
 def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:

@@ -8,6 +8,7 @@ import torch
 from backbones.base.monitor import Monitor, Progress
 from benchmarks.by_image.files import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation
+from benchmarks.labelled.logistic import Standard, fit
 from benchmarks.labelled.scores import (
     ClassificationScores,
     ClassifierOutput,
@@ -17,7 +18,7 @@ from benchmarks.labelled.scores import (
 )
 from benchmarks.labelled.sets.subsets import Places, list_of, read_list, take_per_class
 from benchmarks.task import TaskInputs, TaskResult
-from benchmarks.tasks.lowshot.logistic import Standard, choose, fit
+from benchmarks.tasks.lowshot.penalty import choose
 from benchmarks.tasks.lowshot.recipes import SHARES, LowshotConfig, RegressionConfig
 
 
