@@ -1,4 +1,4 @@
-"""Suites: which tasks make up a question, and which entries answer it by default. No torch."""
+"""Suites: which tasks make up a question, and which entries answer it by default."""
 
 import importlib
 import pkgutil
@@ -9,9 +9,10 @@ from functools import cache
 from backbones.base.errors import UserError
 from backbones.base.registry import lookup
 from benchmarks import tasks
+from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, parse_entries
-from benchmarks.task import Task
+from benchmarks.task import PRETRAIN, Task
 
 # Each network fresh, then as methods made for it leave it.
 MINI_ENTRIES = ("vit-nano", "mae-nano", "lomar-nano", "swin-nano", "esvit-nano", "resnet-nano")
@@ -19,19 +20,24 @@ MINI_ENTRIES = ("vit-nano", "mae-nano", "lomar-nano", "swin-nano", "esvit-nano",
 
 @dataclass(frozen=True)
 class Suite:
-    """A question and the tasks that answer it; membership is a deliberate edit.
+    """A question and the tasks that answer it.
+
+    A task joins a suite by an edit here. Until then it is a suite of its own, see ``all_suites``.
 
     Attributes:
-        name: As typed.
+        name: As typed after ``--suite``.
         tasks: Names of its tasks.
         about: One line for ``run.py list``.
-        labelled: Some task measures labelled images, so ``--data NAME=DIR`` may bring any.
     """
 
     name: str
     tasks: tuple[str, ...]
     about: str
-    labelled: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether some task measures labelled images, so that ``--data NAME=DIR`` may bring any."""
+        return any(get_task(name).data_kind == "imagenet" for name in self.tasks)
 
     def default_entries(self, data: DataRoot, recipe: str | None) -> list[Entry]:
         """Return the entries that run when nobody names any.
@@ -62,17 +68,31 @@ SUITES = {
             "imagenet",
             _IMAGENET,
             "k-NN, linear probe, few labels, fine-tuning and regions on labelled images",
-            labelled=True,
         ),
         Suite(
             "analysis",
             ("correspondence", "attention", "partial"),
             "what regions, heads and single blocks know, with pictures",
-            labelled=True,
         ),
-        Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint", labelled=True),
+        Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint"),
     )
 }
+
+
+def all_suites() -> dict[str, Suite]:
+    """Return the suites by name, and every task that is in none of them as a suite of its own."""
+    known = {PRETRAIN, *(task for suite in SUITES.values() for task in suite.tasks)}
+    own = {
+        name: Suite(name, (name,), f"the task {name} only")
+        for name in task_names()
+        if name not in known
+    }
+    return {**SUITES, **own}
+
+
+def suite_tasks() -> list[str]:
+    """Return the name of every task that a suite measures: all but pretraining."""
+    return [name for name in task_names() if name != PRETRAIN]
 
 
 def get_suite(name: str) -> Suite:
@@ -81,7 +101,7 @@ def get_suite(name: str) -> Suite:
     Raises:
         UserError: There is no such suite.
     """
-    return lookup("suite", name, SUITES)
+    return lookup("suite", name, all_suites())
 
 
 def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
@@ -94,17 +114,17 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
     Raises:
         UserError: There is no such suite or task, or none has all of these tasks.
     """
-    known = {task: task for suite in SUITES.values() for task in suite.tasks}
+    suites = all_suites()
     for task in wanted:
-        lookup("task", task, known)
-    for suite in [get_suite(name)] if name else SUITES.values():
+        lookup("task", task, {known: known for known in suite_tasks()})
+    for suite in [get_suite(name)] if name else suites.values():
         if set(wanted) <= set(suite.tasks):
             kept = tuple(task for task in suite.tasks if task in wanted)
             return replace(suite, tasks=kept or suite.tasks)
-    missing = ", ".join(task for task in wanted if name and task not in SUITES[name].tasks)
+    missing = ", ".join(task for task in wanted if name and task not in suites[name].tasks)
     why = f"the suite {name} has no {missing}" if name else "no one suite has all of these"
-    suites = [f"{suite.name} has {', '.join(suite.tasks)}" for suite in SUITES.values()]
-    raise UserError(f"--tasks {','.join(wanted)}: {why}; {'; '.join(suites)}.")
+    which = [f"{suite.name} has {', '.join(suite.tasks)}" for suite in suites.values()]
+    raise UserError(f"--tasks {','.join(wanted)}: {why}; {'; '.join(which)}.")
 
 
 def task_names() -> list[str]:
@@ -114,7 +134,7 @@ def task_names() -> list[str]:
 
 @cache
 def get_task(name: str) -> Task:
-    """Return the task that ``benchmarks/tasks/NAME.py`` defines as ``TASK``.
+    """Return the task that the folder ``benchmarks/tasks/NAME`` defines as ``TASK``.
 
     Raises:
         UserError: There is no such task.
@@ -123,3 +143,18 @@ def get_task(name: str) -> Task:
     module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}")
     task: Task = module.TASK
     return task
+
+
+def find_task(name: str) -> Task | None:
+    """Return the task that a record or a table names, None if this version has no such task."""
+    return get_task(name) if name in task_names() else None
+
+
+def image_file_of(task: str) -> ImageFile | None:
+    """Return the file in which runs of a task keep their results by image, None if there is none.
+
+    Args:
+        task: Name of the task, as in a record; this version may lack it.
+    """
+    found = find_task(task)
+    return found.image_file if found else None

@@ -1,6 +1,6 @@
-"""The ``Task`` contract: something that turns a checkpoint into numbers. Imports no torch."""
+"""The ``Task`` contract: something that turns a checkpoint into numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from backbones.base.monitor import Monitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 
 # The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
@@ -153,8 +154,28 @@ class TaskResult:
     unmeasured: str = "no ground truth of this kind"
 
 
+@dataclass(frozen=True)
+class PublishedResults:
+    """The data set on which others published results of a task, and how close to them is close.
+
+    Attributes:
+        data: Name of the data set, as tables show it.
+        tolerance: How far from a printed figure an honest repetition may lie, in the unit of the
+            metrics.
+        is_data: Takes the name of measured data and the names of their classes (none if results say
+            nothing of classes), returns whether they are this data set.
+    """
+
+    data: str
+    tolerance: float
+    is_data: Callable[[str, Collection[str]], bool]
+
+
 class Task(Protocol):
-    """A measurement. Raise ``version`` whenever the same inputs give another number.
+    """A measurement; a folder in ``benchmarks/tasks`` that holds one as TASK registers it.
+
+    Derive from this class: attributes that have a value here are optional. Raise ``version``
+    whenever the same inputs give another number. docs/extending.md shows a whole task.
 
     Attributes:
         name: As in records and suites.
@@ -167,6 +188,15 @@ class Task(Protocol):
             first runs alone, and the others help as far as ``take_part`` can.
         libraries: Modules of others that every run loads before it does anything. Runs of one
             command may share the loading, so nothing in them may compute when imported.
+        data_kind: Which data it reads: the KIND of ``--data KIND=DIR``, see ``data.roots.KINDS``.
+        trains: Whether a run also passes gradients back through the backbone, which an estimate of
+            its cost counts.
+        image_file: File in which every run keeps its results by image; without one, rows have no
+            interval over test images and no paired comparison.
+        published: Results of others to compare with, None where there are none.
+        predictor: What the headline is called in the sentence on whether it predicts a transfer,
+            such as "k-NN"; empty if no such sentence is wanted.
+        is_transfer: Whether the headline is what others shall predict.
     """
 
     name: str
@@ -174,9 +204,15 @@ class Task(Protocol):
     metrics: Mapping[str, Metric]
     headline: str
     columns: tuple[str, ...]
-    evaluators: tuple[str, ...]
-    distributed: bool
-    libraries: tuple[str, ...]
+    evaluators: tuple[str, ...] = ()
+    distributed: bool = False
+    libraries: tuple[str, ...] = NETWORK_LIBRARIES
+    data_kind: str
+    trains: bool = False
+    image_file: ImageFile | None = None
+    published: PublishedResults | None = None
+    predictor: str = ""
+    is_transfer: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the data lies.
@@ -211,6 +247,19 @@ class Task(Protocol):
 
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
+
+    def multiply_adds(self, recipe: Mapping[str, Any], img_size: int) -> float:
+        """Return about how many multiply-adds an image needs outside the backbone, forward.
+
+        Args:
+            recipe: The recipe's values as a record keeps them, possibly by an older version.
+            img_size: Side of the image, in pixels.
+
+        Raises:
+            KeyError: The recipe lacks a value that the count needs.
+        """
+        del recipe, img_size
+        return 0.0
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Run the smallest possible run on the mini data, in seconds, and say how it went.

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
-from benchmarks.by_image.files import CORRESPONDENCE_FILE, PREDICTIONS_FILE
-from benchmarks.by_image.images import ImageResults, read_image_results
+from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.by_image.resamples import (
     RESAMPLES_FILE,
     Resamples,
@@ -18,11 +17,9 @@ from benchmarks.by_image.resamples import (
 )
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
-from detection.scoring.matches import MATCHES_FILE
 
 # The record's number and ours come from the same cells by sums in another order.
 _TOLERANCE = 1e-6
-_BY_IMAGE = (MATCHES_FILE, PREDICTIONS_FILE, CORRESPONDENCE_FILE)
 
 
 class NoImagesError(Exception):
@@ -30,60 +27,67 @@ class NoImagesError(Exception):
 
 
 def keep_resamples(
-    folder: Path, files: Iterable[Path], task: str, metrics: Iterable[str]
+    folder: Path, files: Iterable[Path], kept: ImageFile | None, metrics: Iterable[str]
 ) -> tuple[Path, ...]:
-    """Write the resamples of a run that just ended, and return the file; none where it has none.
+    """Write the resamples of a run that just ended.
 
     Args:
-        folder: Gets the file.
-        files: Of the run.
-        task: Its name.
-        metrics: Names of its metrics.
+        folder: Folder that gets the file.
+        files: Files that the run wrote.
+        kept: The one that keeps results by image, see ``Task.image_file``.
+        metrics: Names of the run's metrics.
+
+    Returns:
+        The file; nothing if the run kept no results by image.
 
     Raises:
         PreflightError: The file cannot be written.
     """
-    results = read_image_results(files, task, metrics)
-    if results is None:
+    found = [path for path in files if kept is not None and path.name == kept.name]
+    if kept is None or not found:
         return ()
+    results = kept.read(found[0], tuple(metrics))
     write_resamples(folder / RESAMPLES_FILE, compute_resamples(results))
     return (folder / RESAMPLES_FILE,)
 
 
-def image_results(store: Store, record: RunRecord) -> ImageResults:
-    """Return what a recorded run found image by image.
+def image_results(store: Store, record: RunRecord, kept: ImageFile | None) -> ImageResults:
+    """Return the results by image of a recorded run.
 
     Args:
-        store: Its folder of runs.
-        record: Of the run.
+        store: The folder of runs.
+        record: The run's record.
+        kept: The file that keeps such results in its task, see ``Task.image_file``.
 
     Raises:
-        NoImagesError: There is nothing, or it is not what the record says.
+        NoImagesError: The run has no such file, or the file is not what the record says.
     """
-    paths = files_of(store, record, _BY_IMAGE)
-    try:
-        results = read_image_results(paths.values(), record.spec.task, record.metrics)
-    except UserError as error:
-        raise NoImagesError(str(error)) from error
-    if results is None:
+    if kept is None:
+        raise NoImagesError(f"the task {record.spec.task} keeps no results by image")
+    path = files_of(store, record, (kept.name,)).get(kept.name)
+    if path is None:
         raise NoImagesError(
-            "the run kept no results image by image (it is older than they are); "
+            "the run kept no results by image (it is older than they are); "
             "run it again with --rerun all"
         )
-    return results
+    try:
+        return kept.read(path, tuple(record.metrics))
+    except UserError as error:
+        raise NoImagesError(str(error)) from error
 
 
-def resamples_of(store: Store, record: RunRecord) -> Resamples:
-    """Return a recorded run under every choice of test images.
+def resamples_of(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples:
+    """Return the metrics of a recorded run under every choice of test images.
 
     Args:
-        store: Its folder of runs.
-        record: Of the run.
+        store: The folder of runs.
+        record: The run's record.
+        kept: The file that keeps results by image in its task, see ``Task.image_file``.
 
     Raises:
         NoImagesError: As ``image_results``, or its numbers are not those of the record.
     """
-    found = _kept(store, record) or _computed(store, record)
+    found = _kept(store, record) or _computed(store, record, kept)
     for name, value in found.plain.items():
         known = record.value(name)
         if known is not None and not math.isclose(known, value, rel_tol=_TOLERANCE, abs_tol=1e-9):
@@ -103,7 +107,7 @@ def _kept(store: Store, record: RunRecord) -> Resamples | None:
     return None
 
 
-def _computed(store: Store, record: RunRecord) -> Resamples:
+def _computed(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples:
     shas = sorted(str(file["sha256"]) for file in record.files)
     path = store.cache / "resamples" / f"{record.run_id}-{shas[0][:16] if shas else ''}.npz"
     if path.exists():
@@ -111,7 +115,7 @@ def _computed(store: Store, record: RunRecord) -> Resamples:
             return read_resamples(path)
         except UserError:
             path.unlink(missing_ok=True)
-    found = compute_resamples(image_results(store, record))
+    found = compute_resamples(image_results(store, record, kept))
     # A folder that may only be read still has its statistics.
     with suppress(PreflightError):
         write_resamples(path, found)

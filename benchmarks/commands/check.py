@@ -16,7 +16,7 @@ from backbones.weights.source import open_checkpoint
 from benchmarks import output
 from benchmarks.entries import Entry, parse_entries
 from benchmarks.plan.weights import parse_pretraining
-from benchmarks.suites import SUITES, get_task
+from benchmarks.suites import get_task, suite_tasks
 from pretrain.catalog import get_recipe
 from pretrain.config import PretrainConfig
 
@@ -97,7 +97,7 @@ def _of_backbone(spec: BackboneSpec, checkpoint: Checkpoint) -> Iterator[CheckRe
             yield result
             if result.name == "weights" and not result.passed:
                 return
-        for name in sorted({name for suite in SUITES.values() for name in suite.tasks}):
+        for name in suite_tasks():
             yield attempt(f"task {name}", partial(_try_out, name, spec, checkpoint))
 
 

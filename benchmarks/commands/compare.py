@@ -27,10 +27,10 @@ from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
 from benchmarks.store.record_text import BadRecordError
+from benchmarks.suites import image_file_of
 
 REFUSED = 5
 _LEGEND = "yellow: objects, blue: right at IoU 0.5, orange: wrong"
-_DETECTION = "coco"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def main(options: Options) -> int:
 def _compare(subjects: Sequence[Side], store: Store, scan: Scan, options: Options) -> _Shown:
     comparison = compare(subjects, store, scan.records)
     whole = subjects[0].table
-    if whole.key.task != _DETECTION:
+    kept = image_file_of(whole.key.task)
+    if kept is None or not kept.detections:
         return _Shown(comparison)
     try:
         classes = class_pairs(comparison, whole, store, scan.records)

@@ -17,7 +17,7 @@ from benchmarks.data.mini.cache import default_cache
 from benchmarks.data.roots import parse_data
 from benchmarks.store.environment import detectron2_version, version, worker_environment
 from benchmarks.store.folders import Store
-from benchmarks.suites import SUITES, get_task
+from benchmarks.suites import get_task, suite_tasks
 
 _CANNOT_SERVE = 4
 _SETUP = "run `make setup`, or pip install {}"
@@ -137,7 +137,7 @@ def _device() -> Iterator[Requirement]:
 
 
 def _data(given: list[str]) -> Iterator[Requirement]:
-    for name in sorted({task for suite in SUITES.values() for task in suite.tasks}):
+    for name in suite_tasks():
         try:
             root = get_task(name).find_data(parse_data(given))
         except UserError as error:

@@ -8,8 +8,7 @@ from backbones.catalog import list_specs
 from backbones.weights.formats import FORMATS
 from benchmarks import output
 from benchmarks.entries import GROUPS
-from benchmarks.suites import SUITES, get_task
-from benchmarks.task import PRETRAIN
+from benchmarks.suites import all_suites, get_task, task_names
 from benchmarks.text_table import Column, text_table
 
 
@@ -52,10 +51,9 @@ def _group(name: str) -> str:
 
 
 def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
-    tasks = {PRETRAIN, *(name for suite in SUITES.values() for name in suite.tasks)}
     recipes = [
         {"recipe": name, "task": task, "protocol": make().protocol}
-        for task in sorted(tasks)
+        for task in task_names()
         for name, make in get_task(task).recipes().items()
     ]
     backbones = [
@@ -69,7 +67,7 @@ def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
     ]
     suites = [
         {"suite": suite.name, "tasks": ", ".join(suite.tasks), "about": suite.about}
-        for suite in SUITES.values()
+        for suite in all_suites().values()
     ]
     return {
         "suites": suites,

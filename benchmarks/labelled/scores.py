@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from benchmarks.by_image.files import PREDICTIONS
+from benchmarks.by_image.classified import PREDICTIONS
 
 # Fewer classes than this leave nothing to be wrong about within the first five.
 _TOP = 5

@@ -1,6 +1,6 @@
-"""What tasks on labelled images share. Imports no torch."""
+"""What tasks on labelled images share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,9 @@ from benchmarks.data.roots import DataRoot, find_labelled_root
 from benchmarks.labelled.sets.folders import read_facts
 from benchmarks.labelled.sets.vision_sets import VISION_SETS, vision_set
 from benchmarks.task import (
-    NETWORK_LIBRARIES,
     Facts,
+    PublishedResults,
+    Task,
     TaskInputs,
     TaskResult,
     Workload,
@@ -23,6 +24,7 @@ from benchmarks.task import (
 
 # Of each split, for a try-out: as many as the headline of k-NN needs neighbours.
 _TRIED = 20
+_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,22 @@ class Passes:
     test: int = 1
 
 
-class LabelledTask:
+def published_on_imagenet(tolerance: float) -> PublishedResults:
+    """Return what a task compares with whose published results are of ImageNet-1K.
+
+    Args:
+        tolerance: How far from a printed figure an honest repetition may lie, in percent points.
+    """
+    return PublishedResults("ImageNet-1K", tolerance, _is_imagenet)
+
+
+def _is_imagenet(data: str, classes: Collection[str]) -> bool:
+    if classes:
+        return len(classes) == _IMAGENET_CLASSES
+    return any(name in data.lower() for name in ("imagenet", "ilsvrc", "in1k"))
+
+
+class LabelledTask(Task):
     """Base of the tasks; see ``benchmarks.task.Task`` for what each part means.
 
     Attributes:
@@ -47,12 +64,9 @@ class LabelledTask:
         on_features: Whether the task reads features of whole splits, which processes can share.
     """
 
-    name: str
-    evaluators: tuple[str, ...] = ()
     choices: ClassVar[Mapping[str, Callable[[], Any]]]
     defaults: tuple[str, str]
-    distributed: bool = False
-    libraries: tuple[str, ...] = NETWORK_LIBRARIES
+    data_kind = "imagenet"
     on_features: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
@@ -108,7 +122,7 @@ class LabelledTask:
     ) -> TaskInputs:
         """Return the inputs of a run on a few images of the mini data."""
         config = self.choices[self.defaults[0]]()
-        return inputs_on_mini("imagenet", backbone, checkpoint, config, folder, _TRIED)
+        return inputs_on_mini(self.data_kind, backbone, checkpoint, config, folder, _TRIED)
 
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         """Measure; see the contract."""

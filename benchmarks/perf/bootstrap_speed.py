@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.by_image.images import mean_of_classes
 from benchmarks.by_image.resamples import choices
 from benchmarks.perf.evaluation_speed import make_data
 from detection.data.dataset import CocoData, load_truth
@@ -24,7 +25,7 @@ from detection.scoring.cocoeval import get_engine
 from detection.scoring.detections import read_detections
 from detection.scoring.matches import MATCHES_FILE, read_matches, write_matches
 from detection.scoring.matching import match
-from detection.scoring.resampling import mean_of_classes, resample
+from detection.scoring.resampling import resample
 
 _IMAGES, _RESAMPLES = 5_000, 1_000
 

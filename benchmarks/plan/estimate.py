@@ -1,4 +1,4 @@
-"""What runs will cost: from measured rates where there are any, else from FLOPs. Imports no torch.
+"""What runs will cost: from measured rates where there are any, else from FLOPs.
 
 A guess from FLOPs is an order of magnitude, meant to tell hours from weeks before a first run has
 been measured: it counts the backbone, one view an image, and a detector's neck and heads.
@@ -16,8 +16,7 @@ from backbones.catalog import TIMM, get_spec
 from backbones.spec import BackboneSpec
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
-from benchmarks.task import PRETRAIN
-from detection.model.arithmetic import head_multiply_adds
+from benchmarks.suites import find_task
 
 Basis = Literal["measured", "FLOPs"]
 
@@ -27,8 +26,6 @@ _BLOCK, _BOTTLENECK = 12.0, 17 / 16
 _BOTTLENECKS_PER_STAGE = 4
 # A backward pass costs two forward passes (Kaplan et al. 2020, section 2.1).
 _TRAINED, _FROZEN = 3.0, 1.0
-_DETECTION = "coco"
-_TRAINING_TASKS = (PRETRAIN, _DETECTION, "finetune", "partial")
 # Assumed while nothing has been measured: multiply-adds a second of one GPU, about a tenth of an
 # A100's peak for bfloat16 (NVIDIA A100 datasheet: 312 TFLOP/s), and of one process on one CPU core,
 # which is what small networks got here in training (5e9 to 1.1e10 with a detector, 2e9 to 1.6e10
@@ -116,19 +113,17 @@ def _img_size(recipe: Mapping[str, Any]) -> int | None:
 
 def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
     """Return the multiply-adds that a run spends on one image, None where they are unknown."""
-    img_size = _img_size(spec.recipe)
-    if img_size is None:
+    img_size, task = _img_size(spec.recipe), find_task(spec.task)
+    if img_size is None or task is None:
         return None
     backbone = _known_backbone(spec.backbone, plugins)
     if backbone is None:
         return None
-    forward = multiply_adds(backbone, img_size)
-    if spec.task == _DETECTION:
-        try:
-            forward += head_multiply_adds(spec.recipe["model"], img_size)
-        except KeyError:  # a record's recipe may be older than some of these values
-            return None
-    return forward * (_TRAINED if spec.task in _TRAINING_TASKS else _FROZEN)
+    try:
+        forward = multiply_adds(backbone, img_size) + task.multiply_adds(spec.recipe, img_size)
+    except KeyError:  # a record's recipe may be older than some of these values
+        return None
+    return forward * (_TRAINED if task.trains else _FROZEN)
 
 
 @cache

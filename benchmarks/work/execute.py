@@ -11,6 +11,7 @@ from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from benchmarks.by_image.runs import keep_resamples
 from benchmarks.overrides import apply_overrides, restore
 from benchmarks.plan.weights import open_weights
 from benchmarks.store.environment import describe
@@ -52,10 +53,8 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
     task, inputs = _prepare(request, folder)
     _stay_alone(task)
     result = task.run(inputs, monitor)
-    # Planning, which imports this too, does without numpy.
-    from benchmarks.by_image.runs import keep_resamples
-
-    files = (*result.files, *keep_resamples(folder.work, result.files, task.name, task.metrics))
+    kept = keep_resamples(folder.work, result.files, task.image_file, task.metrics)
+    files = (*result.files, *kept)
     return ExecutedRun(_done_record(request, task, inputs.checkpoint, result), files)
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from detection.scoring.matches import DetectionMatches, KindMatches
 from detection.scoring.resampled_class import NAMES, WHOLE, Floats, Ranked, ResampledClass, Weights
 
-__all__ = ["NAMES", "mean_of_classes", "resample"]
+__all__ = ["NAMES", "resample"]
 
 # Choices looked at together: few enough that 5,000 images stay in a core's cache, and no power of
 # two, since rows so far apart displace each other there.
@@ -61,19 +61,6 @@ def resample(matches: DetectionMatches, kind: str, weights: Weights, threads: in
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, range(num_classes)))
     return 100 * found
-
-
-def mean_of_classes(numbers: Floats) -> Floats:
-    """Return the mean over classes that have objects, NaN where none has.
-
-    Args:
-        numbers: (..., C).
-    """
-    known = np.isfinite(numbers)
-    total = np.where(known, numbers, 0.0).sum(axis=-1)
-    count = known.sum(axis=-1)
-    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean
 
 
 def _rank(matches: DetectionMatches, kind: KindMatches, rows: slice, most: int) -> Ranked:

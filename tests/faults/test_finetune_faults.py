@@ -17,9 +17,10 @@ from backbones.catalog import get_spec
 from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.config import ExtractionConfig
-from benchmarks.labelled.regions.recipes import attention_mini, correspondence_mini
 from benchmarks.suites import get_task
 from benchmarks.task import TaskInputs
+from benchmarks.tasks.attention.recipes import attention_mini
+from benchmarks.tasks.correspondence.recipes import correspondence_mini
 from benchmarks.tasks.finetune.recipes import finetune_mini
 from benchmarks.tasks.partial.recipes import partial, partial_mini
 from tests.faults.test_imagenet_faults import Ears, fill

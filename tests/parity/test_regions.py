@@ -11,9 +11,9 @@ from backbones.spec import BuildOptions
 from backbones.timm_networks.families import build_timm
 from backbones.vit.config import ViTConfig
 from backbones.vit.network import VisionTransformer
-from benchmarks.labelled.regions.matches import match_mirrored, mirrored, mirrored_view
 from benchmarks.tasks.attention.maps import geometries, watch_attention
 from benchmarks.tasks.attention.stats import distance, entropy
+from benchmarks.tasks.correspondence.matches import match_mirrored, mirrored, mirrored_view
 
 
 def loop_correspondence(first, second, columns, stride, num_pairs):

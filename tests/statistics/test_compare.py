@@ -19,6 +19,7 @@ from benchmarks.leaderboard.statistics.table import difference, table_statistics
 from benchmarks.store.folders import Store
 from benchmarks.store.record import BackboneFacts, Labels, RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.suites import image_file_of
 
 COUNT = 200
 
@@ -196,7 +197,7 @@ def test_files_that_were_changed_are_not_used(store):
     path = store.folder(run_id).work / "resamples.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(NoImagesError, match="not the file that the record names"):
-        resamples_of(store, own)
+        resamples_of(store, own, image_file_of(own.spec.task))
     table, found = statistics_of(store)
     row = next(i for i, r in enumerate(table.rows) if run_id in r.run_ids)
     assert "not the file" in found.rows[row].note
@@ -210,14 +211,14 @@ def test_numbers_that_are_not_the_records_are_not_used(store):
     own = next(iter(store.scan().records.values()))
     metrics = {"knn_top1": {**own.metrics["knn_top1"], "value": 99.0}}
     with pytest.raises(NoImagesError, match="the record says 99"):
-        resamples_of(store, replace(own, metrics=metrics))
+        resamples_of(store, replace(own, metrics=metrics), image_file_of("knn"))
 
 
 def test_records_without_images_say_so(tmp_path):
     store = Store(tmp_path)
     record(store, "old", 0, np.full(COUNT, 50.0), images=False)
     table, found = statistics_of(store)
-    assert "kept no results image by image" in found.rows[0].note
+    assert "kept no results by image" in found.rows[0].note
     assert found.rows[0].intervals["knn_top1"].low is None
     assert table.rows[0].rank == 1
 

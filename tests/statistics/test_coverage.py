@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from benchmarks.by_image.images import mean_of_classes
 from benchmarks.by_image.resamples import errors_of
 from benchmarks.leaderboard.statistics.chance import Spread
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from detection.scoring.matches import AREAS, IOUS, DetectionMatches, KindMatches
-from detection.scoring.resampling import NAMES, mean_of_classes, resample
+from detection.scoring.resampling import NAMES, resample
 
 NUM_CLASSES = 2
 POPULATION = 20_000

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.by_image.files import CORRESPONDENCE, CORRESPONDENCE_FILE
-from benchmarks.by_image.images import read_image_results
 from benchmarks.by_image.resamples import (
     NUM_RESAMPLES,
     compute_resamples,
     read_resamples,
     write_resamples,
 )
+from benchmarks.by_image.runs import keep_resamples
 from benchmarks.labelled.scores import ClassifierOutput, score, write_predictions
 from benchmarks.labelled.sets.real_labels import judge_real, real_top1
-from benchmarks.suites import get_task
+from benchmarks.suites import get_task, image_file_of
+from benchmarks.tasks.correspondence.by_image import CORRESPONDENCE
 from detection.scoring.matches import MATCHES_FILE, write_matches
 from detection.scoring.matching import match
 from tests.parity.test_cocoeval import jitter, make_truth
@@ -55,8 +55,7 @@ def test_every_metric_of_a_classifier_is_that_of_images_that_repeat(task, tmp_pa
     path = tmp_path / "predictions.npz"
     labels, verdicts, answers, headline = classified(path, task, rng)
     names = tuple(get_task(task).metrics)
-    results = read_image_results([path], task, names)
-    assert results is not None
+    results = image_file_of(task).read(path, names)
     weights = np.stack([np.ones(40), rng.multinomial(40, np.full(40, 1 / 40))]).astype(np.int32)
     found = results.metrics(weights)
     assert set(found) == set(names)
@@ -79,8 +78,7 @@ def test_metrics_of_a_detector_are_those_of_the_task(tmp_path):
     rng = np.random.default_rng(1)
     truth = make_truth(rng)
     write_matches(tmp_path / MATCHES_FILE, match(truth, jitter(rng, truth, 3, 2)))
-    results = read_image_results([tmp_path / MATCHES_FILE], "coco", ())
-    assert results is not None
+    results = image_file_of("coco").read(tmp_path / MATCHES_FILE, ())
     once = np.ones((1, len(truth.images)), dtype=np.int32)
     assert set(results.metrics(once)) == set(get_task("coco").metrics)
 
@@ -88,9 +86,9 @@ def test_metrics_of_a_detector_are_those_of_the_task(tmp_path):
 def test_correspondence_is_a_mean(tmp_path):
     rng = np.random.default_rng(2)
     columns = {"indices": np.arange(9), "accuracy": rng.random(9), "pixels": rng.random(9)}
-    CORRESPONDENCE.write(tmp_path / CORRESPONDENCE_FILE, columns)
-    results = read_image_results([tmp_path / CORRESPONDENCE_FILE], "correspondence", ())
-    assert results is not None
+    kept = image_file_of("correspondence")
+    CORRESPONDENCE.write(tmp_path / kept.name, columns)
+    results = kept.read(tmp_path / kept.name, ())
     own = np.array([[0, 2, 1, 1, 0, 0, 3, 1, 1]], dtype=np.int32)
     found = results.metrics(own)
     assert set(found) == set(get_task("correspondence").metrics)
@@ -100,12 +98,14 @@ def test_correspondence_is_a_mean(tmp_path):
 
 def test_resamples_survive_their_file_and_other_files_are_nothing(tmp_path):
     classified(tmp_path / "predictions.npz", "knn", np.random.default_rng(3))
-    results = read_image_results([tmp_path / "predictions.npz"], "knn", ("knn_top1",))
-    assert results is not None
+    kept = image_file_of("knn")
+    assert kept.name == "predictions.npz"
+    results = kept.read(tmp_path / kept.name, ("knn_top1",))
     made = compute_resamples(results)
     write_resamples(tmp_path / "r.npz", made)
-    kept = read_resamples(tmp_path / "r.npz")
-    assert kept.plain == made.plain
-    assert len(kept.values["knn_top1"]) == NUM_RESAMPLES
-    np.testing.assert_array_equal(kept.values["knn_top1"], made.values["knn_top1"])
-    assert read_image_results([tmp_path / "other.npz"], "knn", ()) is None
+    again = read_resamples(tmp_path / "r.npz")
+    assert again.plain == made.plain
+    assert len(again.values["knn_top1"]) == NUM_RESAMPLES
+    np.testing.assert_array_equal(again.values["knn_top1"], made.values["knn_top1"])
+    assert keep_resamples(tmp_path, [tmp_path / "other.npz"], kept, ()) == ()
+    assert keep_resamples(tmp_path, [tmp_path / kept.name], None, ()) == ()

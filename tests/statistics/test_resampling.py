@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.by_image.images import mean_of_classes
 from detection.data.dataset import Truth
 from detection.scoring import resampling
 from detection.scoring.cocoeval import get_engine, score, summarize
 from detection.scoring.detections import Detections, ImageDetections, collect
 from detection.scoring.matches import read_matches, write_matches
 from detection.scoring.matching import match
-from detection.scoring.resampling import NAMES, mean_of_classes, resample
+from detection.scoring.resampling import NAMES, resample
 from tests.parity.test_cocoeval import jitter, make_truth
 
 KINDS = {"box": "bbox", "mask": "segm"}

@@ -5,7 +5,6 @@ import pytest
 
 from backbones.base.files import sha256_file
 from benchmarks import cli
-from benchmarks.by_image.images import read_image_results
 from benchmarks.by_image.resamples import compute_resamples, write_resamples
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.page.gallery import galleries
@@ -37,7 +36,7 @@ def run_of(store, root, entry, seed):
     detections = jitter(np.random.default_rng([seed, len(entry)]), truth, 2, 3)
     write_detections(folder.work / DETECTIONS_FILE, detections)
     write_matches(folder.work / MATCHES_FILE, match(truth, detections))
-    results = read_image_results([folder.work / MATCHES_FILE], "coco", ())
+    results = get_task("coco").image_file.read(folder.work / MATCHES_FILE, ())
     resamples = compute_resamples(results)
     write_resamples(folder.work / "resamples.npz", resamples)
     files = tuple(

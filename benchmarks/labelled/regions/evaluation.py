@@ -20,7 +20,7 @@ from backbones.training.stream import refuse_too_many
 from benchmarks.labelled.features.extract import freeze
 from benchmarks.labelled.features.frozen import identity_of
 from benchmarks.labelled.features.views import CentralView, Show, ViewBatch
-from benchmarks.labelled.regions.recipes import RegionConfig
+from benchmarks.labelled.regions.config import RegionConfig
 from benchmarks.labelled.sets.folders import open_labelled
 from benchmarks.task import TaskInputs
 from pretrain.data.images import Subset

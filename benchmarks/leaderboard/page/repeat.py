@@ -10,12 +10,12 @@ from backbones.base.files import canonical_json
 from benchmarks.overrides import apply_overrides, as_plain
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
-from benchmarks.suites import get_task
+from benchmarks.suites import find_task, get_task
 from benchmarks.task import PRETRAIN
 
 _PROGRAM = ("python", "benchmarks/run.py")
-# A word for what no record knows.
-_DIR = "DIR"
+# Words for what no record knows.
+_DIR, _KIND = "DIR", "KIND"
 
 
 class Repeater:
@@ -122,4 +122,6 @@ def _text(value: Any) -> str:
 
 
 def _kind(task: str) -> str:
-    return {"coco": "coco", PRETRAIN: "images"}.get(task, "imagenet")
+    """Return the kind of data that ``--data`` gives a task; a placeholder if the task is gone."""
+    known = find_task(task)
+    return known.data_kind if known else _KIND

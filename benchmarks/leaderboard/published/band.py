@@ -13,13 +13,6 @@ from benchmarks.overrides import as_plain, base_protocol, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.suites import get_task
 
-# How far from a printed figure an honest repetition may lie, in percent points. COCO: three times
-# the scatter of ViTDet's five seeds (0.1 APbox, detectron2 projects/ViTDet README). Fine-tuning:
-# more than twice that of MAE's four (0.08, facebookresearch/mae FINETUNE.md). Linear: MAE's own two
-# implementations are 0.2 apart (ibid.). k-NN draws nothing; a printed figure is rounded to 0.1 and
-# images are decoded by other libraries.
-TOLERANCE = {"coco": 0.3, "finetune": 0.2, "linear": 0.3, "knn": 0.2, "partial": 0.3}
-
 # timm's names of the networks that others published under their own.
 _TIMM = {
     "vit_small_patch16": "vit-s16", "vit_small_patch8": "vit-s8", "vit_base_patch16": "vit-b16",
@@ -137,7 +130,9 @@ def compare(
     first = published[0]
     alike = (first.protocol, first.data)
     rows = tuple(other for other in published if (other.protocol, other.data) == alike)
-    tolerance = TOLERANCE[table.key.task]
+    kept = get_task(table.key.task).published
+    assert kept is not None, "figures of a task that declares none"
+    tolerance = kept.tolerance
     findings = []
     for metric in dict.fromkeys(name for other in rows for name in other.values):
         figures = tuple(other.values[metric] for other in rows if metric in other.values)
@@ -197,10 +192,10 @@ def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator
     yield from _of_pretraining(record, row)
     if table.key.limit_images is not None:
         yield SettingDifference("images of each split", str(table.key.limit_images), "all")
-    if row not in table.published and row.protocol == base_protocol(table.key.protocol):
-        yield SettingDifference(
-            "data", table.key.data, "COCO 2017" if row.task == "coco" else "ImageNet"
-        )
+    published = get_task(row.task).published
+    same_rules = row.protocol == base_protocol(table.key.protocol)
+    if row not in table.published and same_rules and published is not None:
+        yield SettingDifference("data", table.key.data, published.data)
     theirs = _recipe(row.task, protocol)
     if theirs is None:
         return

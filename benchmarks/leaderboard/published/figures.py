@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FIGURES = Path(__file__).with_name("figures.csv")
+from benchmarks.suites import get_task
 
-# Published numbers are of these two; other data of the same layout are told apart by their classes.
-_COCO_CLASSES, _SOME_OF_COCO = 80, frozenset({"person", "hair drier", "toothbrush"})
-_IMAGENET_CLASSES = 1000
+FIGURES = Path(__file__).with_name("figures.csv")
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,8 @@ def rows_of(
         classes: Names of the data's classes; may be empty.
     """
     rows = tuple(r for r in published_rows() if (r.task, r.protocol) == (task, protocol))
-    return rows if rows and _is_the_published_data(task, data, classes) else ()
-
-
-def _is_the_published_data(task: str, data: str, classes: Collection[str]) -> bool:
-    """Tell COCO and ImageNet from other data of their layout."""
-    if task == "coco":
-        known = set(classes) >= _SOME_OF_COCO and len(classes) == _COCO_CLASSES
-        return known if classes else "coco" in data.lower()
-    named = any(name in data.lower() for name in ("imagenet", "ilsvrc", "in1k"))
-    return len(classes) == _IMAGENET_CLASSES if classes else named
+    published = get_task(task).published if rows else None
+    return rows if published is not None and published.is_data(data, classes) else ()
 
 
 def _row(lines: list[dict[str, str]]) -> PublishedRow:

@@ -1,4 +1,4 @@
-"""Published rows without measured ones beside them. Imports no torch."""
+"""Published rows without measured ones beside them."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,6 @@ from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.runs import TableKey
 from benchmarks.leaderboard.shown import ShownTable
 from benchmarks.suites import get_task
-
-_DATA = {"coco": "COCO 2017"}
-_LABELLED = "ImageNet-1K"
 
 
 def published_alone(tables: Sequence[ShownTable]) -> list[ShownTable]:
@@ -29,12 +26,13 @@ def published_alone(tables: Sequence[ShownTable]) -> list[ShownTable]:
 
 def _table(name: str, protocol: str, rows: Sequence[PublishedRow]) -> ShownTable:
     task, rules = get_task(name), foreign(protocol)
+    assert task.published is not None
     metrics = tuple(dict.fromkeys(metric for row in rows for metric in row.values))
     best_first = sorted(rows, key=lambda row: -row.values.get(metrics[0], 0.0))
     key = TableKey(
         task=name,
         task_version=task.version,
-        data=_DATA.get(name, _LABELLED),
+        data=task.published.data,
         data_fingerprint="published",
         mini=False,
         protocol=f"{protocol} ({rules.about})" if rules else protocol,

@@ -14,19 +14,12 @@ from benchmarks.leaderboard.statistics.results import (
     Rank,
     TableStatistics,
 )
+from benchmarks.suites import find_task
 
 # Three points can be in order by luck in one case of three.
 LEAST_POINTS = 4
-# The predicting metric of each task, as people call it.
-_WORDS = {
-    "knn_top1": "k-NN",
-    "linear_top1": "the linear probe",
-    "finetune_top1": "fine-tuning",
-    "correspondence_accuracy": "region correspondence",
-}
 _Valued = tuple[Row, Mapping[str, Interval]]
 
-_PREDICTED = "coco"
 _NUM_DRAWS = 2_000
 _SEED = 0
 # Pairs of points looked at together.
@@ -44,16 +37,23 @@ def predictions(
     """
     found = []
     for j, coco in enumerate(tables):
-        if coco.key.task != _PREDICTED or not coco.headline or j not in statistics:
+        task = find_task(coco.key.task)
+        if task is None or not task.is_transfer or not coco.headline or j not in statistics:
             continue
         for i, other in enumerate(tables):
             alike = (other.key.mini, other.key.limit_images) == (
                 coco.key.mini,
                 coco.key.limit_images,
             )
-            if alike and other.headline in _WORDS and i in statistics:
+            if alike and _predictor(other) and i in statistics:
                 found.append(_prediction((other, statistics[i]), (coco, statistics[j])))
     return found
+
+
+def _predictor(table: Table) -> str:
+    """Return what a table's headline is called in a sentence, empty if it predicts nothing."""
+    task = find_task(table.key.task)
+    return task.predictor if task is not None and task.headline == table.headline else ""
 
 
 def spearman(x: Floats, y: Floats) -> Floats:
@@ -102,7 +102,7 @@ def _prediction(
         points=points,
         spearman=ranks[0] if ranks else None,
         kendall=ranks[1] if ranks else None,
-        sentence=_sentence(x_table.headline, y_table.headline, len(points), ranks),
+        sentence=_sentence(x_table, y_table.headline, len(points), ranks),
     )
 
 
@@ -155,8 +155,8 @@ def _pearson(x: Floats, y: Floats) -> Floats:
     return found
 
 
-def _sentence(x: str, y: str, count: int, ranks: Sequence[Rank]) -> str:
-    name = _WORDS[x]
+def _sentence(table: Table, y: str, count: int, ranks: Sequence[Rank]) -> str:
+    name, x = _predictor(table), table.headline
     if not ranks:
         return (
             f"{count} entries have both {x} and {y}; {LEAST_POINTS} with different values are "

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.by_image.images import Detected, Floats, Weights
+from benchmarks.by_image.detected import Detected
+from benchmarks.by_image.images import Floats, Weights
 from benchmarks.by_image.resamples import choices, errors_of
 from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.leaderboard.rows import Table
@@ -17,6 +18,7 @@ from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from benchmarks.leaderboard.statistics.table import done_runs, judged
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
+from benchmarks.suites import image_file_of
 from detection.scoring.matches import DetectionMatches
 from detection.scoring.resampling import resample
 
@@ -54,7 +56,7 @@ def class_pairs(
     """Return the differences in APbox of each class, corrected among themselves.
 
     Args:
-        comparison: Of the task coco.
+        comparison: Of a task whose runs keep their detections.
         whole: The table that the subjects stand in, whose rows say what seeds do.
         store: The folder of runs.
         records: By run id.
@@ -92,7 +94,7 @@ def images_apart(
     """Return the images on which subjects differ most, the largest difference first.
 
     Args:
-        comparison: Of the task coco.
+        comparison: Of a task whose runs keep their detections.
         store: The folder of runs.
         records: By run id.
         count: At most so many.
@@ -185,7 +187,7 @@ def _by_class(matches: DetectionMatches, weights: Weights) -> Floats:
 
 
 def _matches(store: Store, record: RunRecord) -> DetectionMatches:
-    results = image_results(store, record)
+    results = image_results(store, record, image_file_of(record.spec.task))
     assert isinstance(results, Detected)
     return results.matches
 

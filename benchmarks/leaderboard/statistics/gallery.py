@@ -6,12 +6,13 @@ from pathlib import Path
 from PIL import Image
 
 from backbones.base.files import atomic_file
-from benchmarks.by_image.images import Detected
+from benchmarks.by_image.detected import Detected
 from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.leaderboard.statistics.tested import detections_of
 from benchmarks.output import clean
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
+from benchmarks.suites import image_file_of
 from detection.data.dataset import Truth
 from detection.scoring.detections import Detections
 from detection.scoring.matches import DetectionMatches
@@ -40,7 +41,7 @@ class Gallery:
         self._images = {image["image_id"]: image for image in truth.images}
         self._found: dict[str, tuple[Detections, DetectionMatches]] = {}
         for name, record in runs.items():
-            results = image_results(store, record)
+            results = image_results(store, record, image_file_of(record.spec.task))
             if not isinstance(results, Detected):
                 raise NoImagesError(f"{name} kept no matches")
             self._found[name] = (detections_of(store, record), results.matches)

@@ -29,6 +29,7 @@ from benchmarks.leaderboard.statistics.results import (
 from benchmarks.leaderboard.statistics.seeds import Runs, noise
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
+from benchmarks.suites import image_file_of
 
 Positions = npt.NDArray[np.int64]
 
@@ -191,7 +192,7 @@ def _resamples(
         note = ""
         for record in row:
             try:
-                found[record.run_id] = resamples_of(store, record)
+                found[record.run_id] = resamples_of(store, record, image_file_of(record.spec.task))
             except NoImagesError as error:
                 note = f"no interval over images: {error}"
         notes.append(note)

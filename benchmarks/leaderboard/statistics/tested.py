@@ -1,7 +1,4 @@
-"""What a detection run was tested on, and what it found there, if both are what they were.
-
-Imports no torch.
-"""
+"""What a detection run was tested on, and what it found there, if both are what they were."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +27,8 @@ def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
         BadRecordError: The run does not say where it was.
     """
     root = _root(store, record, given)
-    if get_task("coco").read_facts(root, store.cache).fingerprint != record.spec.data_fingerprint:
+    facts = get_task(record.spec.task).read_facts(root, store.cache)
+    if facts.fingerprint != record.spec.data_fingerprint:
         where = root.path or "the embedded mini data"
         raise UserError(f"{where}: these are other data than the run was tested on")
     evaluation = record.spec.recipe.get("evaluation", {})
@@ -54,12 +52,13 @@ def detections_of(store: Store, record: RunRecord) -> Detections:
 
 
 def _root(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
+    kind = get_task(record.spec.task).data_kind
     if record.labels.mini:
-        return DataRoot("coco", record.labels.data, None, "embedded")
-    path: Path | None = parse_data(given).get("coco")
+        return DataRoot(kind, record.labels.data, None, "embedded")
+    path: Path | None = parse_data(given).get(kind)
     if path is not None:
-        return DataRoot("coco", record.labels.data, path, "--data")
+        return DataRoot(kind, record.labels.data, path, "--data")
     root = store.folder(record.run_id).read_request().data
     if root.path is None:
-        raise UserError("it is not known where the data lie; say it with --data coco=DIR")
+        raise UserError(f"it is not known where the data lie; say it with --data {kind}=DIR")
     return root

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from benchmarks.labelled.regions.recipes import ATTENTION_RECIPES, RegionConfig, look_workload
+from benchmarks.labelled.regions.config import RegionConfig, look_workload
 from benchmarks.labelled.task import LabelledTask
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.tasks.attention.recipes import ATTENTION_RECIPES
 
 
 class AttentionTask(LabelledTask):

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.monitor import Monitor
+from benchmarks.labelled.regions.config import RegionConfig
 from benchmarks.labelled.regions.evaluation import RegionEvaluation
-from benchmarks.labelled.regions.pictures import draw_attention, draw_heads
-from benchmarks.labelled.regions.recipes import RegionConfig
 from benchmarks.task import TaskInputs, TaskResult
 from benchmarks.tasks.attention.maps import Geometry, geometries, watch_attention
+from benchmarks.tasks.attention.pictures import draw_attention, draw_heads
 from benchmarks.tasks.attention.stats import distance, entropy
 from pretrain.pictures import grid, write_png
 

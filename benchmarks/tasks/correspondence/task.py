@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from benchmarks.labelled.regions.recipes import CORRESPONDENCE_RECIPES, RegionConfig, look_workload
+from benchmarks.labelled.regions.config import RegionConfig, look_workload
 from benchmarks.labelled.task import LabelledTask
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.tasks.correspondence.by_image import IMAGE_FILE
+from benchmarks.tasks.correspondence.recipes import CORRESPONDENCE_RECIPES
 
 
 class CorrespondenceTask(LabelledTask):
@@ -25,6 +27,8 @@ class CorrespondenceTask(LabelledTask):
     }
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = CORRESPONDENCE_RECIPES
     defaults = ("correspondence-mini", "correspondence")
+    image_file = IMAGE_FILE
+    predictor = "region correspondence"
 
     def workload(self, config: RegionConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to: forward passes over test images."""

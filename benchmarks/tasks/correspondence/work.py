@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from backbones.base.monitor import Monitor
-from benchmarks.by_image.files import CORRESPONDENCE, CORRESPONDENCE_FILE
+from benchmarks.labelled.regions.config import RegionConfig
 from benchmarks.labelled.regions.evaluation import RegionEvaluation, Seen
-from benchmarks.labelled.regions.matches import RegionMatches, ShowPairs, match_mirrored
-from benchmarks.labelled.regions.pictures import draw_matches
-from benchmarks.labelled.regions.recipes import RegionConfig
 from benchmarks.task import TaskInputs, TaskResult
+from benchmarks.tasks.correspondence.by_image import CORRESPONDENCE, IMAGE_FILE
+from benchmarks.tasks.correspondence.matches import RegionMatches, ShowPairs, match_mirrored
+from benchmarks.tasks.correspondence.pictures import draw_matches
 from pretrain.parts.distilled.regions import encode_regions
 from pretrain.pictures import grid, write_png
 
@@ -104,8 +104,8 @@ def _draw(seen: Seen, matches: RegionMatches, stride: int) -> Tensor:
 
 def _write(folder: Path, columns: dict[str, Any], pictures: Tensor) -> tuple[Path, ...]:
     """Write what each image came to, and the pictures; return the files."""
-    CORRESPONDENCE.write(folder / CORRESPONDENCE_FILE, columns)
+    CORRESPONDENCE.write(folder / IMAGE_FILE.name, columns)
     if not len(pictures):
-        return (folder / CORRESPONDENCE_FILE,)
+        return (folder / IMAGE_FILE.name,)
     write_png(folder / PICTURE_FILE, grid(pictures))
-    return folder / CORRESPONDENCE_FILE, folder / PICTURE_FILE
+    return folder / IMAGE_FILE.name, folder / PICTURE_FILE

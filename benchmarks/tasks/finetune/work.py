@@ -6,7 +6,7 @@ import numpy.typing as npt
 from backbones.base import devices
 from backbones.base.distributed import leave_process_group, rank
 from backbones.base.monitor import FollowerMonitor, Monitor
-from benchmarks.by_image.files import PREDICTIONS_FILE
+from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
 from benchmarks.labelled.sets.folders import LabelledImages, class_name, open_labelled
 from benchmarks.labelled.sets.real_labels import judge_real, read_real_labels, real_top1

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from benchmarks.labelled.task import LabelledTask
+from benchmarks.by_image.classified import predictions_of
+from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.task import Metric, TaskInputs, TaskResult
 from benchmarks.tasks.knn.recipes import KNN_RECIPES
 
@@ -25,6 +26,11 @@ class KnnTask(LabelledTask):
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
     defaults = ("knn-mini", "knn")
     on_features = True
+    image_file = predictions_of("knn")
+    # k-NN draws nothing at random: a printed figure is rounded to 0.1, and images are decoded by
+    # other libraries.
+    published = published_on_imagenet(tolerance=0.2)
+    predictor = "k-NN"
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Classify twenty images by twenty others."""

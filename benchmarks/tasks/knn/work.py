@@ -6,7 +6,7 @@ import numpy as np
 
 from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor, Progress
-from benchmarks.by_image.files import PREDICTIONS_FILE
+from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation, ReadableSplit
 from benchmarks.labelled.knn import Bank, classify
 from benchmarks.labelled.scores import ClassifierOutput, score, write_predictions

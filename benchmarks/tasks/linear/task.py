@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from benchmarks.labelled.task import LabelledTask, Passes
+from benchmarks.by_image.classified import predictions_of
+from benchmarks.labelled.task import LabelledTask, Passes, published_on_imagenet
 from benchmarks.task import Metric, TaskInputs, TaskResult
 from benchmarks.tasks.linear.recipes import LINEAR_RECIPES, LinearConfig
 
@@ -26,6 +27,10 @@ class LinearTask(LabelledTask):
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LINEAR_RECIPES
     defaults = ("linear-mini", "linear")
     on_features = True
+    image_file = predictions_of("linear")
+    # MAE's own two implementations are 0.2 apart (facebookresearch/mae FINETUNE.md).
+    published = published_on_imagenet(tolerance=0.3)
+    predictor = "the linear probe"
 
     def passes(self, config: LinearConfig) -> Passes:
         """Return how often a recipe shows the backbone each image."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor
-from benchmarks.by_image.files import PREDICTIONS_FILE
+from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation, ReadableSplit, identity_of
 from benchmarks.labelled.features.views import RandomView
 from benchmarks.labelled.scores import score, write_predictions

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask
 from benchmarks.task import Metric, TaskInputs, TaskResult
 from benchmarks.tasks.lowshot.recipes import LOWSHOT_RECIPES, SHARES
@@ -25,6 +26,7 @@ class LowshotTask(LabelledTask):
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LOWSHOT_RECIPES
     defaults = ("lowshot-mini", "lowshot")
     on_features = True
+    image_file = predictions_of("lowshot")
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Fit regressions to a few of twenty images and test them on twenty."""

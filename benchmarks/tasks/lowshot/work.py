@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from backbones.base.monitor import Monitor, Progress
-from benchmarks.by_image.files import PREDICTIONS_FILE
+from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation
 from benchmarks.labelled.logistic import Standard, fit
 from benchmarks.labelled.scores import (

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from benchmarks.labelled.task import LabelledTask
+from benchmarks.by_image.classified import predictions_of
+from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import finetune_workload
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
 from benchmarks.tasks.partial.recipes import PARTIAL_RECIPES, PartialConfig
@@ -31,6 +32,10 @@ class PartialTask(LabelledTask):
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = PARTIAL_RECIPES
     defaults = ("partial-mini", "partial")
     distributed = True
+    image_file = predictions_of("partial")
+    trains = True
+    # As for the linear probe, which is its first point.
+    published = published_on_imagenet(tolerance=0.3)
 
     def workload(self, config: PartialConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to where the backbone has all of its points."""

@@ -15,7 +15,7 @@ from backbones.base.errors import UserError
 from backbones.base.files import atomic_file
 from backbones.base.monitor import FollowerMonitor, Monitor
 from backbones.spec import BackboneSpec, BuildOptions
-from benchmarks.by_image.files import PREDICTIONS_FILE
+from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
 from benchmarks.labelled.sets.folders import open_labelled
 from benchmarks.labelled.tuning.config import ALL_BLOCKS

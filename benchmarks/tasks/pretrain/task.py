@@ -14,9 +14,9 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot, find_images_root
 from benchmarks.task import (
-    NETWORK_LIBRARIES,
     Facts,
     Metric,
+    Task,
     TaskInputs,
     TaskResult,
     Workload,
@@ -30,7 +30,7 @@ from pretrain.data.find import find_images
 _MINI_RECIPES = {"plain": "mae-nano", "hierarchical": "simmim-nano"}
 
 
-class PretrainTask:
+class PretrainTask(Task):
     """The task; see ``benchmarks.task.Task`` for what each part means.
 
     Its product is a file, ``weights.safetensors`` in the run's folder. The loss is there to be
@@ -40,9 +40,9 @@ class PretrainTask:
     name = "pretrain"
     version = 1
     headline = "loss"
-    evaluators: tuple[str, ...] = ()
     distributed = True
-    libraries = NETWORK_LIBRARIES
+    data_kind = "images"
+    trains = True
     columns = ("loss",)
     metrics: Mapping[str, Metric] = {
         "loss": Metric(unit="1", higher_is_better=False, decimals=3),
@@ -92,14 +92,14 @@ class PretrainTask:
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Pretrain two steps on four images, whatever weights are there."""
-        data = DataRoot("images", "mini", None, "embedded")
+        data = DataRoot(self.data_kind, "mini", None, "embedded")
         config = recipes()[self.default_recipe(backbone, data)]()
         schedule = replace(
             config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2, warmup_epochs=0.0
         )
         small = replace(config, schedule=schedule)
         fresh = replace(checkpoint, path=None)
-        inputs = inputs_on_mini("images", backbone, fresh, small, folder, limit_images=4)
+        inputs = inputs_on_mini(self.data_kind, backbone, fresh, small, folder, limit_images=4)
         result = self.run(inputs, SilentMonitor())
         losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
         return f"pretrained with {config.method} (loss {losses})"

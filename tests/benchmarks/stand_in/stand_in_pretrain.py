@@ -22,6 +22,7 @@ class StandInPretrain(StandInTask):
     name = "pretrain"
     headline = "loss"
     evaluators = ()
+    data_kind = "images"
     columns = ("loss",)
     metrics: ClassVar = {"loss": Metric("1", higher_is_better=False)}
 

@@ -23,7 +23,7 @@ from backbones.base.files import cannot_write, write_json_atomically
 from backbones.base.monitor import Progress
 from backbones.base.sections import NEUTRAL
 from benchmarks.data.roots import find_coco_root
-from benchmarks.task import Facts, Metric, TaskResult, Workload
+from benchmarks.task import Facts, Metric, Task, TaskResult, Workload
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class Config:
     optim: Optim = field(default_factory=Optim)
 
 
-class StandInTask:
+class StandInTask(Task):
     name = "coco"
     version = int(os.environ.get("STAND_IN_VERSION", "1"))
     headline = "APbox"
     evaluators = ("one", "two")
     distributed = True
     libraries = ()
+    data_kind = "coco"
     columns = ("APbox", "APmask")
     metrics: ClassVar = {"APbox": Metric(), "APmask": Metric(), "AP50box": Metric()}
 

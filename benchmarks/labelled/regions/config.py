@@ -1,9 +1,8 @@
-"""Recipes of what is looked at in single regions: correspondence, attention. Imports no torch."""
+"""Sections of the recipes that look at single regions of test images."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, refuse
+from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig, refuse
 from benchmarks.task import Facts, Workload
 
 
@@ -44,48 +43,6 @@ class RegionConfig:
             problems.append("look.num_images and look.num_pictures must not be negative")
         refuse(problems)
         return self
-
-
-def correspondence() -> RegionConfig:
-    """EsViT's measure of region correspondence.
-
-    Source: Li et al. 2022 (EsViT); microsoft/esvit ``analyze_models.py``: the ten surest pairs of
-    an image and its mirrored grey view. To reproduce: accuracy 0.95 and distance 2.5 pixels (DINO
-    ViT), 0.66 and 49.9 (EsViT Swin, views alone), 0.91 and 11.9 (EsViT Swin, with regions).
-    Beware: cells have 16 pixels in one network and 32 in the other. Cost: two forward passes over
-    the test images.
-    """
-    return RegionConfig()
-
-
-def correspondence_mini() -> RegionConfig:
-    """The same on views of 64 pixels, for the embedded mini data."""
-    return RegionConfig(protocol="correspondence-mini/v1", data=MINI_DATA)
-
-
-def attention() -> RegionConfig:
-    """Entropy and reach of attention on a thousand test images.
-
-    Source: Dosovitskiy et al. 2021 (ViT), figure 7, for the distance. No published numbers.
-    """
-    return RegionConfig(protocol="attention/v1", look=LookConfig(num_images=1000))
-
-
-def attention_mini() -> RegionConfig:
-    """The same on 100 views of 64 pixels, for the embedded mini data."""
-    return RegionConfig(
-        protocol="attention-mini/v1", data=MINI_DATA, look=LookConfig(num_images=100)
-    )
-
-
-CORRESPONDENCE_RECIPES: Mapping[str, Callable[[], RegionConfig]] = {
-    "correspondence": correspondence,
-    "correspondence-mini": correspondence_mini,
-}
-ATTENTION_RECIPES: Mapping[str, Callable[[], RegionConfig]] = {
-    "attention": attention,
-    "attention-mini": attention_mini,
-}
 
 
 def look_workload(

@@ -1,63 +1,22 @@
-"""Pictures of matches between two views, and of what attention looks at."""
+"""Pictures of what attention looks at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from backbones.base.files import atomic_file
-from benchmarks.labelled.regions.matches import RegionMatches
 
 # Small views are enlarged to this many pixels.
 _SIDE = 224
-_GAP = 12
-_RIGHT, _WRONG = (40, 190, 70), (230, 60, 50)
+_MARK = (230, 60, 50)
 _DOT = 3
 _OVER_IMAGE = 0.6  # strength of a map over the image below
-
-
-def draw_matches(views: Tensor, matches: RegionMatches, stride: int) -> Tensor:
-    """Draw two views side by side, and a line from each region to its match.
-
-    Green where the match is the place itself, red elsewhere.
-
-    Args:
-        views: (B, 2, 3, S, S) uint8.
-        matches: Of these images.
-        stride: Side of a region, in pixels.
-
-    Returns:
-        (B, 1, 3, height, width) uint8.
-    """
-    factor = max(1, round(_SIDE / views.shape[-1]))
-    side = factor * views.shape[-1]
-    columns = -(-views.shape[-1] // stride)
-    pictures = []
-    for number, pair in enumerate(views):
-        canvas = Image.new("RGB", (2 * side + _GAP, side), "white")
-        for place, view in enumerate(pair):
-            image = Image.fromarray(view.permute(1, 2, 0).contiguous().cpu().numpy())
-            canvas.paste(image.resize((side, side)), (place * (side + _GAP), 0))
-        pen = ImageDraw.Draw(canvas)
-        # Wrong ones last, so that they are seen.
-        for k in sorted(range(matches.first.shape[1]), key=lambda k: not matches.right[number, k]):
-            color = _RIGHT if matches.right[number, k] else _WRONG
-            ends = [
-                _middle(int(cells[number, k]), columns, factor * stride, place * (side + _GAP))
-                for place, cells in enumerate((matches.first, matches.second))
-            ]
-            pen.line([*ends[0], *ends[1]], fill=color, width=2)
-            for x, y in ends:
-                pen.ellipse((x - _DOT, y - _DOT, x + _DOT, y + _DOT), fill=color, outline="white")
-        pictures.append(torch.from_numpy(np.array(canvas)).permute(2, 0, 1))
-    return torch.stack(pictures)[:, None]
 
 
 def draw_attention(views: Tensor, maps: Tensor, asking: Tensor) -> Tensor:
@@ -83,7 +42,7 @@ def draw_attention(views: Tensor, maps: Tensor, asking: Tensor) -> Tensor:
     for number, (row, column) in enumerate(asking.tolist()):
         if row >= 0:
             y, x = round((row + 0.5) * cell), round((column + 0.5) * cell)
-            mark = torch.tensor(_WRONG).to(first)[:, None, None] / 255
+            mark = torch.tensor(_MARK).to(first)[:, None, None] / 255
             first[number, :, y - _DOT : y + _DOT + 1, x - _DOT : x + _DOT + 1] = mark
     return (255 * torch.cat([first[:, None], over], dim=1)).round().to(torch.uint8)
 
@@ -117,9 +76,3 @@ def draw_heads(path: Path, title: str, panels: Mapping[str, Sequence[Sequence[fl
     figure.suptitle(title)
     with atomic_file(path) as file:
         figure.savefig(file, format="png")
-
-
-def _middle(cell: int, columns: int, side: int, left: int) -> tuple[float, float]:
-    """Return where the middle of a cell lies, in pixels from the left and from the top."""
-    row, column = divmod(cell, columns)
-    return left + (column + 0.5) * side, (row + 0.5) * side
