@@ -1,4 +1,4 @@
-"""The outcome of a check, whatever is checked. Imports no torch."""
+"""The outcome of a check, whatever is checked."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The ``Checkpoint`` record: weights and what made them. Imports no torch."""
+"""The ``Checkpoint`` record: weights and what made them."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""What is known of a backbone before it is built. Imports no torch."""
+"""What is known of a backbone before it is built."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

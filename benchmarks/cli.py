@@ -1,4 +1,4 @@
-"""The command line: parses what was typed and hands it to a command. Imports no torch."""
+"""The command line: parses what was typed and hands it to a command."""
 
 import argparse
 import shlex

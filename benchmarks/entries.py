@@ -1,4 +1,4 @@
-"""Leaderboard entries: a backbone and where its weights come from. Imports no torch."""
+"""Leaderboard entries: a backbone and where its weights come from."""
 
 from collections import Counter
 from dataclasses import dataclass, replace

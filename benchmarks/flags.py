@@ -1,4 +1,4 @@
-"""What may be typed behind each command. Imports no torch.
+"""What may be typed behind each command.
 
 ``tests/benchmarks/test_cli.py`` freezes the flags; a new one is a deliberate edit there too.
 """

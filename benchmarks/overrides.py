@@ -1,4 +1,4 @@
-"""``--set a.b=c`` on frozen dataclasses, type-checked by OmegaConf. Imports no torch."""
+"""``--set a.b=c`` on frozen dataclasses, type-checked by OmegaConf."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass, replace

@@ -1,4 +1,4 @@
-"""What may be typed behind the commands about results. Imports no torch."""
+"""What may be typed behind the commands about results."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables of text on a terminal of any width. Imports no torch."""
+"""Tables of text on a terminal of any width."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a detection run is made of: frozen sections of plain values. Imports no torch.
+"""What a detection run is made of: frozen sections of plain values.
 
 A component takes its own section. Sizes are pixels, rates are shares of 1, counts are per image
 unless a name says otherwise. Where a section holds a value twice a person could set it

@@ -1,4 +1,4 @@
-"""Which values a detection config may have, alone and beside each other. Imports no torch."""
+"""Which values a detection config may have, alone and beside each other."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Named detection recipes: functions that return a ``DetectionConfig``. Imports no torch.
+"""Named detection recipes: functions that return a ``DetectionConfig``.
 
 Each says where it comes from, the score to reproduce and what it costs. A100-hours are
 the README's seconds an image times images seen (detectron2 ``projects/ViTDet``). Recipes derive

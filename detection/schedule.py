@@ -1,4 +1,4 @@
-"""Image counts to steps, by arithmetic, for any data set and any global batch. Imports no torch."""
+"""Image counts to steps, by arithmetic, for any data set and any global batch."""
 
 import math
 from dataclasses import dataclass

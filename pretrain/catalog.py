@@ -1,4 +1,4 @@
-"""Recipes by name, by folder scan. Imports no torch."""
+"""Recipes by name, by folder scan."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,4 +1,4 @@
-"""What a pretraining run is made of: frozen sections of plain values. Imports no torch.
+"""What a pretraining run is made of: frozen sections of plain values.
 
 A component takes its own section. Sizes are pixels, rates are shares of 1. Learning rates are those
 of ``optim.reference_batch_size`` images a step; ``OptimConfig.scaled`` gives a run's own.

@@ -1,4 +1,4 @@
-"""What the configs of self-distillation have in common. Imports no torch."""
+"""What the configs of self-distillation have in common."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the configs of masked image methods have in common. Imports no torch."""
+"""What the configs of masked image methods have in common."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""How a batch is shared out over processes, which a plan asks before there are any. No torch."""
+"""How a batch is shared out over processes, which a plan asks before there are any."""
 
 from backbones.base.errors import UserError
 

@@ -1,4 +1,4 @@
-"""How long work speaks to whoever watches it, and hears that it should stop. Imports no torch."""
+"""How long work speaks to whoever watches it, and hears that it should stop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

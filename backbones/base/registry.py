@@ -1,4 +1,4 @@
-"""Names to things, by folder scan: a file that is present is registered. Imports no torch."""
+"""Names to things, by folder scan: a file that is present is registered."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Settings that change no result: no part of what makes two runs the same run. Imports no torch.
+"""Settings that change no result: no part of what makes two runs the same run.
 
 A recipe's value of this kind may be changed freely: the run keeps its id and its row, and a run
 that is under way goes on.

@@ -1,4 +1,4 @@
-"""The curve and the clock of a training, kept over all its starts. Imports no torch."""
+"""The curve and the clock of a training, kept over all its starts."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The shape of a plain ViT. Imports no torch."""
+"""The shape of a plain ViT."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""EfficientNet's tensors under lukemelas's names, given timm's. Imports no torch."""
+"""EfficientNet's tensors under lukemelas's names, given timm's."""
 
 import re
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Key layouts of other projects' files, turned into timm's names. Imports no torch.
+"""Key layouts of other projects' files, turned into timm's names.
 
 Facts from reading each project's saving code; ``drops`` name what a backbone may have no place
 for, with the reason, and nothing else may be left over. Names inside ``blocks`` or ``layers`` are

@@ -1,4 +1,4 @@
-"""Which executor the command line asks for. Imports no torch."""
+"""Which executor the command line asks for."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""A plan as text: what is done, what would run, and what that costs. Imports no torch."""
+"""A plan as text: what is done, what would run, and what that costs."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From where a detection data set lies to the data set. Imports no torch."""
+"""From where a detection data set lies to the data set."""
 
 from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot

@@ -1,4 +1,4 @@
-"""Where data lies: the command line, the environment, or the embedded mini data. No torch."""
+"""Where data lies: the command line, the environment, or the embedded mini data."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Sections that the recipes on labelled images share: frozen, plain values. Imports no torch."""
+"""Sections that the recipes on labelled images share: frozen, plain values."""
 
 from dataclasses import dataclass
 

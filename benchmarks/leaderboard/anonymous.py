@@ -1,4 +1,4 @@
-"""Records without hosts, users and paths. Imports no torch.
+"""Records without hosts, users and paths.
 
 Identities stay: recipes, checksums and run ids are what makes results comparable. Everything else
 that is text loses absolute paths, addresses, and every name that the record itself gives as a

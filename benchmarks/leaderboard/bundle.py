@@ -1,4 +1,4 @@
-"""Records in one file, for others to merge. Imports no torch.
+"""Records in one file, for others to merge.
 
 A bundle is a zip archive of ``records/RUN_ID.json``, each a record as it lies in a folder of runs,
 ``resamples/RUN_ID.npz``, what its intervals are made of, where it kept that, and ``bundle.json``,

@@ -1,4 +1,4 @@
-"""Conditions on rows, such as ``seeds >= 3 and APbox < baseline - 0.3``. Imports no torch.
+"""Conditions on rows, such as ``seeds >= 3 and APbox < baseline - 0.3``.
 
 The grammar, in which nothing is ever run as code::
 

@@ -1,4 +1,4 @@
-"""``--fail-if``: a leaderboard that says no, for continuous integration. Imports no torch."""
+"""``--fail-if``: a leaderboard that says no, for continuous integration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

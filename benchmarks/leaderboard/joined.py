@@ -1,4 +1,4 @@
-"""Rows of several tasks side by side: a checkpoint's box AP and its k-NN in one line. No torch."""
+"""Rows of several tasks side by side: a checkpoint's box AP and its k-NN in one line."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

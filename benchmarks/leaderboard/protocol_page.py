@@ -1,6 +1,6 @@
 """The page docs/protocols.md, written from the registries; run as a module, it prints it.
 
-Imports no torch. A test holds the page to what this writes, so that it cannot go stale.
+A test holds the page to what this writes, so that it cannot go stale.
 """
 
 import inspect

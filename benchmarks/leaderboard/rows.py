@@ -1,4 +1,4 @@
-"""Records to tables of comparable rows; a pure function of what a folder holds. No torch."""
+"""Records to tables of comparable rows; a pure function of what a folder holds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A run as the tables need it, with or without a result. Imports no torch."""
+"""A run as the tables need it, with or without a result."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""Tables with how sure their numbers are, and what a person chose to see of them. No torch."""
+"""Tables with how sure their numbers are, and what a person chose to see of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

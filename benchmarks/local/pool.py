@@ -1,4 +1,4 @@
-"""Run a plan on this machine: one worker process at a time, or several. Imports no torch."""
+"""Run a plan on this machine: one worker process at a time, or several."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One run as worker processes of this machine: started, listened to, stopped. Imports no torch.
+"""One run as worker processes of this machine: started, listened to, stopped.
 
 Each run gets a process of its own, because a crash then costs one run; it, or the one it is forked
 from, starts with the allocator and thread settings of its environment. The worker has a session of

@@ -1,4 +1,4 @@
-"""The parts that this machine is divided into for runs at the same time. Imports no torch."""
+"""The parts that this machine is divided into for runs at the same time."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a living line for each run, or plain lines. Imports no torch."""
+"""Progress on the terminal: a living line for each run, or plain lines."""
 
 import time
 from collections import deque

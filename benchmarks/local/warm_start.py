@@ -1,4 +1,4 @@
-"""Workers that are forked from a process in which libraries are loaded already. Imports no torch.
+"""Workers that are forked from a process in which libraries are loaded already.
 
 The launcher's end of ``benchmarks.local.warm``. What is started so looks like a process started
 by ``subprocess.Popen`` to whoever waits for it.

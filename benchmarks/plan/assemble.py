@@ -1,4 +1,4 @@
-"""From what a person asked for to the runs that answer it. Imports no torch for zoo backbones."""
+"""From what a person asked for to the runs that answer it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

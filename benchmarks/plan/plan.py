@@ -1,4 +1,4 @@
-"""Which runs are done, which are not, and what the others would cost. Imports no torch."""
+"""Which runs are done, which are not, and what the others would cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

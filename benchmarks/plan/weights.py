@@ -1,4 +1,4 @@
-"""Where a run's weights come from: a source the user typed, or another run. Imports no torch."""
+"""Where a run's weights come from: a source the user typed, or another run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Ask Slurm, and understand its answers; it may be slow or absent. Imports no torch."""
+"""Ask Slurm, and understand its answers; it may be slow or absent."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a cluster wants to hear: profiles in TOML, ``clusters/NAME.toml``. Imports no torch."""
+"""What a cluster wants to hear: profiles in TOML, ``clusters/NAME.toml``."""
 
 import os
 import tomllib

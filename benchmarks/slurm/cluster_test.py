@@ -1,4 +1,4 @@
-"""``run.py cluster test``: one small job that shows what a cluster can do. Imports no torch."""
+"""``run.py cluster test``: one small job that shows what a cluster can do."""
 
 import json
 import secrets

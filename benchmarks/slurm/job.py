@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backbones.base.files import write_json_atomically
 from benchmarks.work.contract import STOPPED, TICKET
+from benchmarks.work.follower import follow
 from benchmarks.work.interrupt import Interrupt
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 # Save was asked for by the time limit or a preemption: the job shall come back.
 REQUEUE = 85
-# Beside a run, what the job that does it is called.
-JOB = "job.json"
 # The range that is free of well-known services; the port of a job stays when it is requeued.
 _FIRST_PORT, _PORTS = 20000, 40000
 
@@ -35,7 +35,6 @@ def main(arguments: list[str]) -> int:
     interrupt = Interrupt(on_second=lambda: None, also=(signal.SIGUSR2,))
     interrupt.install()
     from benchmarks.slurm.submission import run_of_job
-    from benchmarks.work.follower import follow
 
     folder = run_of_job(Path(arguments[0]), int(arguments[1]))
     rank = int(os.environ.get("SLURM_PROCID", "0"))
@@ -57,7 +56,7 @@ def job_name() -> str:
 
 def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> int:
     """Do the run as its first process: it alone holds the lock, reports and records."""
-    from backbones.base.files import write_json_atomically
+    from benchmarks.slurm.submission import JOB
     from benchmarks.work.worker import work
 
     words = os.fdopen(os.dup(1), "w", errors="replace")

@@ -1,4 +1,4 @@
-"""Submit runs to Slurm: the only file that imports submitit. Imports no torch.
+"""Submit runs to Slurm: the only file that imports submitit.
 
 One task of an array is one run, which knows its folder and nothing else and goes on from what lies
 there. submitit writes the script file, calls sbatch and reads its answer. Its pickles, and its

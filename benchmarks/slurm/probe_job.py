@@ -1,4 +1,4 @@
-"""What ``run.py cluster test`` runs on the cluster, in place of a run. Imports torch late.
+"""What ``run.py cluster test`` runs on the cluster, in place of a run.
 
 Every process writes what it finds into the submission's folder, where the tester looks: itself a
 proof that the folder is shared. Called with an exit code behind, it is the end of the batch script.
@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from backbones.base.files import write_json_atomically
+from benchmarks.slurm.job import REQUEUE, describe_group
 from benchmarks.work.interrupt import Interrupt
 
 _SIGNAL_PATIENCE_SECONDS = 120.0
@@ -21,8 +23,6 @@ def main(arguments: list[str]) -> int:
     """Report, wait for the signal to save, and ask to be requeued."""
     interrupt = Interrupt(on_second=lambda: None, also=(signal.SIGUSR2,))
     interrupt.install()
-    from benchmarks.slurm.job import REQUEUE, describe_group
-
     folder = Path(arguments[0])
     if len(arguments) > 2:
         from benchmarks.slurm.requeue import put_back
@@ -60,8 +60,6 @@ def _devices() -> dict[str, Any]:
 
 
 def _write(path: Path, content: Any) -> None:
-    from backbones.base.files import write_json_atomically
-
     write_json_atomically(path, content)
 
 

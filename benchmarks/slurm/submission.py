@@ -1,4 +1,4 @@
-"""A submission: which runs went to a cluster together, as files beside the runs. No torch.
+"""A submission: which runs went to a cluster together, as files beside the runs.
 
 ``.slurm/ID/submission.json`` says what was meant to be submitted before anything is, and what
 became of it after; a submitter that dies in between leaves enough for others to go on.
@@ -16,7 +16,6 @@ from pathlib import Path
 from backbones.base.files import write_json_atomically
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.cluster import Cluster, RunResources
-from benchmarks.slurm.job import JOB
 from benchmarks.store.folders import RunFolder, Store
 from benchmarks.store.spec import RunRequest
 
@@ -24,6 +23,8 @@ FOLDER = ".slurm"
 # Beside the submissions: copies of the code, each under its hash.
 CODE = "code"
 _FILE = "submission.json"
+# In a run's folder: the job that does the run.
+JOB = "job.json"
 # Slurm's default MaxArraySize is 1001, which allows indices 0 to 1000.
 LARGEST_ARRAY = 1000
 

@@ -1,4 +1,4 @@
-"""Which records were found valid before. Imports no torch."""
+"""Which records were found valid before."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What a run ran on and with, and what its process should be started with. Imports no torch."""
+"""What a run ran on and with, and what its process should be started with."""
 
 import contextlib
 import hashlib

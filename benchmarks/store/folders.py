@@ -1,4 +1,4 @@
-"""A folder of runs: one folder a run, one record in each, one process at a time. No torch."""
+"""A folder of runs: one folder a run, one record in each, one process at a time."""
 
 import errno
 import gc

@@ -1,4 +1,4 @@
-"""Where a run stands, as a file that its worker rewrites; anybody may look. Imports no torch."""
+"""Where a run stands, as a file that its worker rewrites; anybody may look."""
 
 import contextlib
 import json

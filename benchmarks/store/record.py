@@ -1,4 +1,4 @@
-"""The outcome of a run: one JSON file with a schema and its own checksum. Imports no torch."""
+"""The outcome of a run: one JSON file with a schema and its own checksum."""
 
 import json
 import math

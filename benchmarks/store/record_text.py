@@ -1,4 +1,4 @@
-"""The text of a record: canonical JSON with a schema and a checksum of its own. Imports no torch.
+"""The text of a record: canonical JSON with a schema and a checksum of its own.
 
 Thousands of these are read before a table appears. The checksum is the SHA-256 of the canonical
 JSON of everything else, and the file is that very text with the checksum in it, so that a file is

@@ -1,4 +1,4 @@
-"""Identity of a run, and what a worker is handed beside it. Imports no torch."""
+"""Identity of a run, and what a worker is handed beside it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""The starts of a run: opened, written down, closed with a record. Imports no torch."""
+"""The starts of a run: opened, written down, closed with a record."""
 
 import socket
 import time

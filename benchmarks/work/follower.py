@@ -1,4 +1,4 @@
-"""A further process of a run: ``python -m benchmarks.work.follower FOLDER``. Starts without torch.
+"""A further process of a run: ``python -m benchmarks.work.follower FOLDER``.
 
 The first process alone holds the lock, reports and records. The others begin when it has written
 the ticket of this start, which says that the run is theirs, and end with it.
@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backbones.base.errors import StoppedError, UserError
+from backbones.base.files import write_json_atomically
 from benchmarks.work.contract import DONE, FAILED, NO_RECORD, STOPPED, TICKET
 from benchmarks.work.interrupt import Interrupt
 
@@ -53,7 +55,6 @@ def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
     Returns:
         As ``main``.
     """
-    from backbones.base.errors import StoppedError, UserError
     from benchmarks.work.execute import take_part
 
     end = time.monotonic() + _PATIENCE_SECONDS
@@ -91,8 +92,6 @@ def _written(path: Path) -> int:
 
 def hand_out_ticket(folder: "RunFolder") -> None:
     """Tell the further processes of this start, if there are any, that the run is theirs."""
-    from backbones.base.files import write_json_atomically
-
     if TICKET in os.environ:
         write_json_atomically(folder.path / _FILE, os.environ[TICKET])
 

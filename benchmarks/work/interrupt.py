@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: finish the step, save, leave. Imports no torch."""
+"""Ctrl-C and SIGTERM as a wish: finish the step, save, leave."""
 
 import os
 import signal

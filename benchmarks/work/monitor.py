@@ -1,4 +1,4 @@
-"""What a worker tells the world while it works, and how it hears of it. Imports no torch."""
+"""What a worker tells the world while it works, and how it hears of it."""
 
 import contextlib
 import os

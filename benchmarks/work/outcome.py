@@ -1,4 +1,4 @@
-"""What all ways to run a plan have in common. Imports no torch."""
+"""What all ways to run a plan have in common."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Progress told to an experiment tracker, beside TensorBoard's files. Imports no torch.
+"""Progress told to an experiment tracker, beside TensorBoard's files.
 
 Everything a tracker does happens in a thread of its own: one that is absent, raises, or hangs says
 so in one line at most, and the run neither fails nor waits for it.

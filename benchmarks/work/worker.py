@@ -1,4 +1,4 @@
-"""Do one run in its folder: ``python -m benchmarks.work.worker FOLDER``. Starts without torch.
+"""Do one run in its folder: ``python -m benchmarks.work.worker FOLDER``.
 
 Standard output carries lines for a person and nothing else; what libraries say goes to standard
 error, which the launcher sends to a log. The record is the result; the exit code only hints.

@@ -1,4 +1,4 @@
-"""COCO annotation files: read, checked, mended where that is harmless. Imports no torch.
+"""COCO annotation files: read, checked, mended where that is harmless.
 
 A lie about the structure is refused, because every way to guess what was meant changes the score.
 A blemish that every COCO tool lives with, and that real COCO files have, is mended and counted.

@@ -1,4 +1,4 @@
-"""Boxes of an annotation file: checked all at once, clipped, empty ones dropped. No torch."""
+"""Boxes of an annotation file: checked all at once, clipped, empty ones dropped."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A COCO-format data set on disk: found, checked once, loaded as detectron2 dicts. No torch."""
+"""A COCO-format data set on disk: found, checked once, loaded as detectron2 dicts."""
 
 import hashlib
 import json

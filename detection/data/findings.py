@@ -1,4 +1,4 @@
-"""What a reader of annotations says of a file: what it refuses, and what it mended. No torch."""
+"""What a reader of annotations says of a file: what it refuses, and what it mended."""
 
 from pathlib import Path
 

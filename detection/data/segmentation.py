@@ -1,4 +1,4 @@
-"""COCO's two encodings of a mask, polygons and run lengths: checked and measured. No torch."""
+"""COCO's two encodings of a mask, polygons and run lengths: checked and measured."""
 
 import math
 from collections.abc import Callable

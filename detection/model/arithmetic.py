@@ -1,4 +1,4 @@
-"""How much a detector computes beside its backbone, from its recipe alone. Imports no torch.
+"""How much a detector computes beside its backbone, from its recipe alone.
 
 For plans, which have no network at hand; ``detection.model.cost`` counts a built detector.
 """

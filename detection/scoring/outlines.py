@@ -1,4 +1,4 @@
-"""Masks as outlines that a page draws: a few numbers each. Imports no torch."""
+"""Masks as outlines that a page draws: a few numbers each."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""From what a user typed to an image set: a folder, a list file, tar shards. Imports no torch."""
+"""From what a user typed to an image set: a folder, a list file, tar shards."""
 
 import hashlib
 import json

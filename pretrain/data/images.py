@@ -1,4 +1,4 @@
-"""Image sets: encoded images by number, whatever they lie in. Imports no torch."""
+"""Image sets: encoded images by number, whatever they lie in."""
 
 import hashlib
 import os

@@ -1,1 +1,1 @@
-"""Pretraining recipes, one file a method: its config section and ``RECIPES``. Imports no torch."""
+"""Pretraining recipes, one file a method: its config section and ``RECIPES``."""

@@ -1,7 +1,4 @@
-"""DINO (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers").
-
-Imports no torch.
-"""
+"""DINO (Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers")."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

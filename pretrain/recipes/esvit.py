@@ -1,7 +1,4 @@
-"""EsViT (Li et al. 2022, "Efficient Self-supervised Vision Transformers for Representation …").
-
-Imports no torch.
-"""
+"""EsViT (Li et al. 2022, "Efficient Self-supervised Vision Transformers for Representation …")."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""LoMaR, and its windows under other methods' targets. Imports no torch.
+"""LoMaR, and its windows under other methods' targets.
 
 Chen et al. 2022: "Efficient Self-supervised Vision Pretraining with Local Masked Reconstruction".
 """

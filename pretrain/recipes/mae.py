@@ -1,4 +1,4 @@
-"""MAE (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"). Imports no torch.
+"""MAE (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
 
 The ablations of the paper's table 1 are arguments of ``MAEConfig``: --set model.mask_ratio=.5,
 model.decoder_layers=1, model.decoder_dim=128, model.mask_tokens_in_encoder=true,

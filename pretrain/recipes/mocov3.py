@@ -1,6 +1,6 @@
 """MoCo v3 (Chen, Xie, He 2021, "An Empirical Study of Training Self-Supervised ViTs").
 
-Imports no torch. Settings are the paper's (section 4 and its appendix) as facebookresearch/moco-v3
+Settings are the paper's (section 4 and its appendix) as facebookresearch/moco-v3
 runs them (README.md, main_moco.py).
 """
 

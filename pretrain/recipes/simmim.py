@@ -1,4 +1,4 @@
-"""SimMIM (Xie et al. 2022, "SimMIM: A Simple Framework for Masked Image Modeling"). No torch."""
+"""SimMIM (Xie et al. 2022, "SimMIM: A Simple Framework for Masked Image Modeling")."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Supervised training, the baseline of all pretraining. Imports no torch.
+"""Supervised training, the baseline of all pretraining.
 
 The recipe of DeiT (Touvron et al. 2021, table 9, and facebookresearch/deit main.py), which Swin
 took over with other rates (Liu et al. 2021, appendix A2; microsoft/Swin-Transformer config.py).

@@ -1,4 +1,4 @@
-"""Labelled images in the layouts that ImageNet is kept in. Imports no torch.
+"""Labelled images in the layouts that ImageNet is kept in.
 
 * ``train/CLASS/*`` and ``val/CLASS/*``;
 * ``val/*`` without folders, as the official archive unpacks, beside a list of its classes: a line

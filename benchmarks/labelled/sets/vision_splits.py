@@ -1,4 +1,4 @@
-"""How sets are divided that torchvision gives out whole. Imports no torch."""
+"""How sets are divided that torchvision gives out whole."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath

@@ -1,4 +1,4 @@
-"""What a fine-tuning is made of. Imports no torch."""
+"""What a fine-tuning is made of."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The texts of a table's cells, the same in every format. Imports no torch."""
+"""The texts of a table's cells, the same in every format."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

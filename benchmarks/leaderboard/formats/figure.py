@@ -1,4 +1,4 @@
-"""The leaderboard as a figure: each table's headline, an entry a line. Imports no torch."""
+"""The leaderboard as a figure: each table's headline, an entry a line."""
 
 import io
 from collections.abc import Sequence

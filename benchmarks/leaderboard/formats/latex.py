@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs rules. Imports no torch."""
+"""Tables as LaTeX with booktabs rules."""
 
 from collections.abc import Sequence
 

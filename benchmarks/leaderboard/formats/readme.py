@@ -1,4 +1,4 @@
-"""The leaderboard in a README: Markdown between two markers, and a figure beside it. No torch."""
+"""The leaderboard in a README: Markdown between two markers, and a figure beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables for people: terminal and Markdown; and every format by name. Imports no torch.
+"""Tables for people: terminal and Markdown; and every format by name.
 
 Names and notes come from files that others wrote; each format escapes them.
 """

@@ -1,4 +1,4 @@
-"""Tables for programs: CSV and JSON at full precision. Imports no torch."""
+"""Tables for programs: CSV and JSON at full precision."""
 
 import csv
 import io

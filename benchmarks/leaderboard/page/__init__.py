@@ -1,1 +1,1 @@
-"""The leaderboard as one HTML page that opens from disk and needs no network. No torch."""
+"""The leaderboard as one HTML page that opens from disk and needs no network."""

@@ -1,4 +1,4 @@
-"""What a row cost in hours of devices. Imports no torch."""
+"""What a row cost in hours of devices."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Tables as the JSON document of a page. Imports no torch.
+"""Tables as the JSON document of a page.
 
 Numbers keep three decimals: finer than any interval, and a third of the bytes.
 """

@@ -1,4 +1,4 @@
-"""Detections of several rows on the same few images. Imports no torch.
+"""Detections of several rows on the same few images.
 
 Each image is in the page once; boxes and outlines of masks are numbers that the page draws, so that
 any two rows can be looked at beside the ground truth.

@@ -1,4 +1,4 @@
-"""Pictures that runs drew, small enough for a page. Imports no torch."""
+"""Pictures that runs drew, small enough for a page."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""From a folder of records to a page. Imports no torch."""
+"""From a folder of records to a page."""
 
 from collections.abc import Sequence
 from dataclasses import replace

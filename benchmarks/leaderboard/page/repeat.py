@@ -1,4 +1,4 @@
-"""The command line that does a run again. Imports no torch."""
+"""The command line that does a run again."""
 
 import json
 import shlex

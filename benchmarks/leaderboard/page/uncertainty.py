@@ -1,4 +1,4 @@
-"""How sure the numbers are, as the page's JSON. Imports no torch."""
+"""How sure the numbers are, as the page's JSON."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Does a measured row lie where others published it, and if not, what differs? No torch."""
+"""Does a measured row lie where others published it, and if not, what differs?"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

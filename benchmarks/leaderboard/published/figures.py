@@ -1,4 +1,4 @@
-"""The traced figures of papers and projects. Imports no torch.
+"""The traced figures of papers and projects.
 
 ``figures.csv`` has a line a figure: whose it is, under which rules it was measured, and where it is
 printed. Figures that nobody could trace to their source are not in it; neither are those that were

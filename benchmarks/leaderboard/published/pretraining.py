@@ -1,4 +1,4 @@
-"""On which images weights were pretrained, in the words of the published figures. No torch."""
+"""On which images weights were pretrained, in the words of the published figures."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Rules of published figures that are not our protocols, and what is nearest to them. No torch."""
+"""Rules of published figures that are not our protocols, and what is nearest to them."""
 
 from dataclasses import dataclass
 

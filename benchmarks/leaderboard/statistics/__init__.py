@@ -1,4 +1,4 @@
-"""How sure the leaderboard is: intervals, noise floors, ranks, comparisons. Imports no torch.
+"""How sure the leaderboard is: intervals, noise floors, ranks, comparisons.
 
 ``docs/statistics.md`` has the formulas and the reasons.
 """

@@ -1,4 +1,4 @@
-"""From standard errors to intervals and p-values. Imports no torch."""
+"""From standard errors to intervals and p-values."""
 
 from dataclasses import dataclass
 

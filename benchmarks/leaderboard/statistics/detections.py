@@ -1,4 +1,4 @@
-"""Classes and images on which detectors differ, from their matches. Imports no torch."""
+"""Classes and images on which detectors differ, from their matches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

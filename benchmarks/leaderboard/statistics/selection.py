@@ -1,4 +1,4 @@
-"""Which rows of which tables a comparison means. Imports no torch."""
+"""Which rows of which tables a comparison means."""
 
 import re
 from collections.abc import Mapping, Sequence

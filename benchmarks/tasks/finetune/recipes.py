@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning. Imports no torch."""
+"""Recipes of fine-tuning."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

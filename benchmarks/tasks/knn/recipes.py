@@ -1,4 +1,4 @@
-"""Recipes of the k-NN classification. Imports no torch."""
+"""Recipes of the k-NN classification."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Recipes of the linear probe: the common one and those of papers. Imports no torch."""
+"""Recipes of the linear probe: the common one and those of papers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

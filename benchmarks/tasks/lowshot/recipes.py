@@ -1,4 +1,4 @@
-"""Recipes of classification with few labels. Imports no torch."""
+"""Recipes of classification with few labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Recipes of partial fine-tuning. Imports no torch."""
+"""Recipes of partial fine-tuning."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
