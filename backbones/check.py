@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from backbones.weights.loading import Coverage, build_backbone
 # Height and width of the images whose shapes are checked; the last divides by nothing.
 SIZES = ((224, 224), (512, 512), (201, 150))
 
+# Checks that only tasks on maps (detection, region matching) depend on.
+ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recomputation"})
+
 # Float32 sums of another order differ by this, relative to the largest value.
 _TOLERANCE = 1e-4
 
@@ -36,7 +40,7 @@ class _Subject:
 
     @cached_property
     def built(self) -> tuple[Backbone, Coverage]:
-        return self.build(BuildOptions())
+        return self.build(BuildOptions(self.spec.img_size))
 
     @property
     def backbone(self) -> Backbone:
@@ -44,13 +48,13 @@ class _Subject:
 
     @cached_property
     def images(self) -> Tensor:
-        """Two small images that divide, or two of 224 pixels where the network is fixed to that."""
+        """Two small images that divide, or two of the size that the network is built for."""
         side = 2 * max(self.spec.strides[-1], 16)
         small = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
             _features(self.backbone, small)
         except UserError:
-            return nn.functional.interpolate(small, size=(224, 224))
+            return nn.functional.interpolate(small, size=(self.spec.img_size,) * 2)
         return small
 
 
@@ -91,16 +95,22 @@ def _declared(subject: _Subject) -> str:
 
 def _shapes(subject: _Subject) -> str:
     """Run without numbers (meta device), which costs nothing at any size."""
-    with torch.device("meta"):
-        backbone = subject.spec.build(BuildOptions()).eval()
-    for size in SIZES:
-        images = torch.empty(2, 3, *size, device="meta")
-        _check_maps(subject.spec, _features(backbone, images), size)
-    return ", ".join(f"{height} x {width}" for height, width in SIZES)
+    side = subject.spec.img_size
+    sizes = ((side, side), (2 * side, 2 * side)) if subject.spec.fixed_size else SIZES
+    for size in sizes:
+        options = BuildOptions(img_size=size[0] if subject.spec.fixed_size else side)
+        with torch.device("meta"):
+            backbone = subject.spec.build(options).eval()
+            maps = backbone.forward_maps(torch.empty(2, 3, *size))
+            pooled = backbone(torch.empty(2, 3, *size)).pooled
+        _check_maps(subject.spec, Features(pooled, maps), size)
+    return ", ".join(f"{height} x {width}" for height, width in sizes)
 
 
 def _odd_sizes(subject: _Subject) -> str:
     """Run with numbers on an image that divides by nothing."""
+    if subject.spec.fixed_size:
+        return "runs only at the size that it is built for"
     height, width = (side - 7 for side in subject.images.shape[-2:])
     images = subject.images[..., :height, : width - 4]
     features = _features(subject.backbone, images)
@@ -120,7 +130,7 @@ def _maps_alone(subject: _Subject) -> str:
 
 
 def _determinism(subject: _Subject) -> str:
-    backbone, _ = subject.build(BuildOptions(drop_path=0.5))
+    backbone, _ = subject.build(BuildOptions(subject.spec.img_size, drop_path=0.5))
     first, second = (_features(backbone, subject.images) for _ in range(2))
     if not torch.equal(first.pooled, second.pooled):
         raise BrokenError("two evaluations of the same images differ; something stays random")
@@ -165,9 +175,12 @@ def _layer_ids(subject: _Subject) -> str:
         raise BrokenError(f"layers outside 0 to {top}: {_list(outside)}")
     if idle := set(range(top)) - set(ids.values()):
         raise BrokenError(f"no parameter has the layers {sorted(idle)}")
-    executed = [ids[name] for name in _in_order_of_execution(subject)]
+    on_maps, pooling = _in_order_of_execution(subject)
+    executed = [ids[name] for name in on_maps]
     if executed != sorted(executed):
         raise BrokenError("layers fall somewhere along the forward pass")
+    if below := {name for name in pooling if ids[name] < top}:
+        raise BrokenError(f"only pooled depends on {_list(below)}, whose layer should be {top}")
     if unknown := backbone.no_weight_decay() - set(ids):
         raise BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
     return f"{len(ids)} parameters in layers 0 to {max(ids.values())}, rising"
@@ -175,13 +188,18 @@ def _layer_ids(subject: _Subject) -> str:
 
 def _recomputation(subject: _Subject) -> str:
     backbone = subject.backbone
-    plain = _gradient(backbone, subject.images)
     try:
         backbone.set_activation_checkpointing(True)
     except (UserError, NotImplementedError) as error:
         return f"not offered: {error}"
+    # Training mode, in which alone some networks can recompute; the state undoes what BatchNorm
+    # keeps of a forward pass, the seed draws the same dropout.
+    state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     recomputed = _gradient(backbone, subject.images)
+    backbone.load_state_dict(state)
     backbone.set_activation_checkpointing(False)
+    plain = _gradient(backbone, subject.images)
+    backbone.load_state_dict(state)
     for name, gradient in recomputed.items():
         _compare(gradient, plain[name], f"gradient of {name} with and without recomputation")
     return "gradients agree with and without"
@@ -192,7 +210,7 @@ def _round_trip(subject: _Subject) -> str:
         path = Path(folder) / "weights.safetensors"
         saved = save_weights(subject.backbone, path, subject.checkpoint)
         again = _Subject(subject.spec, replace(saved, source="the saved copy"))
-        backbone, coverage = again.build(BuildOptions(), seed=1)
+        backbone, coverage = again.build(BuildOptions(subject.spec.img_size), seed=1)
     before = _features(subject.backbone, subject.images)
     after = _features(backbone, subject.images)
     if not torch.equal(before.pooled, after.pooled):
@@ -237,24 +255,38 @@ def _check_maps(spec: BackboneSpec, features: Features, size: tuple[int, int]) -
         raise BrokenError(f"pooled has shape {tuple(features.pooled.shape)}, not (B, D)")
 
 
-def _in_order_of_execution(subject: _Subject) -> list[str]:
-    """Return parameter names in the order in which their modules first run."""
+def _in_order_of_execution(subject: _Subject) -> tuple[list[str], list[str]]:
+    """Return parameter names in the order in which their modules first run.
+
+    Returns:
+        Those that the maps need, and those that only ``pooled`` needs. Where there are no maps, all
+        count as needed.
+    """
     names: list[str] = []
     hooks = []
     for prefix, module in subject.backbone.named_modules():
         own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
         if own and prefix:
             hooks.append(module.register_forward_pre_hook(lambda _, __, own=own: names.extend(own)))
+    with torch.no_grad(), suppress(UserError):
+        subject.backbone.eval().forward_maps(subject.images)
+    needed = list(dict.fromkeys(names))
+    names.clear()
     _features(subject.backbone, subject.images)
     for hook in hooks:
         hook.remove()
-    return list(dict.fromkeys(names))
+    found = list(dict.fromkeys(names))
+    if not needed:
+        return found, []
+    return needed, [name for name in found if name not in set(needed)]
 
 
 def _gradient(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
-    """Return the gradients of a fixed function of the maps, in evaluation mode for BatchNorm."""
-    backbone.eval().zero_grad()
-    torch.autograd.backward(_energy(backbone.forward_maps(images)))
+    """Return the gradients of a fixed function of the maps, in training mode."""
+    backbone.train().zero_grad()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        torch.autograd.backward(_energy(backbone.forward_maps(images)))
     return {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
 
 

@@ -13,7 +13,8 @@ class Features:
     Attributes:
         pooled: (B, D), one vector an image; k-NN, linear probe and fine-tune read it.
         maps: One (B, C_i, ceil(H / s_i), ceil(W / s_i)) per stride, finest first; detection and
-            region matching read them.
+            region matching read them. Empty where the network has no maps that cover the image,
+            see ``TimmBackbone``.
         prefix_tokens: On request, the prefix tokens (cls, registers) of the last n blocks, each
             (B, P, C), final norm applied; empty for backbones without tokens.
         patch_tokens: On request, the patch tokens of the same blocks, each (B, N, C).

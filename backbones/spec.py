@@ -76,6 +76,9 @@ class BackboneSpec:
             fresh, everything else missing is an error.
         mean: Per-channel mean of the images, RGB on the scale 0 to 1.
         std: Per-channel standard deviation, likewise.
+        img_size: Side in pixels of the images that the network was designed for.
+        fixed_size: Whether it runs only at the square size that it is built for
+            (``BuildOptions.img_size``).
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -93,3 +96,5 @@ class BackboneSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     weights: PackagedWeights | None = None
     file_sha256: str = ""
+    img_size: int = 224
+    fixed_size: bool = False

@@ -4,13 +4,13 @@ import re
 from typing import Any
 
 import timm
-from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone, Features
 from backbones.spec import BuildOptions
+from backbones.timm_networks.layers import number_layers
 
 # What stands before timm's parameter names in ours.
 NET = "net."
@@ -18,24 +18,17 @@ NET = "net."
 # Smallest stride of interest: detection starts at 4, and timm's ResNets offer 2 as well.
 _FINEST_STRIDE = 4
 
-# For the few networks that timm gives no grouping of their own.
-_STAGES = {
-    "stem": r"^(?!stages|transformers|head|norm)",
-    "blocks": r"^(?:stages|transformers)\.(\d+)",
-}
-
 # How torch words a tensor that does not fit a table of fixed size; memory errors do not match.
 _SIZE_TROUBLE = re.compile(r"shape '\[|broadcast|must match|size of tensor|not match")
-
-# Parameters behind the last block, by the names that timm gives to their modules.
-_BEHIND_BLOCKS = re.compile(r"^(norm|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2)\.")
 
 
 class TimmBackbone(Backbone):
     """A timm network without its classifier.
 
     Maps are the last feature of each stride, without the final norm; pooled is what timm feeds to
-    its classifier. Images that do not divide are zero-padded, right and bottom.
+    its classifier. Images that do not divide are zero-padded, right and bottom. ``forward`` returns
+    no maps where the network has none that cover the image, so that tasks which read only
+    ``pooled`` can use it; ``forward_maps`` then says why.
 
     Attributes:
         net: The timm network; its parameters carry timm's names behind ``net.``.
@@ -62,9 +55,12 @@ class TimmBackbone(Backbone):
         """Return the features of a batch; see ``Backbone.forward``."""
         if num_last_blocks and self._has_tokens:
             return self._with_tokens(images, num_last_blocks)
-        final, maps = self._run(images, indices=self._indices)
-        pooled = self.net.forward_head(final, pre_logits=True)
-        return Features(pooled=pooled, maps=self._crop(maps, images))
+        try:
+            final, maps = self._run(images, indices=self._indices)
+            covering = self._crop(maps, images)
+        except UserError as error:
+            final, covering = self._without_maps(images, error), ()
+        return Features(pooled=self.net.forward_head(final, pre_logits=True), maps=covering)
 
     def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return only ``maps``; see ``Backbone.forward_maps``."""
@@ -99,10 +95,7 @@ class TimmBackbone(Backbone):
 
     def _number_layers(self) -> tuple[dict[str, int], int]:
         """Return the layer of each of timm's parameter names, and the number of layers."""
-        matcher = self.net.group_matcher() if hasattr(self.net, "group_matcher") else _STAGES
-        ids = group_parameters(self.net, matcher, reverse=True)
-        top = 1 + max(v for k, v in ids.items() if not _BEHIND_BLOCKS.match(k))
-        return {k: top if _BEHIND_BLOCKS.match(k) else v for k, v in ids.items()}, top - 1
+        return number_layers(self.net)
 
     @property
     def _has_tokens(self) -> bool:
@@ -139,6 +132,20 @@ class TimmBackbone(Backbone):
                 f"({str(error).partition(chr(10))[0]}); it runs only at the square size that it is "
                 "built for (img_size)."
             ) from error
+
+    def _without_maps(self, images: Tensor, error: UserError) -> Tensor:
+        """Return what timm pools of a network that has no maps of these images.
+
+        Raises:
+            UserError: The network does not run on these images at all, as ``error`` says.
+        """
+        try:
+            final: Tensor = self.net.forward_features(images)
+        except (AssertionError, RuntimeError) as failure:
+            if isinstance(failure, RuntimeError) and not _SIZE_TROUBLE.search(str(failure)):
+                raise
+            raise error from failure
+        return final
 
     def _pad(self, images: Tensor) -> Tensor:
         multiple = self.strides[0] if self.pads_itself else self.strides[-1]

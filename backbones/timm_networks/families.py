@@ -5,9 +5,11 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import DropPath
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
+from backbones.base.errors import UserError
 from backbones.features import Features
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone, create_net
@@ -109,7 +111,20 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
     if timm.models.model_entrypoint(arch_of(name)).__module__ == "timm.models.beit":
         arguments = {**BEIT_ARGUMENTS, **arguments}
     net = create_net(name, options, **arguments)
+    _ramp_drop_path(net, options.drop_path)
     return _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
+
+
+def _ramp_drop_path(net: nn.Module, rate: float) -> None:
+    """Let stochastic depth rise linearly from 0 to ``rate``; XCiT has one rate for all blocks."""
+    blocks = getattr(net, "blocks", None)
+    if not rate or not isinstance(blocks, nn.Sequential | nn.ModuleList):
+        return
+    drops = [[m for m in block.modules() if isinstance(m, DropPath)] for block in blocks]
+    if drops[0] and len(drops) > 1 and drops[0][0].drop_prob == rate:
+        for index, found in enumerate(drops):
+            for drop in found:
+                drop.drop_prob = rate * index / (len(drops) - 1)
 
 
 @cache
@@ -125,6 +140,7 @@ def timm_spec(name: str) -> BackboneSpec:
     config = pretrained_config(name)
     with torch.device("meta"):
         backbone = build_timm(name, BuildOptions())
+    img_size = int(config.input_size[-1])
     return BackboneSpec(
         name=f"timm:{name}",
         build=partial(build_timm, name),
@@ -136,4 +152,21 @@ def timm_spec(name: str) -> BackboneSpec:
         fresh_params=COUNTERS,
         mean=config.mean,
         std=config.std,
+        img_size=img_size,
+        fixed_size=not _runs_at_other_sizes(name, img_size),
     )
+
+
+def _runs_at_other_sizes(name: str, img_size: int) -> bool:
+    """Return whether a network that is built for one size runs at others, without numbers."""
+    with torch.device("meta"):
+        backbone = build_timm(name, BuildOptions(img_size=img_size)).eval()
+        multiple = max(backbone.strides)
+        images = torch.empty(1, 3, img_size + 2 * multiple, img_size + multiple)
+        try:
+            backbone(images)
+        except UserError:
+            return False
+        except (RuntimeError, NotImplementedError):
+            return True  # some networks compute with values, which this device has none of
+    return True
