@@ -138,6 +138,21 @@ class DetectionOptimConfig:
     layer_decay: tuple[float, ...] = (0.7, 0.8, 0.9)
     clip_norm: float = 0.0
 
+    @property
+    def clip(self) -> str:
+        """What ``clip_norm`` bounds, in the words of the training loop."""
+        return "global" if self.clip_norm else "none"
+
+    @property
+    def spared(self) -> str:
+        """What decay spares besides what ``decay_rule`` names."""
+        return "nothing"
+
+    @property
+    def eps(self) -> float:
+        """What AdamW adds to the root of the second moment; torch's value."""
+        return 1e-8
+
 
 @dataclass(frozen=True)
 class DetectionScheduleConfig:
@@ -165,6 +180,11 @@ class DetectionScheduleConfig:
     warmup_factor: float = 1e-3
     precision: str = "bf16"
     checkpoint_images: int = 32_000
+
+    @property
+    def state_images(self) -> int:
+        """Images between two saved states, in the word of the training loop."""
+        return self.checkpoint_images
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from detectron2.engine import HookBase
-from detectron2.utils.events import EventStorage, TensorboardXWriter
-
-from backbones.base.errors import StoppedError
 from backbones.base.monitor import Monitor
+from backbones.training.reporter import ScalarWriter
+from backbones.training.schedules import Plan
 from detection.config import EvaluationConfig
-from detection.schedule import Plan
 
 Metrics = Mapping[str, float | None]
 # A series NAME of a curve "evaluation/NAME" lies over "evaluation/step", losses over "step".
 _PREFIX = "evaluation/"
 _KEPT = ("APbox", "APmask")
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """How a training is looked at on its way.
-
-    Attributes:
-        every: Steps between two looks; 0 for none.
-        look: Returns the metrics of the detector as it is; every process calls it.
-    """
-
-    every: int
-    look: Callable[[], Metrics]
-
-    def due(self, step: int) -> bool:
-        """Tell whether to look when ``step`` steps are done and more are to come."""
-        return self.every > 0 and step > 0 and step % self.every == 0
+# Under which a state's notes hold what evaluations found.
+_NOTES = "evaluated"
 
 
 def period(config: EvaluationConfig, plan: Plan) -> int:
@@ -50,22 +31,60 @@ def told(every: int, plan: Plan) -> str:
     return f"{times}at the end"
 
 
-@dataclass
-class Evaluated:
-    """What the evaluations of a run found, over all its starts; plain values.
+class Evaluations:
+    """The evaluations of a run, over all its starts; a ``Pause`` of the training loop.
 
     Attributes:
+        name: For people.
         curve: Columns "evaluation/step", "evaluation/APbox" and, with masks, "evaluation/APmask";
             empty without any.
         seconds: They took, which are none of training's.
     """
 
-    curve: dict[str, list[float]] = field(default_factory=dict)
-    seconds: float = 0.0
+    name = "evaluation"
 
-    def knows(self, step: int) -> bool:
-        """Tell whether there is a point for ``step`` already."""
-        return step in self.curve.get(f"{_PREFIX}step", [])
+    def __init__(
+        self,
+        every: int,
+        look: Callable[[], Metrics],
+        num_steps: int,
+        monitor: Monitor,
+        writer: ScalarWriter | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            every: Steps between two evaluations; 0 for none.
+            look: Returns the metrics of the detector as it is; every process calls it.
+            num_steps: Of the whole training.
+            monitor: Hears of each evaluation.
+            writer: For curves in TensorBoard.
+        """
+        self._every = every
+        self._look = look
+        self._num_steps = num_steps
+        self._monitor = monitor
+        self._writer = writer
+        self.curve: dict[str, list[float]] = {}
+        self.seconds = 0.0
+
+    def due(self, step: int) -> bool:
+        """Tell whether to evaluate when ``step`` steps are done and more are to come."""
+        at_all = self._every > 0 and step > 0 and step % self._every == 0
+        return at_all and step not in self.curve.get(f"{_PREFIX}step", [])
+
+    def run(self, step: int) -> None:
+        """Evaluate, and take the point down.
+
+        Raises:
+            StoppedError: The monitor wanted to stop meanwhile.
+            UserError: The detections are no finite numbers.
+        """
+        start = time.perf_counter()
+        values = self.add(step, self._look())
+        self.seconds += time.perf_counter() - start
+        found = ", ".join(f"{n.removeprefix(_PREFIX)} {v:.1f}" for n, v in values.items())
+        self._monitor.say(f"after step {step} of {self._num_steps}: {found}")
 
     def add(self, step: int, metrics: Metrics) -> dict[str, float]:
         """Take a point down and return its values by name of series.
@@ -76,64 +95,17 @@ class Evaluated:
         values = {f"{_PREFIX}{name}": v for name, v in found.items() if v is not None}
         for name, value in {f"{_PREFIX}step": step, **values}.items():
             self.curve.setdefault(name, []).append(value)
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
         return values
 
+    def notes(self) -> dict[str, Any]:
+        """Return the points and the time, as plain values."""
+        return {_NOTES: {"curve": self.curve, "seconds": self.seconds}}
 
-class Evaluator(HookBase):
-    """Evaluates before the step that follows one at which that is due.
-
-    So a run that goes on from the state of such a step, because it was stopped before or within
-    the evaluation, makes up for it.
-    """
-
-    def __init__(
-        self,
-        looks: EvaluationPlan,
-        evaluated: Evaluated,
-        monitor: Monitor,
-        leave: Callable[[int, str], None],
-    ) -> None:
-        """Set up.
-
-        Args:
-            looks: When, and how.
-            evaluated: Gets the points.
-            monitor: Hears of each.
-            leave: Saves the state of a step and ends the training, with a sentence.
-        """
-        self._looks = looks
-        self._evaluated = evaluated
-        self._monitor = monitor
-        self._leave = leave
-
-    def before_step(self) -> None:
-        """Evaluate where that is due.
-
-        Raises:
-            StoppedError: The monitor wanted to stop meanwhile; the state is saved.
-            UserError: A loss, or the detections, are no finite numbers.
-        """
-        step = self.trainer.iter
-        if not self._looks.due(step) or self._evaluated.knows(step):
-            return
-        self.trainer.settle()
-        start = time.perf_counter()
-        try:
-            metrics = self._looks.look()
-        except StoppedError:
-            self._leave(step, f"Stopped in the evaluation after step {step}; saved.")
-            raise
-        values = self._evaluated.add(step, metrics)
-        self._evaluated.seconds += time.perf_counter() - start
-        self.trainer.storage.put_scalars(cur_iter=step, smoothing_hint=False, **values)
-        found = ", ".join(f"{n.removeprefix(_PREFIX)} {v:.1f}" for n, v in values.items())
-        self._monitor.say(f"after step {step} of {self.trainer.max_iter}: {found}")
-
-
-def write_last(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Write the last point of the curve to TensorBoard's files, when training is over."""
-    with EventStorage(step) as storage:
-        storage.put_scalars(cur_iter=step, smoothing_hint=False, **values)
-        writer = TensorboardXWriter(str(folder))
-        writer.write()
-        writer.close()
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Take over the points and the time of an earlier start."""
+        found = notes.get(_NOTES, {})
+        self.curve = found.get("curve", {})
+        self.seconds = found.get("seconds", 0.0)

@@ -1,8 +1,11 @@
-"""Image counts to steps, by arithmetic, for any data set and any global batch."""
+"""Epochs and image counts to steps and rates, for any data set and global batch."""
 
 import math
 from dataclasses import dataclass
 
+from fvcore.common.param_scheduler import ConstantParamScheduler
+
+from backbones.training.schedules import Plan, steps_of
 from detection.config import DetectionDataConfig, DetectionOptimConfig, DetectionScheduleConfig
 
 # Longest warm-up, as a share of the run: on small data a warm-up counted in images would
@@ -11,30 +14,28 @@ LONGEST_WARMUP = 0.1
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A schedule in steps.
+class Rate:
+    """The learning rate over a run, by progress (0 to 1).
 
     Attributes:
-        num_images: Training images in use.
+        lr: Rate after warm-up, scaled to the global batch.
         num_steps: Optimizer updates in all.
         warmup_steps: Of them, with a rising rate.
+        warmup_factor: Of the rate at the first step.
         drop_steps: Steps at which the rate falls to a tenth.
         cosine: The rate falls along a half cosine instead.
-        warmup_factor: Of the rate at the first step.
-        lr: The rate after warm-up, scaled to the global batch.
-        batch_size: Images a step over all devices.
-        epochs: Passes that ``num_steps`` amount to.
     """
 
-    num_images: int
+    lr: float
     num_steps: int
     warmup_steps: int
+    warmup_factor: float
     drop_steps: tuple[int, ...]
     cosine: bool
-    warmup_factor: float
-    lr: float
-    batch_size: int
-    epochs: float
+
+    def __call__(self, where: float) -> float:
+        """Return the rate of the step at progress ``where``."""
+        return self.lr * self.factor(round(where * self.num_steps))
 
     def factor(self, step: int) -> float:
         """Return the rate of ``step`` (from 0) as a share of ``lr``."""
@@ -43,24 +44,16 @@ class Plan:
             return self.warmup_factor * (1 - rise) + rise * self._decayed(self.warmup_steps)
         return self._decayed(step)
 
+    def about(self, steps_per_epoch: float) -> str:
+        """Return the course of the rate in words, in steps and in epochs."""
+        drops = ", ".join(f"step {n} (epoch {n / steps_per_epoch:.1f})" for n in self.drop_steps)
+        decay = "cosine to 0" if self.cosine else f"x0.1 at {drops}" if drops else "constant"
+        return f"warm-up {self.warmup_steps} steps, then {decay}"
+
     def _decayed(self, step: int) -> float:
         if self.cosine:
             return 0.5 * (1 + math.cos(math.pi * step / self.num_steps))
         return 0.1 ** sum(step >= drop for drop in self.drop_steps)
-
-    def lines(self) -> list[str]:
-        """Return the plan as lines for people, in steps and in epochs."""
-        drops = ", ".join(
-            f"step {step} (epoch {step * self.batch_size / self.num_images:.1f})"
-            for step in self.drop_steps
-        )
-        decay = "cosine to 0" if self.cosine else f"x0.1 at {drops}" if drops else "constant"
-        return [
-            f"{self.num_images} images x {self.epochs:g} epochs / batch {self.batch_size} "
-            f"= {self.num_steps} steps",
-            f"lr {self.lr:g} at batch {self.batch_size}, warm-up {self.warmup_steps} steps, "
-            f"then {decay}",
-        ]
 
 
 def images_in_use(config: DetectionDataConfig, num_images: int) -> int:
@@ -70,7 +63,7 @@ def images_in_use(config: DetectionDataConfig, num_images: int) -> int:
 
 def num_steps(config: DetectionScheduleConfig, num_images: int) -> int:
     """Return the number of updates for ``num_images`` training images in use, at least one."""
-    return max(1, round(config.epochs * num_images / config.batch_size))
+    return steps_of(config.epochs, num_images, config.batch_size)
 
 
 def make_plan(
@@ -80,22 +73,28 @@ def make_plan(
 
     Args:
         schedule: Length and batch.
-        optim: Base rate and its scaling.
+        optim: Base rate and its scaling, and weight decay.
         num_images: Training images in use, after ``images_in_use``.
     """
-    steps = num_steps(schedule, num_images)
-    warmup = min(round(schedule.warmup_images / schedule.batch_size), int(LONGEST_WARMUP * steps))
+    steps, batch_size = num_steps(schedule, num_images), schedule.batch_size
     step_decay = schedule.decay == "step"
+    rate = Rate(
+        lr=scaled_lr(optim, batch_size),
+        num_steps=steps,
+        warmup_steps=min(round(schedule.warmup_images / batch_size), int(LONGEST_WARMUP * steps)),
+        warmup_factor=schedule.warmup_factor,
+        drop_steps=tuple(round(share * steps) for share in schedule.drops) if step_decay else (),
+        cosine=not step_decay,
+    )
     return Plan(
         num_images=num_images,
         num_steps=steps,
-        warmup_steps=warmup,
-        drop_steps=tuple(round(share * steps) for share in schedule.drops) if step_decay else (),
-        cosine=not step_decay,
-        warmup_factor=schedule.warmup_factor,
-        lr=scaled_lr(optim, schedule.batch_size),
-        batch_size=schedule.batch_size,
+        batch_size=batch_size,
         epochs=schedule.epochs,
+        lr=rate.lr,
+        lr_at=rate,
+        weight_decay_at=ConstantParamScheduler(optim.weight_decay),
+        about_lr=rate.about(num_images / batch_size),
     )
 
 

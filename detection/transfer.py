@@ -1,8 +1,8 @@
 """The front door: a checkpoint in, APbox and APmask out."""
 
-import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any, cast
 import torch
 from detectron2.utils import comm
 
-from backbones.base import devices
-from backbones.base.devices import choose_threads, peak_memory_gib, wrap
-from backbones.base.distributed import leave_process_group, rank, world_size
-from backbones.base.files import canonical_json
-from backbones.base.micro_batches import micro_batches
-from backbones.base.monitor import FollowerMonitor, Monitor, say_card
+from backbones.base.devices import choose_threads
+from backbones.base.distributed import world_size
+from backbones.base.monitor import Monitor, say_card
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.training.engine import Fitted, fit
+from backbones.training.session import card_of, cost_of, joined, scalar_writer
+from backbones.training.state import StateFolder, settings_digest
+from backbones.training.stream import batches
 from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig, at_depth
 from detection.data.dataset import (
@@ -30,15 +31,13 @@ from detection.data.dataset import (
     load_training_images,
     read_facts,
 )
-from detection.data.loader import train_batches
-from detection.evaluations import EvaluationPlan, period, told, write_last
-from detection.model import cost
+from detection.data.loader import TrainSamples
+from detection.evaluations import Evaluations, period, told
+from detection.model.cost import gflops
 from detection.model.detector import Detector, build_detector
-from detection.optim import make_optimizer, parameter_groups
-from detection.schedule import Plan, make_plan
+from detection.objective import DetectionObjective, detector_groups, make_training
+from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
-from detection.train import TENSORBOARD, Trained, train
-from detection.trainer import Training
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ class TransferResult:
         metrics: By name, in percent; None where there is no ground truth.
         per_class: APbox and APmask of each class.
         cost: images_per_second_train (None when too short to be timed), images_per_second_test,
-            parameters_millions, gflops, peak_memory_gib, seconds (of training steps, over all
-            starts) and, where there were evaluations during training, seconds_evaluating (of
-            these).
+            loader_wait_percent, parameters_millions, gflops, peak_memory_gib, seconds (of training
+            steps, over all starts) and, where there were evaluations during training,
+            seconds_evaluating (of these).
         curves: Columns of the training curve, and of the evaluations during training.
         coverage: The report on the weights, one line.
         detections_file: Detections of each image.
@@ -113,54 +112,50 @@ def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
         StoppedError: The monitor wanted to stop; the state is saved.
     """
     job = replace(job, config=job.config.resolved())
-    device = join()
-    try:
-        return _transfer(job, device, monitor if rank() == 0 else FollowerMonitor(monitor))
-    finally:
-        leave()
+    with joined(monitor) as (device, quiet), local_group():
+        return _transfer(job, device, quiet)
 
 
 def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> TransferResult:
-    config = job.config
-    facts = read_facts(job.data, job.cache)
-    images = load_training_images(
-        job.data, config.data, seed=job.seed, limit_images=job.limit_images
-    )
+    config, data, evaluation = job.config, job.data, job.config.evaluation
+    facts = read_facts(data, job.cache)
+    images = load_training_images(data, config.data, seed=job.seed, limit_images=job.limit_images)
     _check_measurable(job)
     plan = make_plan(config.schedule, config.optim, len(images))
     threads = choose_threads(device, job.num_workers)
     detector, coverage = _build(job, facts, device)
-    groups = parameter_groups(detector, detector.net, config.optim)
     options = EvaluationOptions(job.evaluator, job.limit_images, job.num_workers)
-    every = period(config.evaluation, plan)
-    card = {
-        "weights": coverage,
-        **_card(config, plan, facts, detector),
-        "evaluated": told(every, plan),
-        "device": f"{world_size()} x {device.type}, {threads} threads",
-        "groups": [group.line(plan.lr) for group in groups],
-    }
-    say_card(monitor, card)
-    training = Training(
-        detector=detector,
-        optimizer=make_optimizer(groups, config.optim, plan.lr),
-        config=config,
-        plan=plan,
-        seed=job.seed,
-        folder=job.out_dir,
-        identity=_identity(job, facts),
-    )
-    batches = partial(_batches, job, images)
-    looks = EvaluationPlan(
-        every, lambda: look(detector, job.data, config.evaluation, monitor, options).metrics
-    )
-    trained = train(training, partial(wrap, device=device), batches, monitor, looks)
-    evaluation = evaluate(detector, job.data, config.evaluation, job.out_dir, monitor, options)
-    if trained.evaluated.curve:
-        last = trained.evaluated.add(plan.num_steps, evaluation.metrics)
-        if rank() == 0:
-            write_last(job.out_dir / TENSORBOARD, plan.num_steps, last)
-    return _outcome(config, detector, trained, evaluation, card)
+    with scalar_writer(job.out_dir) as writer:
+        evaluations = Evaluations(
+            period(evaluation, plan),
+            lambda: look(detector, data, evaluation, monitor, options).metrics,
+            plan.num_steps,
+            monitor,
+            writer,
+        )
+        objective = DetectionObjective(detector, config.optim, writer)
+        groups = detector_groups(objective, config.optim)
+        training = make_training(objective, groups, plan, config, job.seed, evaluations)
+        card = {
+            "weights": coverage,
+            **_card(config, facts, detector),
+            **card_of(training, groups, threads, job.num_workers),
+            "evaluated": told(period(evaluation, plan), plan),
+        }
+        say_card(monitor, card)
+        samples = TrainSamples(images, config.data, job.seed)
+        fitted = fit(
+            training,
+            StateFolder(job.out_dir / "states", _identity(job, facts)),
+            partial(batches, samples, training.share, num_workers=job.num_workers),
+            monitor,
+            writer=writer,
+        )
+        card["speed"] = fitted.speed
+        found = evaluate(detector, data, evaluation, job.out_dir, monitor, options)
+        if evaluations.curve:
+            evaluations.add(plan.num_steps, found.metrics)
+    return _outcome(job, detector, fitted, evaluations, found, card)
 
 
 def _check_measurable(job: TransferJob) -> None:
@@ -188,54 +183,35 @@ def _build(job: TransferJob, facts: DataFacts, device: torch.device) -> tuple[De
     return detector.to(device, memory_format=torch.channels_last), coverage.sentence()
 
 
-def _batches(
-    job: TransferJob, images: list[dict[str, Any]], start_step: int
-) -> Iterator[list[dict[str, Any]]]:
-    return train_batches(
-        images,
-        job.config,
-        seed=job.seed,
-        start_step=start_step,
-        rank=rank(),
-        world_size=world_size(),
-        num_workers=job.num_workers,
-    )
-
-
 def _outcome(
-    config: DetectionConfig,
+    job: TransferJob,
     detector: Detector,
-    trained: Trained,
-    evaluation: Evaluation,
+    fitted: Fitted,
+    evaluations: Evaluations,
+    found: Evaluation,
     card: dict[str, Any],
 ) -> TransferResult:
-    evaluated = trained.evaluated
+    curve = evaluations.curve
     return TransferResult(
-        metrics=evaluation.metrics,
-        per_class=evaluation.per_class,
+        metrics=found.metrics,
+        per_class=found.per_class,
         cost={
-            "images_per_second_train": trained.images_per_second,
-            "images_per_second_test": evaluation.images_per_second,
-            "parameters_millions": cost.parameters_millions(detector),
-            "gflops": cost.gflops(detector, config.evaluation.max_size),
-            "peak_memory_gib": peak_memory_gib(),
-            "seconds": trained.seconds,
-            **({"seconds_evaluating": evaluated.seconds} if evaluated.curve else {}),
+            **cost_of(fitted, detector),
+            "images_per_second_test": found.images_per_second,
+            "gflops": gflops(detector, job.config.evaluation.max_size),
+            **({"seconds_evaluating": evaluations.seconds} if curve else {}),
         },
-        curves={**trained.curve, **evaluated.curve},
+        curves={**fitted.curve, **curve},
         coverage=card["weights"],
-        detections_file=evaluation.detections_file,
-        matches_file=evaluation.matches_file,
-        details={**card, "evaluator": evaluation.evaluator},
+        detections_file=found.detections_file,
+        matches_file=found.matches_file,
+        details={**card, "evaluator": found.evaluator},
     )
 
 
-def _card(
-    config: DetectionConfig, plan: Plan, facts: DataFacts, detector: Detector
-) -> dict[str, Any]:
-    """Return what was decided for the user, in words."""
-    schedule, data = config.schedule, config.data
-    at_once = schedule.batch_size_per_device
+def _card(config: DetectionConfig, facts: DataFacts, detector: Detector) -> dict[str, Any]:
+    """Return what was decided for the user about a detection run, in words."""
+    data = config.data
     padding = f"square of {data.img_size}" if data.square else "multiple of 32"
     masks = "masks" if facts.has_masks else "boxes only"
     return {
@@ -243,10 +219,6 @@ def _card(
         "data": f"{len(facts.class_names)} classes, {masks}; padded to a {padding}; "
         f"tested at {config.evaluation.short_side}, at most {config.evaluation.max_size}",
         "mended data": list(facts.notes),
-        "plan": plan.lines(),
-        "batch": f"{schedule.batch_size} images a step = {world_size()} processes x "
-        f"{micro_batches(schedule.batch_size, at_once, world_size())} micro-batches x "
-        f"{at_once} images, {schedule.precision}",
         "frozen": f"{config.model.freeze}; not used by detection: "
         f"{', '.join(detector.unused) or 'nothing'}",
     }
@@ -254,29 +226,22 @@ def _card(
 
 def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
     """Return all that decides the course of training, by words that a person understands."""
-    config = {k: v for k, v in asdict(job.config).items() if k != "evaluation"}
     return {
         "backbone": job.spec.name,
         "weights": job.checkpoint.sha256,
-        "recipe": hashlib.sha256(canonical_json(config).encode()).hexdigest(),
+        "recipe": settings_digest(asdict(job.config), {"evaluation": ()}),
         "data": facts.fingerprint,
         "image limit": str(job.limit_images),
         "seed": str(job.seed),
     }
 
 
-def join() -> torch.device:
-    """Join the processes of the run, if it has several, and return this one's device.
-
-    detectron2 wants its group of local processes besides torch's.
-    """
-    device = devices.join()
+@contextmanager
+def local_group() -> Iterator[None]:
+    """Give detectron2 its group of this machine's processes, which it wants besides torch's."""
     if world_size() > 1 and comm._LOCAL_PROCESS_GROUP is None:
         comm.create_local_process_group(int(os.environ.get("LOCAL_WORLD_SIZE", world_size())))
-    return device
-
-
-def leave() -> None:
-    """Undo ``join``."""
-    leave_process_group()
-    comm._LOCAL_PROCESS_GROUP = None
+    try:
+        yield
+    finally:
+        comm._LOCAL_PROCESS_GROUP = None

@@ -1,17 +1,22 @@
 """What makes two pretraining runs the same run, in words for people."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import canonical_json, sha256_file
+from backbones.base.files import sha256_file
+from backbones.training.state import settings_digest
 from pretrain.config import PretrainConfig, as_plain
 from pretrain.data.images import ImageSet
 from pretrain.method import Method
 
-# Settings that change how often something is written, or when a run gives up, but no weight.
-_NO_IDENTITY = {"schedule": ("checkpoint_epochs", "state_images"), "data": ("max_corrupt",)}
+# Settings that change how the work is done, how often something is written, or when a run gives up,
+# but no weight.
+_NEUTRAL: dict[str, tuple[str, ...]] = {
+    "runtime": (),
+    "schedule": ("checkpoint_epochs", "state_images"),
+    "data": ("max_corrupt",),
+}
 
 
 def identity_of(
@@ -39,12 +44,7 @@ def identity_of(
 
 def settings_hash(config: PretrainConfig) -> str:
     """Return a hash of all settings that decide the weights."""
-    plain = as_plain(config)
-    del plain["runtime"]
-    for section, names in _NO_IDENTITY.items():
-        for name in names:
-            del plain[section][name]
-    return hashlib.sha256(canonical_json(plain).encode()).hexdigest()[:16]
+    return settings_digest(as_plain(config), _NEUTRAL)[:16]
 
 
 def with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> PretrainConfig:

@@ -7,15 +7,21 @@ image is left over.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from backbones.base.errors import PreflightError
 from backbones.base.images import decode
 from backbones.training.objective import Batch
-from backbones.training.stream import Loaded, epoch_order, refuse_too_many, sample_generator
+from backbones.training.stream import (
+    EpochOrder,
+    Loaded,
+    epoch_order,
+    refuse_too_many,
+    sample_generator,
+)
 from pretrain.data.images import ImageSet
 from pretrain.method import Views
 
@@ -36,7 +42,7 @@ class Samples:
         self._views = views
         self._seed = seed
         self._max_corrupt = max_corrupt
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._order = EpochOrder(len(images), partial(epoch_order, len(images), seed))
         self._unreadable: dict[int, str] = {}
 
     def __call__(self, positions: Sequence[int]) -> Loaded:
@@ -50,13 +56,11 @@ class Samples:
         unreadable: dict[int, str] = {}
         samples = [self._sample(position, unreadable) for position in positions]
         names = samples[0].keys()
-        return Loaded({n: torch.stack([s[n] for s in samples]) for n in names}, unreadable)
+        batch = {name: torch.stack([sample[name] for sample in samples]) for name in names}
+        return Loaded(batch, batch["index"].tolist(), unreadable)
 
     def _sample(self, position: int, unreadable: dict[int, str]) -> Batch:
-        epoch, place = divmod(position, len(self._images))
-        if self._order[0] != epoch:
-            self._order = (epoch, epoch_order(len(self._images), self._seed, epoch))
-        drawn = int(self._order[1][place])
+        epoch, drawn = self._order.at(position)
         index, image = self._read(drawn, unreadable)
         sample = self._views(image, sample_generator(self._seed, epoch, drawn))
         sample["index"] = torch.tensor(index)

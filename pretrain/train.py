@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from backbones.base import devices
-from backbones.base.distributed import leave_process_group, rank, world_size
-from backbones.base.monitor import FollowerMonitor, Monitor, say_card
+from backbones.base.distributed import rank, world_size
+from backbones.base.monitor import Monitor, say_card
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from backbones.training.engine import Fitted, Hook, Training, fit
 from backbones.training.objective import Objective
-from backbones.training.optim import ParameterGroup, make_optimizer, parameter_groups
+from backbones.training.optim import make_optimizer, parameter_groups
 from backbones.training.pixels import Pixels
 from backbones.training.schedules import make_plan
+from backbones.training.session import (
+    card_of,
+    cost_of,
+    joined,
+    parameters_millions,
+    scalar_writer,
+)
 from backbones.training.state import StateFolder, random_seed
 from backbones.training.stream import Loaded, batches, share_out
 from backbones.weights.files import save_weights
@@ -105,12 +111,8 @@ def pretrain(job: PretrainJob, monitor: Monitor) -> PretrainResult:
     config = job.config.resolved()
     method = get_method(config.method)
     method.check(job.spec, config)
-    device = devices.join()
-    try:
-        quiet = monitor if rank() == 0 else FollowerMonitor(monitor)
+    with joined(monitor) as (device, quiet):
         return _Run(replace(job, config=config), method, device, quiet).run()
-    finally:
-        leave_process_group()
 
 
 def build_objective(
@@ -154,29 +156,32 @@ class _Run:
         """Train, and write what came of it."""
         job, config = self._job, self._job.config
         groups = parameter_groups(self._objective, config.optim)
-        card = self._card(groups)
-        say_card(self._monitor, card)
         training = Training(
             objective=self._objective,
             optimizer=make_optimizer(groups, config.optim),
             plan=self._plan,
             share=self._share,
-            seed=job.seed,
-            pixels=self._pixels,
+            seed_key=("step", job.seed),
+            ready=self._pixels.ready,
             optim=config.optim,
             schedule=config.schedule,
             runtime=config.runtime,
             max_corrupt=config.data.max_corrupt,
         )
+        common = card_of(
+            training,
+            groups,
+            self._threads,
+            job.num_workers,
+            couples_images=self._method.couples_images,
+        )
+        card = {**self._card(), **common}
+        say_card(self._monitor, card)
         states = StateFolder(job.out_dir / "states", self._identity())
-        writer = SummaryWriter(str(job.out_dir / "tensorboard")) if rank() == 0 else None
-        try:
-            taken: list[Path] = []
+        taken: list[Path] = []
+        with scalar_writer(job.out_dir) as writer:
             hooks = [self._checkpoints(), self._pictures(writer, taken)]
             fitted = fit(training, states, self._batches, self._monitor, hooks, writer)
-        finally:
-            if writer is not None:
-                writer.close()
         self._monitor.say(f"speed: {fitted.speed}")
         return self._outcome(fitted, tuple(taken), card)
 
@@ -251,42 +256,27 @@ class _Run:
             checkpoint=checkpoint,
             objective_file=objective_file,
             curves=fitted.curve,
-            cost={
-                "images_per_second_train": fitted.images_per_second,
-                "loader_wait_percent": 100 * fitted.wait_share,
-                "parameters_millions": _millions(self._objective),
-                "peak_memory_gib": devices.peak_memory_gib(),
-                "seconds": fitted.seconds,
-            },
+            cost=cost_of(fitted, self._objective),
             pictures=taken,
             unreadable=fitted.unreadable,
             details={**card, "speed": fitted.speed},
         )
 
-    def _card(self, groups: list[ParameterGroup]) -> dict[str, Any]:
-        """Return what was decided for the user, in words."""
-        job, config, share = self._job, self._job.config, self._share
+    def _card(self) -> dict[str, Any]:
+        """Return what was decided for the user about a pretraining, in words."""
+        own = parameters_millions(self._objective.backbone)
         return {
-            "protocol": config.protocol,
-            "backbone": f"{job.spec.name}, {_millions(self._objective.backbone):.2f} M parameters "
-            f"of {_millions(self._objective):.2f} M in the objective",
+            "protocol": self._job.config.protocol,
+            "backbone": f"{self._job.spec.name}, {own:.2f} M parameters of "
+            f"{parameters_millions(self._objective):.2f} M in the objective",
             "weights": self._initial,
             "images": f"{len(self._images)} of {self._images.name}, fingerprint "
             f"{self._images.fingerprint}",
-            "plan": self._plan.lines(),
-            "batch": f"{share.about(self._method.couples_images)}, {config.schedule.precision}",
-            "device": f"{share.world_size} x {self._device.type}, {self._threads} threads, "
-            f"{job.num_workers} loader processes",
-            "groups": [group.line() for group in groups],
         }
 
     def _identity(self) -> dict[str, str]:
         job = self._job
         return identity_of(job.config, job.spec.name, self._images, job.seed, job.init_from)
-
-
-def _millions(module: torch.nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1e6
 
 
 def _version() -> str:

@@ -1,6 +1,7 @@
 """The sections that every training has in common: optimizer, schedule and runtime."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 DECAYS = ("cosine", "step", "constant")
 
@@ -53,6 +54,11 @@ class OptimConfig:
     spared: str = "vectors"
     clip: str = "none"
     clip_norm: float = 0.0
+
+    @property
+    def momentum(self) -> float:
+        """Momentum of LARS."""
+        return self.betas[0]
 
     def scaled(self, batch_size: int) -> float:
         """Return the learning rate after warm-up for a global batch."""
@@ -107,3 +113,55 @@ class RuntimeConfig:
     activation_checkpointing: bool = False
     read_every: int = 20
     picture_every: int = 0
+
+
+class OptimSettings(Protocol):
+    """What the training loop reads of a recipe's section ``optim``, whatever else it holds."""
+
+    @property
+    def optimizer(self) -> str:
+        """Name of the optimizer: "adamw", "lars" or "sgd"."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Decay rates of AdamW's moments."""
+
+    @property
+    def eps(self) -> float:
+        """What AdamW adds to the root of the second moment."""
+
+    @property
+    def momentum(self) -> float:
+        """Momentum of SGD and LARS."""
+
+    @property
+    def spared(self) -> str:
+        """Decay spares "vectors" or "nothing", in addition to what the objective names."""
+
+    @property
+    def clip(self) -> str:
+        """What ``clip_norm`` bounds: "none", "global" or "tensor", as in ``OptimConfig``."""
+
+    @property
+    def clip_norm(self) -> float:
+        """Largest norm of gradients."""
+
+
+class ScheduleSettings(Protocol):
+    """What the training loop reads of a recipe's section ``schedule``, whatever else it holds."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step over all devices."""
+
+    @property
+    def batch_size_per_device(self) -> int:
+        """Images a device holds at once; gradients accumulate up to ``batch_size``."""
+
+    @property
+    def precision(self) -> str:
+        """Precision of the forward: "fp32", or "bf16" for autocast."""
+
+    @property
+    def state_images(self) -> int:
+        """Images between two saved states, at least one step."""

@@ -1,10 +1,10 @@
 """The loop: batches to losses to updates, on any device, resumed exactly."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,11 @@ from backbones.base.distributed import any_rank, barrier, rank, world_size
 from backbones.base.errors import StoppedError
 from backbones.base.monitor import Monitor
 from backbones.features import Backbone
-from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
+from backbones.training.config import OptimSettings, RuntimeConfig, ScheduleSettings
 from backbones.training.journal import WARMING_STEPS
 from backbones.training.norms import synchronise
 from backbones.training.objective import Batch, Moment, Objective
 from backbones.training.optim import clip_gradients, set_rates
-from backbones.training.pixels import Pixels
 from backbones.training.readback import PendingLosses, Readback
 from backbones.training.reporter import Reporter, ScalarWriter
 from backbones.training.schedules import Plan
@@ -30,6 +29,35 @@ from backbones.training.stream import Loaded, Share, refuse_too_many
 
 # Ranks agree on stopping by a collective, which is not worth its wait in every step.
 _STOP_STEPS = 10
+
+
+class Pause(Protocol):
+    """What all processes do together between two steps, such as an evaluation.
+
+    It comes before the next step. So a run that was stopped before it, or within it, makes up for
+    it when it goes on; and its time is no part of the time that training takes.
+
+    Attributes:
+        name: For people: "evaluation".
+    """
+
+    name: str
+
+    def due(self, step: int) -> bool:
+        """Tell whether to pause now that ``step`` steps are done and at least one is left."""
+
+    def run(self, step: int) -> None:
+        """Do it, losses and weights being checked.
+
+        Raises:
+            StoppedError: The monitor wants the run to stop.
+        """
+
+    def notes(self) -> dict[str, Any]:
+        """Return what has to survive a restart, as plain values."""
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Go on from the notes of an earlier start, of which ``notes()`` is a part if any."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +69,31 @@ class Training:
         optimizer: Over its trainable parameters.
         plan: Rates and length in steps.
         share: This process's share of each step.
-        seed: Of the run.
-        pixels: Normalises batches on the objective's device.
+        seed_key: All random draws of a forward depend on it, on the step and on the micro-batch's
+            number in the global batch, and on nothing else.
+        ready: Turns what the loader made into what the objective takes, on its device.
         optim: For the bound on gradients.
         schedule: For precision and the time between states.
         runtime: How the work is done.
         max_corrupt: So many different images may be unreadable.
         phase: What the run is doing, in a word for people.
+        remedy: What to set against gradients that are too large, for people.
+        pause: What is done between steps, if anything.
     """
 
     objective: Objective
     optimizer: Optimizer
     plan: Plan
     share: Share
-    seed: int
-    pixels: Pixels
-    optim: OptimConfig
-    schedule: ScheduleConfig
+    seed_key: tuple[int | str, ...]
+    ready: Callable[[Batch], Batch]
+    optim: OptimSettings
+    schedule: ScheduleSettings
     runtime: RuntimeConfig
     max_corrupt: int = 0
     phase: str = "pretrain"
+    remedy: str = "set optim.clip or use schedule.precision=fp32"
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +163,8 @@ def fit(
     reporter = Reporter(training.plan, notes, monitor, writer, training.phase)
     loop = _Loop(training, states, reporter, monitor)
     loop.unreadable.update({int(k): v for k, v in notes.get("unreadable", {}).items()})
+    if training.pause is not None:
+        training.pause.restore(notes)
     if start < training.plan.num_steps:
         loop.run(start, batches_from(start), hooks)
     return Fitted(
@@ -154,8 +189,9 @@ class _Loop:
         self._monitor = monitor
         self._device = next(training.objective.parameters()).device
         self._module = _made_ready(training.objective, training.runtime, self._device)
-        self._readback = Readback(states, reporter)
+        self._readback = Readback(states, reporter, training.plan, training.remedy)
         self._idle = True
+        self._saved = -1
         self.unreadable: dict[int, str] = {}
 
     def run(self, start: int, stream: Iterator[Loaded], hooks: Sequence[Hook]) -> None:
@@ -164,12 +200,28 @@ class _Loop:
         training.objective.train()
         read_every = 1 if self._device.type == "cpu" else training.runtime.read_every
         for step in range(start, training.plan.num_steps):
+            self._pause(step)
             self._reporter.journal.begin_step()
             self._step(step, stream)
             if (step + 1) % read_every == 0 or step - start == WARMING_STEPS - 1:
                 self._read()
             self._reporter.end_step(step + 1)
             self._after(step + 1, hooks)
+
+    def _pause(self, step: int) -> None:
+        """Do what all processes do between steps, where it is due.
+
+        Raises:
+            StoppedError: The monitor wants the run to stop; the state is saved.
+        """
+        pause = self._training.pause
+        if pause is None or not pause.due(step):
+            return
+        self._check(step)
+        try:
+            pause.run(step)
+        except StoppedError:
+            self._stop(step, f"Stopped in the {pause.name} after step {step}; saved.")
 
     def _step(self, step: int, stream: Iterator[Loaded]) -> None:
         """Make one update from all micro-batches of this process."""
@@ -193,23 +245,31 @@ class _Loop:
         share = self._training.share
         losses: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
-        indices: list[int] = []
+        images: list[int | str] = []
         for micro in range(share.micro_batches):
-            batch = self._next(stream)
-            indices += batch["index"].tolist()
-            ready = self._training.pixels.ready(batch)
-            seed_generators("step", self._training.seed, step, share.number(micro))
+            loaded = self._next(stream)
+            images += loaded.images
+            ready = self._training.ready(loaded.batch)
+            seed_generators(*self._training.seed_key, step, share.number(micro))
             with self._synced_with_last(micro):
-                with self._autocast():
-                    found = self._module(ready)
+                found = self._forward(step, ready, loaded.images)
                 loss = torch.stack([value.float() for value in found.values()]).sum()
                 (loss / share.micro_batches).backward()  # type: ignore[no-untyped-call]
             _add(losses, found, share.micro_batches)
             _add(metrics, self._training.objective.metrics(), share.micro_batches)
         values = torch.stack([*losses.values(), *(m.to(loss.device) for m in metrics.values())])
-        return PendingLosses(step, [*losses, *metrics], len(losses), values, indices)
+        return PendingLosses(step, [*losses, *metrics], len(losses), values, images)
 
-    def _next(self, stream: Iterator[Loaded]) -> Batch:
+    def _forward(self, step: int, batch: Batch, images: Sequence[int | str]) -> dict[str, Tensor]:
+        """Return the losses; an objective's own alarm at NaN becomes a sentence."""
+        try:
+            with self._autocast():
+                found: dict[str, Tensor] = self._module(batch)
+        except FloatingPointError as error:
+            raise self._readback.diverged(step, str(error).rstrip("."), images) from error
+        return found
+
+    def _next(self, stream: Iterator[Loaded]) -> Loaded:
         """Return the next micro-batch, and note how long it took and what could not be read."""
         start = time.perf_counter()
         loaded = next(stream)
@@ -223,7 +283,7 @@ class _Loop:
                 self.unreadable[index] = text
                 self._monitor.say(f"Skipped an image that cannot be read: {text}")
         refuse_too_many(self.unreadable, self._training.max_corrupt)
-        return loaded.batch
+        return loaded
 
     def _read(self) -> None:
         if self._readback.read():
@@ -244,20 +304,35 @@ class _Loop:
         due = [hook for hook in hooks if hook.due(step)]
         saves = finished or asked or step % save_every == 0
         if due or saves:
-            self._read()
-            self._readback.check_weights(step, self._training.objective)
+            self._check(step)
         for hook in due if rank() == 0 else []:
             hook.run(step)
-        if saves and rank() == 0:
+        if saves:
             self._save(step)
         if asked and not finished:
-            # Whoever started the processes ends the others soon after one of them has left.
-            barrier()
-            raise StoppedError(f"Stopped after step {step} of {plan.num_steps}; saved.")
+            self._stop(step, f"Stopped after step {step} of {plan.num_steps}; saved.")
+
+    def _check(self, step: int) -> None:
+        """Refuse losses and weights that are no finite numbers."""
+        self._read()
+        self._readback.check_weights(step, self._training.objective)
+
+    def _stop(self, step: int, sentence: str) -> NoReturn:
+        """End the training on all processes, with the state of ``step`` saved."""
+        if self._saved != step:
+            self._save(step)
+        # Whoever started the processes ends the others soon after one of them has left.
+        barrier()
+        raise StoppedError(sentence)
 
     def _save(self, step: int) -> None:
+        self._saved = step
+        if rank() > 0:
+            return
         tensors = collect(self._training.objective, self._training.optimizer)
         notes = self._reporter.notes() | {"unreadable": self.unreadable}
+        if self._training.pause is not None:
+            notes |= self._training.pause.notes()
         self._states.save(TrainingState(step, tensors, notes))
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -279,7 +354,7 @@ def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.devi
         for module in objective.modules():
             if isinstance(module, Backbone):
                 module.set_activation_checkpointing(True)
-    if world_size() > 1:
+    if world_size() > 1 and objective.shares_statistics:
         synchronise(objective)
     if runtime.compile:
         objective.compile()

@@ -13,7 +13,7 @@ from backbones.features import Backbone
 
 # Views by name, stacked over the batch; "index" (B,), the images' places in the data set; "label"
 # (B,) where the images have classes. What views gave as uint8 pixels (..., 3, H, W) arrives
-# normalised, as float.
+# normalised, as float. Outside pretraining, loader and objective may agree on other content.
 Batch = dict[str, Tensor]
 
 
@@ -51,10 +51,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         backbone: What gets saved: the student or the teacher, as the method demands.
         num_first_images: So many images does ``prepare`` want to see; 0 for no call.
+        shares_statistics: Whether batch normalisation uses the statistics of all processes' images;
+            False leaves every norm as it was built.
     """
 
     backbone: Backbone
     num_first_images: int = 0
+    shares_statistics: bool = True
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

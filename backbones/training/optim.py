@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
-from backbones.training.config import OptimConfig
+from backbones.training.config import OptimSettings
 from backbones.training.lars import LARS
 from backbones.training.objective import Objective
 
@@ -39,7 +39,7 @@ class ParameterGroup:
         return f"{kind} weight decay{rate}: {len(self.names)} tensors, {count / 1e6:.2f} M"
 
 
-def parameter_groups(objective: Objective, config: OptimConfig) -> list[ParameterGroup]:
+def parameter_groups(objective: Objective, config: OptimSettings) -> list[ParameterGroup]:
     """Return the trainable parameters, those that decay first, the highest rate first.
 
     Args:
@@ -59,14 +59,16 @@ def parameter_groups(objective: Objective, config: OptimConfig) -> list[Paramete
     ]
 
 
-def make_optimizer(groups: list[ParameterGroup], config: OptimConfig) -> Optimizer:
+def make_optimizer(groups: list[ParameterGroup], config: OptimSettings) -> Optimizer:
     """Return the optimizer; ``set_rates`` gives it its rate and decay."""
     options = [
         {"params": list(g.parameters), "decayed": g.decayed, "lr_factor": g.lr_factor}
         for g in groups
     ]
     if config.optimizer == "lars":
-        return LARS(options, lr=0.0, momentum=config.betas[0])
+        return LARS(options, lr=0.0, momentum=config.momentum)
+    if config.optimizer == "sgd":
+        return SGD(options, lr=0.0, momentum=config.momentum, fused=True)
     return AdamW(options, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
 
@@ -77,7 +79,7 @@ def set_rates(optimizer: Optimizer, lr: float, weight_decay: float) -> None:
         group["weight_decay"] = weight_decay if group["decayed"] else 0.0
 
 
-def clip_gradients(optimizer: Optimizer, config: OptimConfig) -> None:
+def clip_gradients(optimizer: Optimizer, config: OptimSettings) -> None:
     """Scale gradients down to the configured bound: of all together, or each for itself."""
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     if config.clip == "global":

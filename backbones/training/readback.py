@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from backbones.base.distributed import gather, mean_over_ranks
 from backbones.base.errors import UserError
 from backbones.training.reporter import Reporter
+from backbones.training.schedules import Plan
 from backbones.training.state import StateFolder
 
-_INDICES_SHOWN = 64
+_IMAGES_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,32 @@ class PendingLosses:
         names: Of the losses, then of the metrics.
         num_losses: How many of them are losses.
         values: In the same order.
-        indices: Of this process's images.
+        images: Indices or ids of this process's images.
     """
 
     step: int
     names: Sequence[str]
     num_losses: int
     values: Tensor
-    indices: Sequence[int]
+    images: Sequence[int | str]
 
 
 class Readback:
     """Collects losses and reads them together, since every reading waits for the device."""
 
-    def __init__(self, states: StateFolder, reporter: Reporter) -> None:
+    def __init__(self, states: StateFolder, reporter: Reporter, plan: Plan, remedy: str) -> None:
         """Set up.
 
         Args:
             states: To name the last good one when a loss is no number.
             reporter: Told of every step.
+            plan: To name the learning rate in such a case.
+            remedy: What else to set then.
         """
         self._states = states
         self._reporter = reporter
+        self._plan = plan
+        self._remedy = remedy
         self._unread: list[PendingLosses] = []
 
     def add(self, unread: PendingLosses) -> None:
@@ -67,8 +72,9 @@ class Readback:
         rows = mean_over_ranks(torch.stack([u.values for u in unread])).tolist()
         for known, row in zip(unread, rows, strict=True):
             losses = row[: known.num_losses]
-            if not torch.isfinite(torch.tensor(losses)).all():
-                self._refuse(known, losses)
+            if not _finite(losses):
+                images = [image for part in gather(known.images) for image in part]
+                raise self._not_finite(known.step, _named(known, losses), images)
             self._reporter.read(
                 known.step + 1, {"loss": sum(losses), **dict(zip(known.names, row, strict=True))}
             )
@@ -92,19 +98,43 @@ class Readback:
             name = list(weights)[int(lost.int().argmax())]
             raise self._error(f"The update of step {step} left {name} with infinite numbers or NaN")
 
-    def _refuse(self, known: PendingLosses, losses: list[float]) -> NoReturn:
-        indices = [index for part in gather(known.indices) for index in part]
-        shown = ", ".join(map(str, indices[:_INDICES_SHOWN]))
-        more = f" and {len(indices) - _INDICES_SHOWN} more" if len(indices) > _INDICES_SHOWN else ""
-        named = ", ".join(f"{n} = {v}" for n, v in zip(known.names, losses, strict=False))
-        raise self._error(
-            f"The loss is no finite number at step {known.step + 1} ({named}; images {shown}{more})"
+    def diverged(self, step: int, what: str, images: Sequence[int | str]) -> UserError:
+        """Return the error for a forward that met NaN or infinity before there was a loss.
+
+        It speaks of the first step whose losses, not yet read, explain that, if there is one. It
+        looks at this process alone, because the others are not here to agree with.
+
+        Args:
+            step: Of the forward, from 0.
+            what: The forward found.
+            images: Of its micro-batch.
+        """
+        for known in self._unread:
+            losses = known.values[: known.num_losses].tolist()
+            if not _finite(losses):
+                return self._not_finite(known.step, _named(known, losses), known.images)
+        return self._not_finite(step, what, images)
+
+    def _not_finite(self, step: int, what: str, images: Sequence[int | str]) -> UserError:
+        shown = ", ".join(map(str, images[:_IMAGES_SHOWN]))
+        more = f" and {len(images) - _IMAGES_SHOWN} more" if len(images) > _IMAGES_SHOWN else ""
+        return self._error(
+            f"The loss is no finite number at step {step + 1} ({what}; images {shown}{more})"
         )
 
     def _error(self, what: str) -> UserError:
         good = self._states.newest_file()
         kept = f"The last good state is {good}" if good else "No state was saved before"
+        rate = f"{self._plan.lr:g} at batch {self._plan.batch_size}"
         return UserError(
-            f"{what}. {kept}. Lower optim.base_lr, set optim.clip or use schedule.precision=fp32, "
+            f"{what}. {kept}. Lower optim.base_lr (the learning rate is {rate}), {self._remedy}, "
             "with --set."
         )
+
+
+def _finite(losses: list[float]) -> bool:
+    return all(map(isfinite, losses))
+
+
+def _named(known: PendingLosses, losses: list[float]) -> str:
+    return ", ".join(f"{n} = {v}" for n, v in zip(known.names, losses, strict=False))

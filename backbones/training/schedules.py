@@ -7,6 +7,7 @@ difference is left: DINO's warm-up reaches its peak one step earlier, with its l
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fvcore.common.param_scheduler import (
@@ -41,8 +42,8 @@ class Plan:
     batch_size: int
     epochs: float
     lr: float
-    lr_at: ParamScheduler
-    weight_decay_at: ParamScheduler
+    lr_at: Callable[[float], float]
+    weight_decay_at: Callable[[float], float]
     about_lr: str
 
     def epoch(self, step: int) -> float:
@@ -75,7 +76,12 @@ def num_steps(schedule: ScheduleConfig, num_images: int) -> int:
             f"There are {num_images} images, fewer than a batch of {schedule.batch_size}; lower "
             "schedule.batch_size with --set, or use more images."
         )
-    return max(1, round(schedule.epochs * num_images / schedule.batch_size))
+    return steps_of(schedule.epochs, num_images, schedule.batch_size)
+
+
+def steps_of(epochs: float, num_images: int, batch_size: int) -> int:
+    """Return the number of updates that ``epochs`` passes amount to, at least one."""
+    return max(1, round(epochs * num_images / batch_size))
 
 
 def make_plan(schedule: ScheduleConfig, optim: OptimConfig, num_images: int) -> Plan:

@@ -3,9 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file, write_atomically, write_json_atomically
+from backbones.base.files import (
+    canonical_json,
+    sha256_file,
+    write_atomically,
+    write_json_atomically,
+)
 from backbones.base.monitor import GRACE_SECONDS
 
 # One more than needed, so that a state damaged on disk costs minutes and not the run.
@@ -174,6 +179,21 @@ def restore(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor
             state.setdefault(int(index), {})[moment] = lies_alike
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def settings_digest(settings: Mapping[str, Any], neutral: Mapping[str, Collection[str]]) -> str:
+    """Return the SHA-256 of all settings that decide the weights, as 64 hex digits.
+
+    Args:
+        settings: Of a recipe: plain values, or sections of them by name.
+        neutral: By section, its settings that change no weight; empty for the whole section.
+    """
+    deciding = dict(settings)
+    for section, names in neutral.items():
+        values = deciding.pop(section)
+        if names:
+            deciding[section] = {n: value for n, value in values.items() if n not in names}
+    return sha256(canonical_json(deciding).encode()).hexdigest()
 
 
 def random_seed(*parts: int | str) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from backbones.base.errors import PreflightError
 from backbones.base.micro_batches import micro_batches
 from backbones.base.workers import make_in_workers
-from backbones.training.config import ScheduleConfig
+from backbones.training.config import ScheduleSettings
 from backbones.training.objective import Batch
 from backbones.training.state import random_seed
 
@@ -63,7 +63,7 @@ class Share:
                 yield list(range(start, start + self.micro_size))
 
 
-def share_out(schedule: ScheduleConfig, rank: int, world_size: int) -> Share:
+def share_out(schedule: ScheduleSettings, rank: int, world_size: int) -> Share:
     """Return a process's share of the global batch.
 
     Raises:
@@ -78,11 +78,13 @@ class Loaded:
     """A micro-batch from the loader.
 
     Attributes:
-        batch: Views by name, "index", and "label" where the images have classes; on the CPU.
+        batch: What ``Objective.forward`` takes, on the CPU, pixels as uint8.
+        images: What an error message calls its images: indices or ids of the data set.
         unreadable: By index, where each image lies that could not be read, and why.
     """
 
     batch: Batch
+    images: Sequence[int | str]
     unreadable: Mapping[int, str] = field(default_factory=dict)
 
     def pin_memory(self) -> "Loaded":
@@ -110,6 +112,28 @@ def batches(
         PreflightError: More images than allowed are unreadable.
     """
     return make_in_workers(samples, share.positions(start_step), num_workers, pin_memory)
+
+
+class EpochOrder:
+    """Finds the image at a position of the training stream, epoch after epoch. Picklable."""
+
+    def __init__(self, num_images: int, order_of: Callable[[int], Sequence[int] | Tensor]) -> None:
+        """Set up.
+
+        Args:
+            num_images: Images in use.
+            order_of: Returns the order of the images' indices in an epoch.
+        """
+        self._num_images = num_images
+        self._order_of = order_of
+        self._latest: tuple[int, Sequence[int] | Tensor] = (-1, ())
+
+    def at(self, position: int) -> tuple[int, int]:
+        """Return the epoch and the image's index at a position, both from 0."""
+        epoch, place = divmod(position, self._num_images)
+        if self._latest[0] != epoch:
+            self._latest = (epoch, self._order_of(epoch))
+        return epoch, int(self._latest[1][place])
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:

@@ -6,58 +6,51 @@ seed alone; so a stream can be entered at any step, and any sharing among proces
 
 import pickle
 from collections.abc import Iterator, Sequence
-from itertools import count
+from functools import partial
 from random import Random
 from typing import Any
 
 import numpy as np
 
-from backbones.base.micro_batches import micro_batches
 from backbones.base.workers import make_in_workers
-from detection.config import DetectionConfig, DetectionDataConfig, EvaluationConfig
+from backbones.training.stream import EpochOrder, Loaded
+from detection.config import DetectionDataConfig, EvaluationConfig
 from detection.data.mapper import map_test, map_train
 
 Sample = dict[str, Any]
 Batch = list[Sample]
 
 
-def train_batches(  # noqa: PLR0913 - where in which stream, for whom: nothing to group
-    images: Sequence[Sample],
-    config: DetectionConfig,
-    *,
-    seed: int,
-    start_step: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-) -> Iterator[Batch]:
-    """Yield this process's micro-batches, step after step, without end.
+class TrainSamples:
+    """Makes the micro-batch at given positions of the training stream. Picklable."""
 
-    Micro-batch k (from 0) that a process gets within a step is number ``k * world_size + rank`` of
-    the step's global batch. Epochs follow each other without a gap: a batch may hold the end of
-    one and the start of the next.
+    def __init__(self, images: Sequence[Sample], config: DetectionDataConfig, seed: int) -> None:
+        """Set up.
 
-    Args:
-        images: Training images (``detection.data.dataset.load_training_images``).
-        config: Its sections ``data`` and ``schedule`` are used.
-        seed: Of the run.
-        start_step: First step to yield.
-        rank: Of this process.
-        world_size: Number of processes.
-        num_workers: Loader processes; 0 loads in this one.
+        Args:
+            images: Training images (``detection.data.dataset.load_training_images``).
+            config: Augmentation.
+            seed: Of the run.
+        """
+        self._images = _Packed(images)
+        self._config = config
+        self._seed = seed
+        self._order = EpochOrder(len(images), partial(epoch_order, len(images), seed))
 
-    Raises:
-        UserError: The global batch cannot be shared out, or an image cannot be used.
-    """
-    schedule = config.schedule
-    per_step = micro_batches(schedule.batch_size, schedule.batch_size_per_device, world_size)
-    positions = _train_positions(
-        schedule.batch_size,
-        schedule.batch_size_per_device,
-        start_step=start_step,
-        share=(rank, world_size, per_step),
-    )
-    return make_in_workers(_TrainImages(images, config.data, seed), positions, num_workers)
+    def __call__(self, positions: Sequence[int]) -> Loaded:
+        """Return the batch of these positions, "samples" for ``DetectionObjective.forward``.
+
+        Raises:
+            PreflightError: An image cannot be used.
+        """
+        samples = [self._sample(position) for position in positions]
+        batch: dict[str, Any] = {"samples": samples}
+        return Loaded(batch, [sample["image_id"] for sample in samples])
+
+    def _sample(self, position: int) -> Sample:
+        epoch, index = self._order.at(position)
+        random = sample_random(self._seed, epoch, index)
+        return map_train(self._images[index], self._config, random)
 
 
 def evaluation_batches(
@@ -87,7 +80,11 @@ def evaluation_batches(
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> list[int]:
-    """Return the order of images in an epoch, a function of seed and epoch alone."""
+    """Return the order of images in an epoch, a function of seed and epoch alone.
+
+    It is another than that of ``backbones.training.stream``, and has to stay so, because all
+    results so far depend on it.
+    """
     order = list(range(num_images))
     Random(f"order {seed} {epoch}").shuffle(order)
     return order
@@ -119,27 +116,6 @@ class _Packed:
         return sample
 
 
-class _TrainImages:
-    """Positions in the training stream to mapped samples."""
-
-    def __init__(self, images: Sequence[Sample], config: DetectionDataConfig, seed: int) -> None:
-        self._images = _Packed(images)
-        self._config = config
-        self._seed = seed
-        self._order: tuple[int, list[int]] = (-1, [])
-
-    def __call__(self, positions: Sequence[int]) -> Batch:
-        return [self._map(position) for position in positions]
-
-    def _map(self, position: int) -> Sample:
-        epoch, place = divmod(position, len(self._images))
-        if self._order[0] != epoch:
-            self._order = (epoch, epoch_order(len(self._images), self._seed, epoch))
-        index = self._order[1][place]
-        random = sample_random(self._seed, epoch, index)
-        return map_train(self._images[index], self._config, random)
-
-
 class _TestImages:
     """Indices to mapped test images."""
 
@@ -149,18 +125,3 @@ class _TestImages:
 
     def __call__(self, indices: Sequence[int]) -> Batch:
         return [map_test(self._images[index], self._config) for index in indices]
-
-
-def _train_positions(
-    batch_size: int,
-    micro_size: int,
-    *,
-    start_step: int,
-    share: tuple[int, int, int],
-) -> Iterator[list[int]]:
-    """Yield the stream positions of each micro-batch of one process."""
-    rank, world_size, per_step = share
-    for step in count(start_step):
-        for micro in range(per_step):
-            start = step * batch_size + (micro * world_size + rank) * micro_size
-            yield list(range(start, start + micro_size))

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,41 @@ def toy_batch() -> Callable[..., list[dict[str, Any]]]:
         return batch
 
     return make
+
+
+@pytest.fixture
+def fit_detector() -> Callable[..., Any]:
+    """Return a trainer of detectors by the loop that all trainings share."""
+    from backbones.training.engine import Fitted, fit
+    from backbones.training.schedules import Plan
+    from backbones.training.session import scalar_writer
+    from backbones.training.state import StateFolder
+    from backbones.training.stream import Loaded
+    from detection.objective import DetectionObjective, detector_groups, make_training
+
+    def run(
+        detector: Any,
+        config: DetectionConfig,
+        plan: Plan,
+        folder: Path,
+        batches: Callable[[int], Iterator[list[dict[str, Any]]]],
+        monitor: Any,
+        seed: int = 1,
+    ) -> Fitted:
+        """Train on lists of detectron2's dicts from a step on, states and curves in ``folder``."""
+
+        def loaded(step: int) -> Iterator[Loaded]:
+            for samples in batches(step):
+                yield Loaded({"samples": samples}, [item["image_id"] for item in samples])
+
+        with scalar_writer(folder) as writer:
+            objective = DetectionObjective(detector, config.optim, writer)
+            groups = detector_groups(objective, config.optim)
+            training = make_training(objective, groups, plan, config, seed)
+            states = StateFolder(folder / "states", {"run": "me"})
+            return fit(training, states, loaded, monitor, writer=writer)
+
+    return run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
 from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig, EvaluationConfig
-from detection.evaluations import EvaluationPlan, period, told
+from detection.evaluations import Evaluations, period, told
 from detection.recipes import COCO_TRAIN_IMAGES, RECIPES
 from detection.schedule import images_in_use, make_plan
 from detection.scoring import evaluate
@@ -172,24 +172,14 @@ def test_evaluations_are_no_part_of_what_training_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A clock that only evaluations move."""
-    from detection import evaluations
-
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    before = evaluations.Evaluator.before_step
 
-    def slow(self: evaluations.Evaluator) -> None:
-        looks = self._looks
+    def slow(*given: Any) -> CocoScores:
+        now[0] += 100.0
+        return evaluate.look(*given)
 
-        def look() -> evaluations.Metrics:
-            now[0] += 100.0
-            return looks.look()
-
-        self._looks = EvaluationPlan(looks.every, look)
-        before(self)
-        self._looks = looks
-
-    monkeypatch.setattr(evaluations.Evaluator, "before_step", slow)
+    monkeypatch.setattr("detection.transfer.look", slow)
     job = make_job(write_coco(), tmp_path / "a", plain_spec, every_step(toy_config))
     cost = transfer(job, Watcher()).cost
     assert cost["seconds_evaluating"] == 300.0
@@ -263,8 +253,11 @@ def test_when_evaluations_are_due() -> None:
     plan = make_plan(RECIPES["mini"]().schedule, RECIPES["mini"]().optim, 80)
     every = period(EvaluationConfig(every_epochs=1.5), plan)
     assert (plan.num_steps, every) == (90, 30)
-    assert [step for step in range(91) if EvaluationPlan(every, dict).due(step)] == [30, 60, 90]
+    evaluations = Evaluations(every, dict, plan.num_steps, SilentMonitor())
+    assert [step for step in range(91) if evaluations.due(step)] == [30, 60, 90]
+    evaluations.add(60, {"APbox": 1.0})
+    assert [step for step in range(91) if evaluations.due(step)] == [30, 90]
     assert told(every, plan) == "every 30 steps of training, 2 times, and at the end"
     assert period(EvaluationConfig(every_epochs=1e-9), plan) == 1
     assert told(0, plan) == told(90, plan) == "at the end"
-    assert not EvaluationPlan(0, dict).due(30)
+    assert not Evaluations(0, dict, plan.num_steps, SilentMonitor()).due(30)

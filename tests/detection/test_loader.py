@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from backbones.base.errors import PreflightError, UserError
+from backbones.training.stream import batches, share_out
 from detection.config import (
     DetectionConfig,
     DetectionDataConfig,
@@ -17,7 +18,7 @@ from detection.config import (
     EvaluationConfig,
 )
 from detection.data.dataset import find_coco, load_split
-from detection.data.loader import epoch_order, evaluation_batches, train_batches
+from detection.data.loader import TrainSamples, epoch_order, evaluation_batches
 
 CONFIG = DetectionConfig(
     protocol="test",
@@ -34,8 +35,29 @@ def images(
     return load_split(find_coco(write_coco(coco_content(7))), "train")
 
 
+def stream_of(
+    images: list[dict[str, Any]],
+    seed: int = 0,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+) -> Iterator[list[dict[str, Any]]]:
+    samples, share = (
+        TrainSamples(images, CONFIG.data, seed),
+        share_out(CONFIG.schedule, rank, world_size),
+    )
+    stream = batches(samples, share, start_step, num_workers)
+    try:
+        for loaded in stream:
+            assert loaded.images == ids(loaded.batch["samples"])
+            yield loaded.batch["samples"]
+    finally:
+        stream.close()
+
+
 def take(count: int, images: list[dict[str, Any]], **options: Any) -> Batches:
-    return list(islice(train_batches(images, CONFIG, **{"seed": 0, **options}), count))
+    return list(islice(stream_of(images, **options), count))
 
 
 def assert_same(first: Batches, second: Batches) -> None:
@@ -123,7 +145,7 @@ def workers_of(process: int) -> list[int]:
 def running(images: list[dict[str, Any]]) -> Iterator[tuple[Iterator[Any], list[int]]]:
     """A stream with two workers, and their process ids."""
     before = set(workers_of(os.getpid()))
-    stream = train_batches(images, CONFIG, seed=0, num_workers=2)
+    stream = stream_of(images, num_workers=2)
     next(stream)
     yield stream, [pid for pid in workers_of(os.getpid()) if pid not in before]
     stream.close()
@@ -168,7 +190,7 @@ def test_workers_end_when_their_parent_says_so(
 
 def test_the_parent_keeps_its_signals(images: list[dict[str, Any]]) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    stream = train_batches(images, CONFIG, seed=0, num_workers=1)
+    stream = stream_of(images, num_workers=1)
     next(stream)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     stream.close()

@@ -8,10 +8,11 @@ from torch import nn
 
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
+from backbones.training.optim import ParameterGroup, clip_gradients, make_optimizer, set_rates
 from detection.config import DetectionConfig, DetectionOptimConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.pyramid import MapNorm
-from detection.optim import clip_gradients, make_optimizer, parameter_groups, set_lr
+from detection.objective import DetectionObjective, detector_groups
 
 BLOCK = "blocks.1.mlp.fc1"
 
@@ -22,10 +23,16 @@ def detector_of(name: str, config: DetectionConfig) -> Detector:
     return build_detector(net, spec, config, (3, True), seed=0)
 
 
-def settings(detector: Detector, config: DetectionOptimConfig) -> dict[str, tuple[float, float]]:
-    """Rate factor and decay of every trainable parameter, by name."""
-    groups = parameter_groups(detector, detector.net, config)
-    return {name: (g.lr_factor, g.weight_decay) for g in groups for name in g.names}
+def groups_of(detector: Detector, config: DetectionOptimConfig) -> list[ParameterGroup]:
+    return detector_groups(DetectionObjective(detector, config), config)
+
+
+def settings(detector: Detector, config: DetectionOptimConfig) -> dict[str, tuple[float, bool]]:
+    """Rate factor of every trainable parameter, and whether it decays, by its detector's name."""
+    groups = groups_of(detector, config)
+    return {
+        name.removeprefix("detector."): (g.lr_factor, g.decayed) for g in groups for name in g.names
+    }
 
 
 @pytest.mark.parametrize("name", ["vit-nano", "swin-nano", "resnet-nano"])
@@ -56,10 +63,11 @@ def test_vit_b_has_upstreams_factors() -> None:
 
 def test_every_trainable_parameter_is_in_one_group(toy_config: DetectionConfig) -> None:
     detector = detector_of("vit-nano", toy_config)
-    groups = parameter_groups(detector, detector.net, DetectionOptimConfig())
-    names = [name for group in groups for name in group.names]
+    groups = groups_of(detector, DetectionOptimConfig())
+    names = [name.removeprefix("detector.") for group in groups for name in group.names]
     assert sorted(names) == sorted(n for n, p in detector.named_parameters() if p.requires_grad)
-    assert len({(g.lr_factor, g.weight_decay) for g in groups}) == len(groups)
+    order = [(g.lr_factor, g.decayed) for g in groups]
+    assert order == sorted(set(order)), "saved states depend on the order"
 
 
 def test_decay_rules_differ_where_they_should(toy_config: DetectionConfig) -> None:
@@ -70,7 +78,7 @@ def test_decay_rules_differ_where_they_should(toy_config: DetectionConfig) -> No
 
     def spared(rule: str) -> set[str]:
         found = settings(detector, DetectionOptimConfig(decay_rule=rule, weight_decay=0.1))
-        return {name for name, (_, decay) in found.items() if decay == 0}
+        return {name for name, (_, decayed) in found.items() if not decayed}
 
     def kind(name: str) -> type:
         return type(modules[name.rsplit(".", 1)[0]])
@@ -90,17 +98,19 @@ def test_swins_bias_tables_are_spared(toy_config: DetectionConfig) -> None:
     found = settings(detector, DetectionOptimConfig(decay_rule="names", weight_decay=0.05))
     tables = [d for n, (_, d) in found.items() if "relative_position_bias_table" in n]
     assert tables
-    assert set(tables) == {0.0}
+    assert set(tables) == {False}
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_optimizers_step_at_the_set_rate(kind: str, toy_config: DetectionConfig) -> None:
     detector = detector_of("vit-nano", toy_config)
     config = DetectionOptimConfig(optimizer=kind, layer_decay=(0.5,))
-    groups = parameter_groups(detector, detector.net, config)
-    optimizer = make_optimizer(groups, config, 1e-3)
-    set_lr(optimizer, 1e-2)
+    groups = groups_of(detector, config)
+    optimizer = make_optimizer(groups, config)
+    set_rates(optimizer, 1e-2, config.weight_decay)
     assert [g["lr"] for g in optimizer.param_groups] == [1e-2 * g.lr_factor for g in groups]
+    decays = {g["weight_decay"] for g in optimizer.param_groups}
+    assert decays == {0.0, config.weight_decay}
     before = [p.detach().clone() for p in groups[0].parameters]
     for parameter in detector.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -113,15 +123,13 @@ def test_clipping_bounds_the_global_norm() -> None:
     optimizer = torch.optim.SGD(parameters, lr=0.1)
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 10.0)
-    clip_gradients(optimizer, 0.0)
+    clip_gradients(optimizer, DetectionOptimConfig(clip_norm=0.0))
     assert parameters[0].grad[0] == 10
-    clip_gradients(optimizer, 1.0)
+    clip_gradients(optimizer, DetectionOptimConfig(clip_norm=1.0))
     norm = torch.cat([p.grad for p in parameters]).norm()
     assert norm == pytest.approx(1.0, abs=1e-4)
 
 
-def test_a_group_reads_as_a_line(toy_config: DetectionConfig) -> None:
-    detector = detector_of("vit-nano", toy_config)
-    group = parameter_groups(detector, detector.net, DetectionOptimConfig())[0]
-    assert "weight decay" in group.line(1e-4)
-    assert f"{len(group.names)} tensors" in group.line(1e-4)
+def test_without_decay_there_is_one_group_a_rate(toy_config: DetectionConfig) -> None:
+    config = DetectionOptimConfig(weight_decay=0.0, layer_decay=(1.0,))
+    assert len(groups_of(detector_of("vit-nano", toy_config), config)) == 1

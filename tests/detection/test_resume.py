@@ -1,5 +1,6 @@
 """A resumed detection training ends bit-identical."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -8,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from backbones.base.errors import StoppedError
+from backbones.base.files import sha256_file
 from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
+from backbones.training.engine import Fitted
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
-from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import make_plan
-from detection.train import Trained, train
-from detection.trainer import Training
 
 MakeBatch = Callable[..., list[dict[str, Any]]]
 STEPS = 6
@@ -45,37 +46,30 @@ class StopAfter(SilentMonitor):
         return self.step is not None and self.reached >= self.step
 
 
-def start(
-    name: str, config: DetectionConfig, folder: Path, make: MakeBatch, monitor: SilentMonitor
-) -> tuple[Detector, Trained]:
-    """Train in this process as a fresh start would, with 6 steps of two micro-batches."""
-    spec = get_spec(name)
-    torch.manual_seed(0)
-    net = spec.build(BuildOptions(img_size=64, drop_path=0.3))
-    detector = build_detector(net, spec, config, (3, True), seed=0)
-    detector = detector.to(memory_format=torch.channels_last)
-    config = replace(config, schedule=replace(config.schedule, epochs=STEPS / 2))
-    plan = make_plan(config.schedule, config.optim, 8)
-    assert plan.num_steps == STEPS
-    groups = parameter_groups(detector, net, config.optim)
-    training = Training(
-        detector,
-        make_optimizer(groups, config.optim, plan.lr),
-        config,
-        plan,
-        5,
-        folder,
-        {"run": "me"},
-    )
-    # Whatever torch's generator held before must not matter.
-    torch.manual_seed(torch.seed())
-    trained = train(
-        training,
-        lambda model: model,
-        lambda step: (make(2, seed=i) for i in count(2 * step)),
-        monitor,
-    )
-    return detector, trained
+Start = Callable[..., tuple[Detector, Fitted]]
+
+
+@pytest.fixture
+def start(fit_detector: Callable[..., Fitted]) -> Start:
+    """Return a trainer in this process, as a fresh start: 6 steps of two micro-batches."""
+
+    def run(
+        name: str, config: DetectionConfig, folder: Path, make: MakeBatch, monitor: SilentMonitor
+    ) -> tuple[Detector, Fitted]:
+        spec = get_spec(name)
+        torch.manual_seed(0)
+        net = spec.build(BuildOptions(img_size=64, drop_path=0.3))
+        detector = build_detector(net, spec, config, (3, True), seed=0)
+        detector = detector.to(memory_format=torch.channels_last)
+        config = replace(config, schedule=replace(config.schedule, epochs=STEPS / 2))
+        plan = make_plan(config.schedule, config.optim, 8)
+        assert plan.num_steps == STEPS
+        # Whatever torch's generator held before must not matter.
+        torch.manual_seed(torch.seed())
+        batches = lambda step: (make(2, seed=i) for i in count(2 * step))  # noqa: E731
+        return detector, fit_detector(detector, config, plan, folder, batches, monitor, seed=5)
+
+    return run
 
 
 def assert_same_weights(first: Detector, second: Detector) -> None:
@@ -92,7 +86,7 @@ SLOW = pytest.mark.slow
     ["vit-nano", pytest.param("swin-nano", marks=SLOW), pytest.param("resnet-nano", marks=SLOW)],
 )
 def test_a_run_stopped_anywhere_ends_bit_identical(
-    name: str, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    start: Start, name: str, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
 ) -> None:
     unbroken, whole = start(name, toy_config, tmp_path / "a", toy_batch, StopAfter())
     for step in (2, 5):
@@ -105,7 +99,7 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
 
 
 def test_sgd_resumes_bit_identical_too(
-    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    start: Start, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
 ) -> None:
     optim = replace(toy_config.optim, optimizer="sgd", base_lr=1e-2)
     config = replace(toy_config, optim=optim)
@@ -117,7 +111,7 @@ def test_sgd_resumes_bit_identical_too(
 
 
 def test_a_damaged_newest_state_falls_back_and_says_so(
-    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    start: Start, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
 ) -> None:
     schedule = replace(toy_config.schedule, checkpoint_images=8)
     config = replace(toy_config, schedule=schedule)
@@ -135,7 +129,7 @@ def test_a_damaged_newest_state_falls_back_and_says_so(
 
 
 def test_a_finished_training_is_not_repeated(
-    toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    start: Start, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
 ) -> None:
     first, trained = start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter())
 
@@ -144,4 +138,25 @@ def test_a_finished_training_is_not_repeated(
 
     second, again = start("vit-nano", toy_config, tmp_path, no_batches, StopAfter())
     assert_same_weights(first, second)
-    assert again == trained
+    assert (again.curve, again.seconds) == (trained.curve, trained.seconds)
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_from(
+    start: Start, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    """States were once saved by a loop of detection's own, under the detector's own names."""
+    unbroken, whole = start("vit-nano", toy_config, tmp_path / "a", toy_batch, StopAfter())
+    with pytest.raises(StoppedError):
+        start("vit-nano", toy_config, tmp_path / "b", toy_batch, StopAfter(3))
+    path = tmp_path / "b" / "states" / "step-00000003.safetensors"
+    record = json.loads(path.with_suffix(".json").read_text())
+    save_file({n.replace("model.detector.", "model."): t for n, t in load_file(path).items()}, path)
+    record["sha256"] = sha256_file(path)
+    known = ("curve", "window", "seconds", "timed")
+    record["notes"] = {name: record["notes"][name] for name in known}
+    path.with_suffix(".json").write_text(json.dumps(record))
+    monitor = StopAfter()
+    resumed, parts = start("vit-nano", toy_config, tmp_path / "b", toy_batch, monitor)
+    assert monitor.said == [f"Going on from step 3 of {STEPS}."]
+    assert_same_weights(unbroken, resumed)
+    assert whole.curve == parts.curve

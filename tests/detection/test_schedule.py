@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from backbones.training.schedules import Plan
 from detection.config import DetectionDataConfig, DetectionOptimConfig, DetectionScheduleConfig
 from detection.recipes import COCO_TRAIN_IMAGES, RECIPES
-from detection.schedule import Plan, images_in_use, make_plan, num_steps, scaled_lr
+from detection.schedule import Rate, images_in_use, make_plan, num_steps, scaled_lr
 
 
 def plan_of(name: str, images: int = COCO_TRAIN_IMAGES) -> Plan:
@@ -15,12 +16,18 @@ def plan_of(name: str, images: int = COCO_TRAIN_IMAGES) -> Plan:
     return make_plan(config.schedule, config.optim, images)
 
 
+def rate_of(name: str, images: int = COCO_TRAIN_IMAGES) -> Rate:
+    rate = plan_of(name, images).lr_at
+    assert isinstance(rate, Rate)
+    return rate
+
+
 def test_published_step_counts() -> None:
-    r50 = plan_of("r50-fpn-1x")
+    r50 = rate_of("r50-fpn-1x")
     assert (r50.num_steps, r50.drop_steps, r50.warmup_steps) == (90_000, (60_000, 80_000), 1_000)
-    assert plan_of("r50-fpn-3x").drop_steps == (210_000, 250_000)
+    assert rate_of("r50-fpn-3x").drop_steps == (210_000, 250_000)
     # 184,375 steps upstream are 100 epochs of 118,000 images; the drops are theirs.
-    vitdet = plan_of("vitdet-100ep", 118_000)
+    vitdet = rate_of("vitdet-100ep", 118_000)
     assert (vitdet.num_steps, vitdet.warmup_steps) == (184_375, 250)
     assert vitdet.drop_steps == pytest.approx((163_889, 177_546), abs=1)
 
@@ -39,7 +46,7 @@ def test_warm_up_never_outlasts_a_tenth() -> None:
         DetectionOptimConfig(),
         80,
     )
-    assert (plan.num_steps, plan.warmup_steps) == (100, 10)
+    assert (plan.num_steps, plan.lr_at.warmup_steps) == (100, 10)
 
 
 @pytest.mark.parametrize("name", ["vitdet-100ep", "r50-fpn-1x", "benchmarking-vit-25ep"])
@@ -47,21 +54,23 @@ def test_rates_equal_detectron2s_scheduler(name: str) -> None:
     from detectron2.solver import LRMultiplier, WarmupParamScheduler
     from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 
-    plan = plan_of(name, 2_000)
-    if plan.cosine:
+    plan, rate = plan_of(name, 2_000), rate_of(name, 2_000)
+    if rate.cosine:
         after = CosineParamScheduler(1.0, 0.0)
     else:
         after = MultiStepParamScheduler(
-            [1.0, 0.1, 0.01], milestones=list(plan.drop_steps), num_updates=plan.num_steps
+            [1.0, 0.1, 0.01], milestones=list(rate.drop_steps), num_updates=plan.num_steps
         )
     multiplier = WarmupParamScheduler(
-        after, plan.warmup_factor, plan.warmup_steps / plan.num_steps, "linear"
+        after, rate.warmup_factor, rate.warmup_steps / plan.num_steps, "linear"
     )
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     scheduler = LRMultiplier(optimizer, multiplier, plan.num_steps)
     for step in range(plan.num_steps):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(plan.factor(step), rel=1e-6)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate.factor(step), rel=1e-6)
+        assert plan.lr_at(step / plan.num_steps) == plan.lr * rate.factor(step)
+        assert plan.weight_decay_at(step / plan.num_steps) == RECIPES[name]().optim.weight_decay
         optimizer.step()
         scheduler.step()
 

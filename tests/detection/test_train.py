@@ -1,4 +1,4 @@
-"""The trainer: known losses, accumulation, precision, and a stop at numbers that are none."""
+"""Detection in the training loop: known losses, accumulation, precision, a stop at NaN."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,12 +12,10 @@ import torch
 from backbones.base.errors import UserError
 from backbones.base.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.training.engine import Fitted
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
-from detection.optim import make_optimizer, parameter_groups
 from detection.schedule import make_plan
-from detection.train import Trained, train
-from detection.trainer import Training
 
 MakeBatch = Callable[..., list[dict[str, Any]]]
 Batches = Callable[[int], Iterator[list[dict[str, Any]]]]
@@ -40,24 +38,37 @@ def cycle_of(make: MakeBatch, length: int) -> Batches:
     return lambda step: (make(2, seed=i % length) for i in count(2 * step))
 
 
-def run(
-    spec: BackboneSpec, config: DetectionConfig, folder: Path, batches: Batches, steps: int
-) -> tuple[Detector, Trained, Kept]:
+Run = Callable[..., tuple[Detector, Fitted, Kept]]
+
+
+def toy_detector(spec: BackboneSpec, config: DetectionConfig) -> Detector:
     torch.manual_seed(0)
     net = spec.build(BuildOptions(img_size=64))
-    detector = build_detector(net, spec, config, (3, True), seed=0)
-    size = config.schedule.batch_size
-    config = replace(config, schedule=replace(config.schedule, epochs=float(steps)))
-    plan = make_plan(config.schedule, config.optim, size)
-    groups = parameter_groups(detector, net, config.optim)
-    optimizer = make_optimizer(groups, config.optim, plan.lr)
-    monitor = Kept()
-    training = Training(detector, optimizer, config, plan, 1, folder, {"run": "me"})
-    return detector, train(training, lambda model: model, batches, monitor), monitor
+    return build_detector(net, spec, config, (3, True), seed=0)
+
+
+@pytest.fixture
+def run(fit_detector: Callable[..., Fitted]) -> Run:
+    """Return a runner of a few steps on the toy detector."""
+
+    def start(
+        spec: BackboneSpec, config: DetectionConfig, folder: Path, batches: Batches, steps: int
+    ) -> tuple[Detector, Fitted, Kept]:
+        detector = toy_detector(spec, config)
+        config = replace(config, schedule=replace(config.schedule, epochs=float(steps)))
+        plan = make_plan(config.schedule, config.optim, config.schedule.batch_size)
+        monitor = Kept()
+        return detector, fit_detector(detector, config, plan, folder, batches, monitor), monitor
+
+    return start
 
 
 def test_golden_losses(
-    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    run: Run,
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    toy_batch: MakeBatch,
+    tmp_path: Path,
 ) -> None:
     """Twenty steps of the mini recipe's mathematics on fixed data."""
     batches = cycle_of(toy_batch, 4)
@@ -69,7 +80,11 @@ def test_golden_losses(
 
 
 def test_progress_and_curve(
-    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    run: Run,
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    toy_batch: MakeBatch,
+    tmp_path: Path,
 ) -> None:
     batches = cycle_of(toy_batch, 1_000)
     _, trained, monitor = run(plain_spec, toy_config, tmp_path, batches, 5)
@@ -86,7 +101,11 @@ def test_progress_and_curve(
 
 
 def test_accumulation_averages_its_micro_batches(
-    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    run: Run,
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    toy_batch: MakeBatch,
+    tmp_path: Path,
 ) -> None:
     """One step of two micro-batches moves the weights by the mean of their gradients."""
     optim = replace(toy_config.optim, optimizer="sgd", base_lr=0.1, clip_norm=0.0, momentum=0.0)
@@ -107,7 +126,11 @@ def test_accumulation_averages_its_micro_batches(
 
 
 def test_a_loss_that_is_no_number_stops_with_one_sentence(
-    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    run: Run,
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    toy_batch: MakeBatch,
+    tmp_path: Path,
 ) -> None:
     def batches(step: int) -> Iterator[list[dict[str, Any]]]:
         for number in count(2 * step):
@@ -122,12 +145,17 @@ def test_a_loss_that_is_no_number_stops_with_one_sentence(
     message = str(caught.value)
     assert "step 3" in message
     assert "4711" in message
+    assert "optim.clip_norm" in message
     assert "optim.base_lr" in message
     assert "\n" not in message
 
 
 def test_bf16_trains_on_the_cpu(
-    plain_spec: BackboneSpec, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+    run: Run,
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    toy_batch: MakeBatch,
+    tmp_path: Path,
 ) -> None:
     schedule = replace(toy_config.schedule, precision="bf16")
     config = replace(toy_config, schedule=schedule)

@@ -17,6 +17,7 @@ from detection.transfer import TransferJob, transfer
 COSTS = {
     "images_per_second_train",
     "images_per_second_test",
+    "loader_wait_percent",
     "parameters_millions",
     "gflops",
     "peak_memory_gib",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from backbones.base import devices
 from backbones.base.cores import loader_workers
@@ -14,9 +13,10 @@ from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, say_card
 from backbones.spec import BuildOptions
 from backbones.training.engine import Fitted, Training, fit
-from backbones.training.optim import ParameterGroup, make_optimizer, parameter_groups
+from backbones.training.optim import make_optimizer, parameter_groups
 from backbones.training.pixels import Pixels
 from backbones.training.schedules import make_plan
+from backbones.training.session import card_of, cost_of, scalar_writer
 from backbones.training.state import StateFolder, random_seed
 from backbones.training.stream import Loaded, batches, share_out
 from backbones.vit.network import VisionTransformer
@@ -47,7 +47,7 @@ class Tuned:
         scores: The same in percent.
         coverage: How the weights were loaded.
         card: What was decided for the user, in plain values.
-        parameters_millions: Of backbone and classifier.
+        training_cost: What the training cost, by name.
     """
 
     fitted: Fitted
@@ -55,18 +55,11 @@ class Tuned:
     scores: ClassificationScores
     coverage: Coverage
     card: dict[str, Any]
-    parameters_millions: float
+    training_cost: dict[str, float | None]
 
     def cost(self) -> dict[str, float | None]:
         """Return what it cost, by name."""
-        return {
-            "images_per_second_train": self.fitted.images_per_second,
-            "images_per_second_test": self.tested.images_per_second,
-            "loader_wait_percent": 100 * self.fitted.wait_share,
-            "parameters_millions": self.parameters_millions,
-            "peak_memory_gib": devices.peak_memory_gib(),
-            "seconds": self.fitted.seconds,
-        }
+        return {**self.training_cost, "images_per_second_test": self.tested.images_per_second}
 
 
 class Tuning:
@@ -120,28 +113,24 @@ class Tuning:
         """
         config, out_dir = self._config, self._inputs.out_dir
         groups = parameter_groups(self._objective, config.optim)
-        card = self._card(groups)
-        say_card(self._monitor, card)
         training = Training(
             objective=self._objective,
             optimizer=make_optimizer(groups, config.optim),
             plan=self._plan,
             share=self._share,
-            seed=self._inputs.seed,
-            pixels=self._pixels,
+            seed_key=("step", self._inputs.seed),
+            ready=self._pixels.ready,
             optim=config.optim,
             schedule=config.schedule,
             runtime=config.runtime,
             max_corrupt=config.data.max_corrupt,
             phase="finetune",
         )
+        card = {**self._card(), **card_of(training, groups, self._threads, self._workers)}
+        say_card(self._monitor, card)
         states = StateFolder(out_dir / "states", self._identity())
-        writer = SummaryWriter(str(out_dir / "tensorboard")) if rank() == 0 else None
-        try:
+        with scalar_writer(out_dir) as writer:
             fitted = fit(training, states, self._batches, self._monitor, writer=writer)
-        finally:
-            if writer is not None:
-                writer.close()
         tested = classify_all(
             self._objective, self._pixels, self._images.val, config, self._monitor
         )
@@ -151,7 +140,7 @@ class Tuning:
             scores=score(tested.verdict, tested.labels, len(self._images.classes)),
             coverage=self._coverage,
             card={**card, "speed": fitted.speed},
-            parameters_millions=sum(p.numel() for p in self._objective.parameters()) / 1e6,
+            training_cost=cost_of(fitted, self._objective),
         )
 
     def _batches(self, start_step: int) -> Iterator[Loaded]:
@@ -172,18 +161,12 @@ class Tuning:
             images, take_per_class(labels_of(images), share, seed).tolist()
         ), f"seed {seed}"
 
-    def _card(self, groups: list[ParameterGroup]) -> dict[str, Any]:
-        """Return what was decided for the user, in words."""
-        share = self._share
+    def _card(self) -> dict[str, Any]:
+        """Return what was decided for the user about a fine-tuning, in words."""
         return {
             "weights": self._coverage.sentence(),
             "images": f"{len(self._train)} of {self._images.train.name}, labels: "
             f"{self._labels_from}",
-            "plan": self._plan.lines(),
-            "batch": f"{share.about(couples_images=False)}, {self._config.schedule.precision}",
-            "device": f"{share.world_size} x {self._device.type}, {self._threads} threads, "
-            f"{self._workers} loader processes",
-            "groups": [group.line() for group in groups],
         }
 
     def _identity(self) -> dict[str, str]:

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from backbones.base import devices
-from backbones.base.distributed import leave_process_group, rank
-from backbones.base.monitor import FollowerMonitor, Monitor
+from backbones.base.distributed import rank
+from backbones.base.monitor import Monitor
+from backbones.training.session import joined
 from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
 from benchmarks.labelled.sets.folders import LabelledImages, class_name, open_labelled
@@ -24,9 +24,7 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         PreflightError: Weights, images or disk cannot serve.
         StoppedError: The monitor asked to stop; the state is saved.
     """
-    device = devices.join()
-    try:
-        quiet = monitor if rank() == 0 else FollowerMonitor(monitor)
+    with joined(monitor) as (device, quiet):
         images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
         tuned = Tuning(inputs, inputs.config, images, device, quiet).run()
         tested = tuned.tested
@@ -35,8 +33,6 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         if rank() == 0:
             verdicts = {"finetune": tested.verdict}
             write_predictions(path, tested.indices, tested.labels, verdicts, "finetune", real)
-    finally:
-        leave_process_group()
     scores = tuned.scores
     return TaskResult(
         metrics={

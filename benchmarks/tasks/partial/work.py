@@ -9,12 +9,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from backbones.base import devices
-from backbones.base.distributed import leave_process_group, rank
+from backbones.base.distributed import rank
 from backbones.base.errors import UserError
 from backbones.base.files import atomic_file
-from backbones.base.monitor import FollowerMonitor, Monitor
+from backbones.base.monitor import Monitor
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.training.session import joined
 from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
 from benchmarks.labelled.sets.folders import open_labelled
@@ -47,9 +47,7 @@ def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     """
     config: PartialConfig = inputs.config
     numbers = _numbers(config, inputs.backbone)
-    device = devices.join()
-    try:
-        quiet = monitor if rank() == 0 else FollowerMonitor(monitor)
+    with joined(monitor) as (device, quiet):
         images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
         tuned: dict[float, Tuned] = {}
         for number in numbers:
@@ -57,8 +55,6 @@ def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             own = replace(inputs, out_dir=inputs.out_dir / f"blocks-{name_of(number)}")
             tuned[number] = Tuning(own, config.of(number), images, device, quiet).run()
         files = _write(inputs, tuned) if rank() == 0 else ()
-    finally:
-        leave_process_group()
     last = tuned[numbers[-1]]
     shown = [_place(number, inputs.backbone.num_layers) for number in numbers]
     top1 = {number: found.scores.top1 for number, found in tuned.items()}
