@@ -28,11 +28,19 @@ class Suite:
         name: As typed after ``--suite``.
         tasks: Names of its tasks.
         about: One line for ``run.py list``.
+        on_request: Names of further tasks that ``--tasks`` may name; the suite does not run them
+            by itself.
     """
 
     name: str
     tasks: tuple[str, ...]
     about: str
+    on_request: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Every task that ``--tasks`` may name."""
+        return (*self.tasks, *self.on_request)
 
     @property
     def labelled(self) -> bool:
@@ -58,12 +66,18 @@ class Suite:
 
 
 _COCO = ("coco",)
+_REGIONS = ("regions",)
 _IMAGENET = ("knn", "linear", "lowshot", "finetune", "correspondence")
 
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("coco", _COCO, "Mask R-CNN on COCO-format data: APbox, APmask and their cost"),
+        Suite(
+            "coco",
+            _COCO,
+            "Mask R-CNN on COCO-format data: APbox, APmask and their cost; on request, regions",
+            on_request=_REGIONS,
+        ),
         Suite(
             "imagenet",
             _IMAGENET,
@@ -74,7 +88,7 @@ SUITES = {
             ("correspondence", "attention", "partial"),
             "what regions, heads and single blocks know, with pictures",
         ),
-        Suite("all", (*_COCO, *_IMAGENET), "both, in one table for each checkpoint"),
+        Suite("all", (*_COCO, *_REGIONS, *_IMAGENET), "both, in one table for each checkpoint"),
     )
 }
 
@@ -118,12 +132,12 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
     for task in wanted:
         lookup("task", task, {known: known for known in suite_tasks()})
     for suite in [get_suite(name)] if name else suites.values():
-        if set(wanted) <= set(suite.tasks):
-            kept = tuple(task for task in suite.tasks if task in wanted)
+        if set(wanted) <= set(suite.choices):
+            kept = tuple(task for task in suite.choices if task in wanted)
             return replace(suite, tasks=kept or suite.tasks)
-    missing = ", ".join(task for task in wanted if name and task not in suites[name].tasks)
+    missing = ", ".join(task for task in wanted if name and task not in suites[name].choices)
     why = f"the suite {name} has no {missing}" if name else "no one suite has all of these"
-    which = [f"{suite.name} has {', '.join(suite.tasks)}" for suite in suites.values()]
+    which = [f"{suite.name} has {', '.join(suite.choices)}" for suite in suites.values()]
     raise UserError(f"--tasks {','.join(wanted)}: {why}; {'; '.join(which)}.")
 
 

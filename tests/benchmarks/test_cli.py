@@ -150,7 +150,11 @@ def test_bad_seeds_are_usage(text, run_py):
         (["--suite", "cocoa"], 2, "Did you mean 'coco'"),
         (["--tasks", "knnn"], 2, "Did you mean 'knn'"),
         (["--tasks", "coco,"], 2, "Unknown task ''"),
-        (["--suite", "coco", "--tasks", "knn"], 2, "the suite coco has no knn; coco has coco; im"),
+        (
+            ["--suite", "coco", "--tasks", "knn"],
+            2,
+            "the suite coco has no knn; coco has coco, regions; im",
+        ),
         (["--tasks", "attention,knn"], 2, "no one suite has all of these"),
         (["--entries", "vit-nan"], 2, "Did you mean 'vit-nano'"),
         (["--entries", "vit-nano,,swin-nano"], 2, "empty entry"),

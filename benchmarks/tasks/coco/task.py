@@ -9,23 +9,20 @@ from backbones.base.cores import loader_workers
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from benchmarks.annotated.task import AnnotatedTask
 from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.data.coco import open_coco
-from benchmarks.data.mini import MINI_SHA256
-from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
-from benchmarks.data.roots import DataRoot, find_coco_root
+from benchmarks.data.roots import DataRoot
 from benchmarks.task import (
     Facts,
     Metric,
     PublishedResults,
-    Task,
     TaskInputs,
     TaskResult,
     Workload,
     inputs_on_mini,
 )
 from detection.config import DetectionConfig
-from detection.data.dataset import find_coco, read_facts
 from detection.model.arithmetic import head_multiply_adds
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
@@ -55,7 +52,7 @@ def _read_matches(path: Path, metrics: Sequence[str]) -> ImageResults:
     return read_detected(path, metrics)
 
 
-class CocoTask(Task):
+class CocoTask(AnnotatedTask):
     """The task; see ``benchmarks.task.Task`` for what each part means.
 
     The twelve box and twelve mask numbers are those of COCO's own evaluation
@@ -67,7 +64,6 @@ class CocoTask(Task):
     headline = "APbox"
     evaluators = ("hotcoco", "pycocotools")
     distributed = True
-    data_kind = "coco"
     trains = True
     image_file = ImageFile(MATCHES_FILE, _read_matches, detections=True)
     published = PublishedResults("COCO 2017", _TOLERANCE, _is_coco)
@@ -76,20 +72,6 @@ class CocoTask(Task):
     metrics: Mapping[str, Metric] = {
         f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
     }
-
-    def find_data(self, given: Mapping[str, Path]) -> DataRoot:
-        """Return where the data lies."""
-        root = find_coco_root(given)
-        if root.path is not None:
-            find_coco(root.path, root.name)
-        return root
-
-    def read_facts(self, data: DataRoot, cache: Path) -> Facts:
-        """Return what a plan needs to know; the mini data need not exist yet."""
-        if data.path is None:
-            return Facts(MINI_SHA256, NUM_TRAINABLE, NUM_IMAGES["val"])
-        facts = read_facts(find_coco(data.path, data.name), cache)
-        return Facts(facts.fingerprint, facts.num_train, facts.num_val)
 
     def recipes(self) -> Mapping[str, Callable[[], DetectionConfig]]:
         """Return the recipes by name."""

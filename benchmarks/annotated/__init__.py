@@ -1,0 +1,1 @@
+"""What tasks on annotated images (COCO-format data) share."""
