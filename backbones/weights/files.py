@@ -1,8 +1,8 @@
 """Our own weights files: safetensors with a JSON record beside, written whole or not at all."""
 
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn

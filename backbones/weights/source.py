@@ -1,10 +1,11 @@
 """What a user types to name weights, turned into a ``Checkpoint``."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl
+
+from msgspec.structs import replace
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file

@@ -108,7 +108,7 @@ def _kept(store: Store, record: RunRecord) -> Resamples | None:
 
 
 def _computed(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples:
-    shas = sorted(str(file["sha256"]) for file in record.files)
+    shas = sorted(file.sha256 for file in record.files)
     path = store.cache / "resamples" / f"{record.run_id}-{shas[0][:16] if shas else ''}.npz"
     if path.exists():
         try:
@@ -131,13 +131,13 @@ def files_of(store: Store, record: RunRecord, names: Sequence[str]) -> Mapping[s
     folder = store.folder(record.run_id).path
     found = {}
     for facts in record.files:
-        relative = Path(str(facts["path"]))
+        relative = Path(facts.path)
         if relative.name not in names or relative.is_absolute() or ".." in relative.parts:
             continue
         path = folder / relative
         if not path.is_file():
             continue
-        if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
+        if path.stat().st_size != facts.bytes or sha256_file(path) != facts.sha256:
             raise NoImagesError(f"{relative} is not the file that the record names")
         found[path.name] = path
     return found

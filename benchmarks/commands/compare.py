@@ -26,7 +26,7 @@ from benchmarks.leaderboard.statistics.selection import Mismatch, Side, select
 from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record_file import BadRecordError
 from benchmarks.suites import image_file_of
 
 REFUSED = 5

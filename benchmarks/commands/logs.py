@@ -1,8 +1,10 @@
 """``run.py logs ID``: how a run's attempts ended, and the last lines of its log."""
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from backbones.base.errors import UserError
 from benchmarks import output

@@ -8,7 +8,7 @@ from benchmarks import output
 from benchmarks.commands.run import HowToRun, carry_out, exit_code, facts, tell_failures
 from benchmarks.data.roots import parse_data
 from benchmarks.plan.plan import Cell, Rerun, make_plan
-from benchmarks.plan.weights import WEIGHTS_FILE, PretrainContext, Pretraining, pretraining_request
+from benchmarks.plan.weights import WEIGHTS_FILE, PlanContext, Pretraining, pretraining_request
 from benchmarks.store.folders import Store
 from benchmarks.task import PRETRAIN
 from benchmarks.work.outcome import Ended
@@ -47,7 +47,7 @@ def main(options: Options) -> int:
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
-    where = PretrainContext(
+    where = PlanContext(
         parse_data(options.data), options.plugins, options.limit_images, store.cache, PRETRAIN
     )
     wanted = [

@@ -227,7 +227,7 @@ def facts(cell: Cell) -> dict[str, Any]:
         "num_images": request.num_images,
         "estimated_seconds": cell.estimate.device_seconds if cell.estimate else None,
         "estimated_from": cell.estimate.basis if cell.estimate else None,
-        "metrics": {name: value["value"] for name, value in metrics.items()},
+        "metrics": {name: value.value for name, value in metrics.items()},
     }
 
 

@@ -7,22 +7,18 @@ host's or a user's, wherever it stands.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from msgspec import structs
+
+from backbones.base.json_files import convert, to_plain
 from benchmarks.store.folders import Scan
-from benchmarks.store.record import (
-    Attempt,
-    BackboneFacts,
-    Failure,
-    Labels,
-    RunRecord,
-    from_checked_json,
-)
-from benchmarks.store.record_text import SCHEMA
+from benchmarks.store.record import Attempt, BackboneFacts, Failure, Labels, RunFile, RunRecord
 from benchmarks.store.spec import RunRequest
 
+R = TypeVar("R", bound=RunRecord)
 _PATH, _NAME, _ADDRESS = "<path>", "<name>", "<address>"
 _PRIVATE_KEYS = frozenset(
     {
@@ -66,8 +62,11 @@ _KEPT = frozenset(
     }
 )
 _OUR_KEYS = _PRIVATE_KEYS | frozenset(
-    {field.name for kind in (Attempt, BackboneFacts, Failure, Labels) for field in fields(kind)}
-    | {"path", "sha256", "bytes"}
+    {
+        name
+        for kind in (Attempt, BackboneFacts, Failure, Labels, RunFile)
+        for name in kind.__struct_fields__
+    }
 )
 _KEPT_LABELS = frozenset({"suite", "recipe", "protocol", "mini"})
 _SHORTEST_NAME = 2
@@ -94,9 +93,9 @@ def anonymous_scan(scan: Scan) -> Scan:
     )
 
 
-def anonymous_record(record: RunRecord) -> RunRecord:
+def anonymous_record(record: R) -> R:
     """Return a record without hosts, users and paths."""
-    plain = asdict(replace(record, curves={}, per_class={}))
+    plain = {name: to_plain(getattr(record, name)) for name in RunRecord.__struct_fields__}
     names = sorted({*_names(plain)}, key=len, reverse=True)
     changed = {
         key: value if key in _KEPT else _value(key, value, names) for key, value in plain.items()
@@ -104,14 +103,15 @@ def anonymous_record(record: RunRecord) -> RunRecord:
     labels = record.labels
     changed["labels"] |= {name: getattr(labels, name) for name in _KEPT_LABELS}
     changed["labels"]["entry"] = _text(_without_folders(labels.entry), names)
-    content = {**changed, "schema": SCHEMA, "run_id": record.run_id}
-    return replace(from_checked_json(content), curves=record.curves, per_class=record.per_class)
+    # Its bulky parts, if it has them, give nothing away.
+    bare = convert(changed, RunRecord)
+    return structs.replace(record, **structs.asdict(bare))
 
 
 def _request(request: RunRequest) -> RunRequest:
     entry = _text(_without_folders(request.entry), [])
     data = replace(request.data, path=Path(_PATH)) if request.data.path else request.data
-    return replace(request, entry=entry, source=entry, data=data, plugins=None)
+    return structs.replace(request, entry=entry, source=entry, data=data, plugins=None)
 
 
 def _without_folders(entry: str) -> str:

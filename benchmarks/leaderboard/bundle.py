@@ -24,8 +24,14 @@ from backbones.base.files import atomic_file, canonical_json, write_atomically
 from benchmarks.by_image.resamples import RESAMPLES_FILE
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.store.folders import Store
-from benchmarks.store.record import RunRecord, from_json, to_json
-from benchmarks.store.record_text import BadRecordError, OtherSchemaError, parse, to_text
+from benchmarks.store.record import FullRecord, RunFile, RunRecord
+from benchmarks.store.record_file import (
+    BadRecordError,
+    OtherSchemaError,
+    read_full_text,
+    to_content,
+    to_text,
+)
 
 SCHEMA = "backbench.bundle/1"
 _LIST = "bundle.json"
@@ -49,7 +55,7 @@ class Packed:
         resamples: Content of its file of resamples; None where it kept none.
     """
 
-    record: RunRecord
+    record: FullRecord
     resamples: bytes | None = None
 
 
@@ -68,7 +74,7 @@ class Merged:
     conflicts: tuple[str, ...]
 
 
-def pack(record: RunRecord, store: Store) -> Packed:
+def pack(record: FullRecord, store: Store) -> Packed:
     """Return a record with its resamples, if they are there and what the record says.
 
     Args:
@@ -80,7 +86,7 @@ def pack(record: RunRecord, store: Store) -> Packed:
     if facts is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return Packed(record)
     content = path.read_bytes()
-    return Packed(record, content if _sha256(content) == facts["sha256"] else None)
+    return Packed(record, content if _sha256(content) == facts.sha256 else None)
 
 
 def write_bundle(path: Path, packed: Sequence[Packed]) -> None:
@@ -95,7 +101,7 @@ def write_bundle(path: Path, packed: Sequence[Packed]) -> None:
     """
     members: dict[str, bytes] = {}
     for one in sorted(packed, key=lambda one: one.record.run_id):
-        members[_record_name(one.record)] = to_text(to_json(one.record))
+        members[_record_name(one.record)] = to_text(one.record)
         if one.resamples is not None:
             members[_resamples_name(one.record)] = one.resamples
     facts = {name: {"bytes": len(c), "sha256": _sha256(c)} for name, c in members.items()}
@@ -144,7 +150,7 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
     for one in packed:
         folder = store.folder(one.record.run_id)
         try:
-            ours = folder.read_record()
+            ours = folder.read_full_record()
         except OtherSchemaError as error:
             raise PreflightError(
                 f"{folder.record} is of another version of this program ({error}); merge into "
@@ -165,9 +171,9 @@ def merge(packed: Sequence[Packed], store: Store) -> Merged:
     return Merged(tuple(added), tuple(same), tuple(conflicts))
 
 
-def _content(record: RunRecord) -> Mapping[str, Any]:
+def _content(record: FullRecord) -> Mapping[str, Any]:
     """Return what two copies of one record share, whether their names were taken out or not."""
-    return to_json(anonymous_record(record))
+    return to_content(anonymous_record(record))
 
 
 def _record_name(record: RunRecord) -> str:
@@ -178,8 +184,8 @@ def _resamples_name(record: RunRecord) -> str:
     return f"resamples/{record.run_id}.npz"
 
 
-def _facts_of_resamples(record: RunRecord) -> Mapping[str, Any] | None:
-    found = (facts for facts in record.files if facts["path"] == str(_RESAMPLES))
+def _facts_of_resamples(record: RunRecord) -> RunFile | None:
+    found = (facts for facts in record.files if facts.path == str(_RESAMPLES))
     return next(found, None)
 
 
@@ -216,7 +222,7 @@ def _packed(contents: Mapping[str, bytes]) -> list[Packed]:
         record = _record(name, text)
         resamples = contents.get(_resamples_name(record))
         facts = _facts_of_resamples(record)
-        if resamples is not None and (facts is None or facts["sha256"] != _sha256(resamples)):
+        if resamples is not None and (facts is None or facts.sha256 != _sha256(resamples)):
             raise BadRecordError(f"{_resamples_name(record)} is not the file that {name} names")
         if resamples is not None and _unpacked_bytes(resamples) > _MOST_BYTES:
             raise BadRecordError(f"{_resamples_name(record)} unpacks to more than it may")
@@ -275,9 +281,9 @@ def _listed(text: bytes) -> dict[str, str]:
         raise BadRecordError(f"its {_LIST} is not a list of records") from error
 
 
-def _record(name: str, text: bytes) -> RunRecord:
+def _record(name: str, text: bytes) -> FullRecord:
     try:
-        record = from_json(parse(text), text)
+        record = read_full_text(text)
     except BadRecordError as error:
         raise BadRecordError(f"{name}: {error}") from error
     if name != _record_name(record):

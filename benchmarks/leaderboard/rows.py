@@ -125,7 +125,7 @@ def make_tables(scan: Scan, store: Store) -> list[Table]:
     for run in read_runs(scan, store):
         by_table[run.key].append(run)
     order = sorted(by_table, key=lambda key: (key.mini, _place(key.task), str(asdict(key))))
-    return [_table(key, by_table[key]) for key in order]
+    return [_table(key, by_table[key], store) for key in order]
 
 
 def _place(task: str) -> int:
@@ -134,14 +134,14 @@ def _place(task: str) -> int:
     return tasks.index(task) if task in tasks else len(tasks)
 
 
-def _table(key: TableKey, runs: Sequence[Run]) -> Table:
+def _table(key: TableKey, runs: Sequence[Run], store: Store) -> Table:
     done = [run.record for run in runs if run.record is not None]
     first = done[0] if done else None
     headline = first.headline if first else ""
-    higher = bool(first.metrics[headline]["higher_is_better"]) if first else True
+    higher = first.metrics[headline].higher_is_better if first else True
     metrics = tuple(dict.fromkeys(name for record in done for name in record.metrics))
-    units = {name: entry["unit"] for record in done for name, entry in record.metrics.items()}
-    better = {n for record in done for n, m in record.metrics.items() if m["higher_is_better"]}
+    units = {name: entry.unit for record in done for name, entry in record.metrics.items()}
+    better = {n for record in done for n, m in record.metrics.items() if m.higher_is_better}
     groups: dict[bytes, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.identity].append(run)
@@ -154,7 +154,7 @@ def _table(key: TableKey, runs: Sequence[Run]) -> Table:
         units=units,
         rows=tuple(_ranked(rows, headline, higher)),
         lower=tuple(name for name in metrics if name not in better),
-        published=_published(key, first),
+        published=_published(key, first, store),
     )
 
 
@@ -169,10 +169,11 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _published(key: TableKey, example: RunRecord | None) -> tuple[PublishedRow, ...]:
+def _published(key: TableKey, example: RunRecord | None, store: Store) -> tuple[PublishedRow, ...]:
     if key.mini or key.limit_images is not None:
         return ()
-    return rows_of(key.task, key.protocol, key.data, example.per_class if example else ())
+    classes = store.full(example).per_class if example else ()
+    return rows_of(key.task, key.protocol, key.data, classes)
 
 
 def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
@@ -198,9 +199,9 @@ def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
 
 def _value(records: Sequence[RunRecord], metric: str, note: str) -> Value:
     found = [entry for record in records if (entry := record.metrics.get(metric))]
-    values = [value for entry in found if (value := entry["value"]) is not None]
+    values = [value for entry in found if (value := entry.value) is not None]
     if not values:
-        known = next((entry["reason"] for entry in found if entry["reason"]), None)
+        known = next((entry.reason for entry in found if entry.reason), None)
         # A record may be older than a metric of its task; its note speaks of other things.
         return Value(None, reason=known or ("not in these records" if records else note))
     average = _average(values)

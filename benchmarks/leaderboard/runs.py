@@ -1,6 +1,6 @@
 """A run as the tables need it, with or without a result."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import msgspec
 
@@ -10,7 +10,7 @@ from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.task import PRETRAIN
 
-_SHARED = frozenset(field.name for field in fields(RunSpec)) - {"seed"}
+_SHARED = frozenset(RunSpec.__struct_fields__) - {"seed"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _of_request(request: RunRequest, store: Store) -> Run:
 
 def _identity(spec: RunSpec) -> bytes:
     """Return what two runs share that differ in the seed alone."""
-    values = {name: value for name, value in vars(spec).items() if name in _SHARED}
+    values = {name: getattr(spec, name) for name in _SHARED}
     return msgspec.json.encode(values, order="sorted")
 
 

@@ -24,7 +24,7 @@ from benchmarks.local.warm_start import Order, WarmChild, WarmStart, held_back
 from benchmarks.plan.plan import Cell
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import Heartbeat
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record_file import BadRecordError
 from benchmarks.suites import get_task
 from benchmarks.work.contract import (
     BLOCKED,

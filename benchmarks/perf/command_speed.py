@@ -5,7 +5,6 @@ folders under two; a leaderboard of 10,000 records under five. Records are as la
 run.
 """
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,14 +27,12 @@ def main() -> None:
     """Measure, and print one line a command."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        asked, full, many = root / "asked", root / "full", root / "many"
-        _ask(Store(asked), _RECORDS)
-        fill(Store(full), _RECORDS)
-        fill(Store(many), _MANY_RECORDS)
+        _ask(Store(root / "asked"), _RECORDS)
+        fill(Store(root / "full"), _RECORDS)
+        fill(Store(root / "many"), _MANY_RECORDS)
         for name, arguments in _commands(root).items():
             times = [_time(arguments) for _ in range(_ROUNDS)]
             print(f"{name:36} median {median(times):6.2f} s   best {min(times):6.2f} s")
-        _measure_first_sight(many)
 
 
 def _commands(root: Path) -> dict[str, list[str]]:
@@ -59,16 +56,6 @@ def _commands(root: Path) -> dict[str, list[str]]:
         "the same as CSV": [*board, "--format", "csv"],
         "the same, filtered": [*board, "--filter", "APbox > 48 and seeds = 3"],
     }
-
-
-def _measure_first_sight(root: Path) -> None:
-    """Measure a leaderboard of records that nobody has checked before."""
-    times = []
-    for _ in range(_ROUNDS):
-        shutil.rmtree(Store(root).cache)
-        times.append(_time(["leaderboard", "--out", str(root)]))
-    name = f"{_MANY_RECORDS} records at first sight"
-    print(f"{name:36} median {median(times):6.2f} s   best {min(times):6.2f} s")
 
 
 def _time(arguments: list[str]) -> float:

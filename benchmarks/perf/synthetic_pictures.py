@@ -5,13 +5,13 @@ Photographs are those inside scikit-image; objects and detections those of ``eva
 
 import io
 import shutil
-from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 from PIL import Image
 from skimage import data
 
@@ -21,8 +21,8 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.perf.evaluation_speed import HEIGHT, WIDTH, make_data
 from benchmarks.perf.synthetic_records import records
 from benchmarks.store.folders import Store
-from benchmarks.store.record import RunRecord, to_json
-from benchmarks.store.record_text import to_text
+from benchmarks.store.record import FullRecord, RunFile
+from benchmarks.store.record_file import to_text
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
 
@@ -55,7 +55,7 @@ def fill_with_pictures(store: Store, rows: int, seeds: int, coco: Path) -> None:
         _write(store, replace(record, spec=spec), where, {**kept, **pictures})
 
 
-def _write(store: Store, record: RunRecord, where: DataRoot, contents: dict[str, bytes]) -> None:
+def _write(store: Store, record: FullRecord, where: DataRoot, contents: dict[str, bytes]) -> None:
     names = ("coco", record.labels.entry, record.labels.entry, "r", record.labels.protocol)
     folder = store.prepare(RunRequest(record.spec, *names, num_steps=1, num_images=1, data=where))
     folder.work.mkdir(exist_ok=True)
@@ -65,15 +65,15 @@ def _write(store: Store, record: RunRecord, where: DataRoot, contents: dict[str,
     if record.status == "done":
         write_resamples(folder.work / RESAMPLES_FILE, _resamples(record))
     files = [
-        {"path": f"work/{path.name}", "sha256": sha256_file(path), "bytes": path.stat().st_size}
+        RunFile(f"work/{path.name}", sha256_file(path), path.stat().st_size)
         for path in sorted(folder.work.iterdir())
     ]
-    folder.record.write_bytes(to_text(to_json(replace(record, files=tuple(files)))))
+    folder.record.write_bytes(to_text(replace(record, files=tuple(files))))
 
 
-def _resamples(record: RunRecord) -> Resamples:
+def _resamples(record: FullRecord) -> Resamples:
     rng = np.random.default_rng(int(record.run_id, 16))
-    plain = {name: float(facts["value"]) for name, facts in record.metrics.items()}
+    plain = {name: float(facts.value or 0.0) for name, facts in record.metrics.items()}
     noise = rng.normal(0, 0.3, (len(plain), NUM_RESAMPLES)).astype(np.float32)
     values = {name: value + row for (name, value), row in zip(plain.items(), noise, strict=True)}
     return Resamples("synthetic", _IMAGES, plain, values)

@@ -5,7 +5,8 @@ All of one seed: the same call writes the same files.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backbones.base.files import hash16
 from benchmarks.store.folders import Store
@@ -14,11 +15,11 @@ from benchmarks.store.record import (
     Attempt,
     BackboneFacts,
     Failure,
+    FullRecord,
     Labels,
-    RunRecord,
-    to_json,
+    MetricValue,
 )
-from benchmarks.store.record_text import to_text
+from benchmarks.store.record_file import to_text
 from benchmarks.store.spec import RunSpec
 
 # Name, parameters in millions, box AP that the family reaches.
@@ -52,10 +53,10 @@ def fill(store: Store, number: int, tasks: Sequence[str] = ("coco",), seeds: int
     for _, record in zip(range(number), records(tasks, seeds), strict=False):
         folder = store.folder(record.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.record.write_bytes(to_text(to_json(record)))
+        folder.record.write_bytes(to_text(record))
 
 
-def records(tasks: Sequence[str] = ("coco",), seeds: int = 3) -> Iterator[RunRecord]:
+def records(tasks: Sequence[str] = ("coco",), seeds: int = 3) -> Iterator[FullRecord]:
     """Yield records without end: entry after entry, of each its tasks, of each task its seeds."""
     entry = 0
     while True:
@@ -67,7 +68,7 @@ def records(tasks: Sequence[str] = ("coco",), seeds: int = 3) -> Iterator[RunRec
         entry += 1
 
 
-def _record(task: str, entry: int, seed: int, quality: float) -> RunRecord:
+def _record(task: str, entry: int, seed: int, quality: float) -> FullRecord:
     draw = random.Random(f"{task} {entry} {seed}")
     _, millions, level = _BACKBONES[entry % len(_BACKBONES)]
     method = _METHODS[(entry // len(_BACKBONES)) % len(_METHODS)]
@@ -76,7 +77,7 @@ def _record(task: str, entry: int, seed: int, quality: float) -> RunRecord:
     spec = _spec(task, entry, seed, method)
     metrics = _coco_metrics(draw, level, quality) if coco else _top1(draw, task, level, quality)
     headline = "APbox" if coco else f"{task}_top1"
-    record = RunRecord(
+    record = FullRecord(
         spec=spec,
         status="done",
         attempt=1,
@@ -130,9 +131,7 @@ def _protocol(task: str) -> str:
     return "vitdet-100ep" if task == "coco" else task
 
 
-def _coco_metrics(
-    draw: random.Random, level: float, quality: float
-) -> dict[str, dict[str, object]]:
+def _coco_metrics(draw: random.Random, level: float, quality: float) -> dict[str, MetricValue]:
     value = level + 1.5 * quality + draw.gauss(0, 0.25)
     metrics = {}
     for kind, shift in (("box", 0.0), ("mask", -4.5)):
@@ -143,15 +142,13 @@ def _coco_metrics(
     return {name: metrics[name] for name in dict.fromkeys([*order, *metrics])}
 
 
-def _top1(
-    draw: random.Random, task: str, level: float, quality: float
-) -> dict[str, dict[str, object]]:
+def _top1(draw: random.Random, task: str, level: float, quality: float) -> dict[str, MetricValue]:
     value = 20 + 1.2 * level + 3 * quality + draw.gauss(0, 1.5) - (8 if task == "knn" else 0)
     return {f"{task}_top1": _metric(value), f"{task}_top5": _metric(min(99.9, value + 15))}
 
 
-def _metric(value: float) -> dict[str, object]:
-    return {"value": value, "unit": "percent", "higher_is_better": True, "reason": None}
+def _metric(value: float) -> MetricValue:
+    return MetricValue(value, "percent", higher_is_better=True, reason=None)
 
 
 def _per_class(draw: random.Random, level: float) -> dict[str, dict[str, float | None]]:
@@ -196,7 +193,7 @@ def _environment(draw: random.Random) -> dict[str, object]:
     }
 
 
-def _failed(record: RunRecord) -> RunRecord:
+def _failed(record: FullRecord) -> FullRecord:
     message = "the GPU has no memory left (step 1200, 64 images a step)"
     return replace(
         record,

@@ -1,8 +1,11 @@
 """From what a person asked for to the runs that answer it."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from backbones.base.errors import UserError
 from backbones.base.registry import lookup
@@ -11,14 +14,16 @@ from backbones.checkpoint import Checkpoint
 from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
-from benchmarks.overrides import apply_overrides, as_plain, aside, keys_of
+from benchmarks.overrides import apply_overrides, aside, keys_of
 from benchmarks.plan.weights import (
-    PretrainContext,
+    PlanContext,
+    RunInputs,
+    make_request,
     parse_pretraining,
     pretraining_request,
     promised,
 )
-from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.store.spec import RunRequest
 from benchmarks.suites import Suite, get_task
 from benchmarks.task import Facts, Task
 
@@ -90,7 +95,7 @@ def _for_task(order: PlanRequest, task: Task) -> PlanRequest:
         evaluator = ""
     theirs = set().union(*map(_keys, others)) - _keys(task)
     overrides = [text for text in order.overrides if text.partition("=")[0] not in theirs]
-    return replace(order, recipe=recipe, evaluator=evaluator, overrides=overrides)
+    return dataclasses.replace(order, recipe=recipe, evaluator=evaluator, overrides=overrides)
 
 
 def _keys(task: Task) -> set[str]:
@@ -108,7 +113,7 @@ def _of_task(order: PlanRequest, task: Task, cache: Path) -> Iterator[RunRequest
     for one in chosen:
         if one.pretraining is not None:
             yield one.pretraining
-        yield from _of_entry(order, task, data, facts, one)
+        yield from _of_entry(order, task, data, facts, one, cache)
 
 
 @dataclass(frozen=True)
@@ -124,53 +129,29 @@ def _choose(order: PlanRequest, entry: Entry, cache: Path) -> _Chosen:
     wanted = parse_pretraining(entry)
     if wanted is None:
         return _Chosen(entry, open_checkpoint(entry.source, order.plugins))
-    where = PretrainContext(
-        order.data or {}, order.plugins, order.limit_images, cache, order.suite.name
-    )
-    request = pretraining_request(wanted, where)
+    request = pretraining_request(wanted, _context(order, cache))
     return _Chosen(entry, promised(request, entry), request)
 
 
+def _context(order: PlanRequest, cache: Path) -> PlanContext:
+    return PlanContext(order.data or {}, order.plugins, order.limit_images, cache, order.suite.name)
+
+
 def _of_entry(
-    order: PlanRequest, task: Task, data: DataRoot, facts: Facts, chosen: _Chosen
+    order: PlanRequest, task: Task, data: DataRoot, facts: Facts, chosen: _Chosen, cache: Path
 ) -> Iterator[RunRequest]:
-    entry, checkpoint = chosen.entry, chosen.checkpoint
-    backbone = get_spec(checkpoint.backbone, order.plugins)
+    backbone = get_spec(chosen.checkpoint.backbone, order.plugins)
     recipe = order.recipe or task.default_recipe(backbone, data)
-    make = lookup("recipe", recipe, dict(task.recipes()))
-    named = make()
+    named = lookup("recipe", recipe, dict(task.recipes()))()
     config = task.check(apply_overrides(named, order.overrides))
-    work = task.workload(config, facts, order.limit_images)
-    plain = as_plain(config)
+    inputs = RunInputs(chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0)
+    request = make_request(task, config, inputs, _context(order, cache))
     for seed in order.seeds:
-        spec = RunSpec(
-            task=task.name,
-            task_version=task.version,
-            data_fingerprint=facts.fingerprint,
-            backbone=checkpoint.backbone,
-            backbone_sha256=backbone.file_sha256,
-            weights_sha256=checkpoint.sha256,
-            weights_format=checkpoint.format,
-            weights_branch=checkpoint.branch,
-            recipe=plain,
-            seed=seed,
-            precision=work.precision,
-            batch_size=work.batch_size,
-            limit_images=order.limit_images,
-        )
-        yield RunRequest(
-            spec=spec,
-            suite=order.suite.name,
-            entry=entry.name,
-            source=entry.source,
-            recipe=recipe,
-            protocol=work.protocol,
-            num_steps=work.num_steps,
-            num_images=work.num_images,
-            batch_size_per_device=work.batch_size_per_device,
-            data=data,
-            plugins=order.plugins.resolve() if order.plugins else None,
+        yield replace(
+            request,
+            spec=replace(request.spec, seed=seed),
+            source=chosen.entry.source,
             evaluator=order.evaluator,
             needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
-            aside=aside(named, order.overrides),
+            overrides_not_in_spec=aside(named, order.overrides),
         )

@@ -8,7 +8,7 @@ from backbones.base.errors import PreflightError
 from benchmarks.plan.estimate import Estimate, Estimator
 from benchmarks.store.folders import RunFolder, Scan, State, Store, run_state
 from benchmarks.store.record import RunRecord
-from benchmarks.store.record_text import BadRecordError, OtherSchemaError
+from benchmarks.store.record_file import BadRecordError, OtherSchemaError
 from benchmarks.store.spec import RunRequest
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -111,15 +111,15 @@ def _fault(folder: RunFolder) -> str:
 
 def _left_aside(request: RunRequest, store: Store) -> str:
     """Say that a finished run was not done with the neutral values that are asked for now."""
-    if not request.aside:
+    if not request.overrides_not_in_spec:
         return ""
     try:
-        before = store.folder(request.spec.run_id).read_request().aside
+        before = store.folder(request.spec.run_id).read_request().overrides_not_in_spec
     except BadRecordError:
         before = ()
-    if before == request.aside:
+    if before == request.overrides_not_in_spec:
         return ""
-    asked = " ".join(f"--set {text}" for text in request.aside)
+    asked = " ".join(f"--set {text}" for text in request.overrides_not_in_spec)
     return f"done without {asked}, which changes no result; --rerun all does it again with it"
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
+
+from msgspec import structs
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
@@ -11,13 +14,14 @@ from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint, read_record
 from backbones.weights.source import open_checkpoint
+from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, as_plain
 from benchmarks.store.folders import RunFolder
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import get_task
-from benchmarks.task import PRETRAIN
+from benchmarks.task import PRETRAIN, Facts, Task
 
 WEIGHTS_FILE = "weights.safetensors"
 # A source that only pretraining reads: weights of a whole objective to begin with.
@@ -44,7 +48,7 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
-class PretrainContext:
+class PlanContext:
     """What all runs of an order share.
 
     Attributes:
@@ -83,7 +87,7 @@ def parse_pretraining(entry: Entry) -> Pretraining | None:
     return Pretraining(recipe, arch, seed)
 
 
-def pretraining_request(wanted: Pretraining, where: PretrainContext) -> RunRequest:
+def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     """Return the run that makes the weights.
 
     Raises:
@@ -95,24 +99,64 @@ def pretraining_request(wanted: Pretraining, where: PretrainContext) -> RunReque
         lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))(), wanted.overrides
     )
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
-    backbone = get_spec(config.backbone, where.plugins)
     first = open_checkpoint(f"random:{config.backbone}", where.plugins)
     if wanted.init_from is not None:
         first = _open_objective(wanted.init_from, config.backbone)
     data = task.find_data(where.data)
-    facts = task.read_facts(data, where.cache)
-    work = task.workload(config, facts, where.limit_images)
+    inputs = RunInputs(
+        entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),
+        weights=first,
+        recipe=wanted.recipe,
+        data=data,
+        facts=task.read_facts(data, where.cache),
+        seed=wanted.seed,
+    )
+    return make_request(task, config, inputs, where)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run begins with.
+
+    Attributes:
+        entry: The leaderboard entry, as shown.
+        weights: First weights.
+        recipe: Name of the recipe.
+        data: Where the data lies.
+        facts: What is known of the data.
+        seed: Seed of everything random.
+    """
+
+    entry: str
+    weights: Checkpoint
+    recipe: str
+    data: DataRoot
+    facts: Facts
+    seed: int
+
+
+def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext) -> RunRequest:
+    """Return the run of a recipe.
+
+    Args:
+        task: What is measured or made.
+        config: The recipe, overrides applied and checked.
+        inputs: What the run begins with.
+        where: What all runs of the order share.
+    """
+    weights = inputs.weights
+    work = task.workload(config, inputs.facts, where.limit_images)
     spec = RunSpec(
         task=task.name,
         task_version=task.version,
-        data_fingerprint=facts.fingerprint,
-        backbone=config.backbone,
-        backbone_sha256=backbone.file_sha256,
-        weights_sha256=first.sha256,
-        weights_format=first.format,
-        weights_branch="",
+        data_fingerprint=inputs.facts.fingerprint,
+        backbone=weights.backbone,
+        backbone_sha256=get_spec(weights.backbone, where.plugins).file_sha256,
+        weights_sha256=weights.sha256,
+        weights_format=weights.format,
+        weights_branch=weights.branch,
         recipe=as_plain(config),
-        seed=wanted.seed,
+        seed=inputs.seed,
         precision=work.precision,
         batch_size=work.batch_size,
         limit_images=where.limit_images,
@@ -120,14 +164,14 @@ def pretraining_request(wanted: Pretraining, where: PretrainContext) -> RunReque
     return RunRequest(
         spec=spec,
         suite=where.suite,
-        entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),
-        source=first.source,
-        recipe=wanted.recipe,
+        entry=inputs.entry,
+        source=weights.source,
+        recipe=inputs.recipe,
         protocol=work.protocol,
         num_steps=work.num_steps,
         num_images=work.num_images,
         batch_size_per_device=work.batch_size_per_device,
-        data=data,
+        data=inputs.data,
         plugins=where.plugins.resolve() if where.plugins else None,
     )
 
@@ -157,7 +201,9 @@ def open_weights(request: RunRequest, store: Path) -> Checkpoint:
         PreflightError: The pretraining run has not made them, or they are gone.
     """
     if request.needs:
-        return replace(_made_by(RunFolder(store / request.needs), request), source=request.source)
+        return structs.replace(
+            _made_by(RunFolder(store / request.needs), request), source=request.source
+        )
     kind, _, rest = request.source.partition(":")
     if kind == _OBJECTIVE:
         checkpoint = _open_objective(Path(rest), request.spec.backbone)
@@ -181,10 +227,10 @@ def _made_by(folder: RunFolder, request: RunRequest) -> Checkpoint:
     if record is None or record.status != "done":
         raise PreflightError(
             f"The pretraining of {request.entry} (run {folder.path.name}) is not done, so there "
-            "are no weights to measure; mend that first."
+            "are no weights to measure; fix that first."
         )
     weights = folder.work / WEIGHTS_FILE
-    recorded = {str(file["path"]): file["sha256"] for file in record.files}
+    recorded = {file.path: file.sha256 for file in record.files}
     checkpoint = read_record(weights)
     if recorded.get(str(weights.relative_to(folder.path))) != checkpoint.sha256:
         raise PreflightError(

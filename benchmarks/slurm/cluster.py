@@ -2,38 +2,44 @@
 
 import os
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from msgspec import Meta, Struct
 
 from backbones.base.errors import UserError
+from backbones.base.json_files import convert
 from backbones.base.registry import lookup
 
+T = TypeVar("T")
 GpuFlag = Literal["gpus-per-node", "gres", "none"]
 FOLDER = "clusters"
 _TASKS = "tasks"
 _LONGEST_SIGNAL_SECONDS = 65535  # sbatch(1), --signal
 
+AtLeast0 = Annotated[int, Meta(ge=0)]
+AtLeast1 = Annotated[int, Meta(ge=1)]
 
-@dataclass(frozen=True)
-class RunResources:
+
+class RunResources(Struct, frozen=True, forbid_unknown_fields=True):
     """The resources of one run.
 
     Attributes:
-        nodes: How many.
-        gpus: Per node; one process each.
-        processes: Per node; 0 means one a GPU, or one.
-        cpus: Per process.
-        mem_gb: Per node, GiB; 0 leaves it to the cluster.
+        nodes: Number of nodes.
+        gpus: GPUs per node; each gets one process.
+        processes: Processes per node; 0 means one per GPU, or one without GPUs.
+        cpus: CPUs per process.
+        mem_gb: Memory per node in GiB; 0 leaves it to the cluster.
         minutes: Time limit of one attempt; a run that needs longer is requeued and goes on.
     """
 
-    nodes: int = 1
-    gpus: int = 0
-    processes: int = 0
-    cpus: int = 1
-    mem_gb: float = 0.0
-    minutes: int = 60
+    nodes: AtLeast1 = 1
+    gpus: AtLeast0 = 0
+    processes: AtLeast0 = 0
+    cpus: AtLeast1 = 1
+    mem_gb: Annotated[float, Meta(ge=0)] = 0.0
+    minutes: AtLeast1 = 60
 
     @property
     def processes_per_node(self) -> int:
@@ -46,8 +52,7 @@ class RunResources:
         return self.nodes * self.processes_per_node
 
 
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
     """How jobs are asked for on one cluster.
 
     Attributes:
@@ -74,7 +79,7 @@ class Cluster:
     qos: str = ""
     gpu_flag: GpuFlag = "gpus-per-node"
     gpu_type: str = ""
-    signal_seconds: int = 180
+    signal_seconds: Annotated[int, Meta(ge=1, le=_LONGEST_SIGNAL_SECONDS)] = 180
     scratch: str = ""
     setup: tuple[str, ...] = ()
     srun_args: tuple[str, ...] = ()
@@ -111,22 +116,57 @@ def parse_cluster(path: Path, content: dict[str, Any]) -> Cluster:
     Raises:
         UserError: A name is unknown or a value impossible.
     """
-    known = _types(RunResources) | _types(Cluster)
-    del known["name"], known["shape"], known[_TASKS]
     tasks = content.get(_TASKS, {})
-    values = {key: value for key, value in content.items() if key != _TASKS}
-    _check(path, "", values, known)
-    of_shape = {key: values.pop(key) for key in _types(RunResources) if key in values}
-    shape = _shape(path, "", RunResources(), of_shape)
     if not isinstance(tasks, dict) or not all(isinstance(one, dict) for one in tasks.values()):
         raise UserError(f"{path}: write [{_TASKS}.NAME] above the values of a task.")
-    shapes = tuple(
-        (task, _shape(path, f"{_TASKS}.{task}.", shape, own)) for task, own in tasks.items()
+    of_shape, of_cluster = RunResources.__struct_fields__, Cluster.__struct_fields__
+    known = (*of_shape, *(name for name in of_cluster if name not in ("name", "shape", _TASKS)))
+    own = {name: value for name, value in content.items() if name != _TASKS}
+    shape = {name: value for name, value in own.items() if name in of_shape}
+    rest = {name: value for name, value in own.items() if name not in of_shape}
+    _check_names(path, "", own, known)
+    cluster = _typed(
+        path,
+        "",
+        {
+            **rest,
+            "name": path.stem,
+            "shape": _typed(path, "", shape, RunResources),
+            _TASKS: tuple(
+                (task, _shape_of_task(path, task, shape, values)) for task, values in tasks.items()
+            ),
+        },
+        Cluster,
     )
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    cluster = Cluster(path.stem, shape, shapes, **{**values, **lists})
-    _check_whole(path, cluster)
+    _check_texts(path, cluster)
     return cluster
+
+
+def _shape_of_task(
+    path: Path, task: str, shape: dict[str, Any], values: dict[str, Any]
+) -> RunResources:
+    _check_names(path, f"{_TASKS}.{task}.", values, RunResources.__struct_fields__)
+    return _typed(path, f"{_TASKS}.{task}.", {**shape, **values}, RunResources)
+
+
+def _check_names(path: Path, prefix: str, values: dict[str, Any], known: Sequence[str]) -> None:
+    for name in values:
+        try:
+            lookup("value", prefix + name, {prefix + one: None for one in known})
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+def _typed(path: Path, prefix: str, values: dict[str, Any], kind: type[T]) -> T:
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
+        try:
+            convert(value, hints[name])
+        except ValueError as error:
+            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            known = f"; use one of {', '.join(choices)}" if choices else ""
+            raise UserError(f"{path}: {prefix}{name} = {value!r}: {error}{known}.") from error
+    return kind(**{name: convert(value, hints[name]) for name, value in values.items()})
 
 
 def folders() -> list[Path]:
@@ -147,49 +187,8 @@ def _find(name: str) -> Path:
     return lookup("cluster", name, known)
 
 
-def _types(kind: type[Any]) -> dict[str, Any]:
-    """Return what may stand in a profile, by name, with an example of its type."""
-    return {field.name: getattr(kind, field.name, "") for field in fields(kind)}
-
-
-def _shape(path: Path, prefix: str, base: RunResources, values: dict[str, Any]) -> RunResources:
-    _check(path, prefix, values, _types(RunResources))
-    for key, value in values.items():
-        least = 1 if key in ("nodes", "cpus", "minutes") else 0
-        if value < least:
-            raise UserError(f"{path}: {prefix}{key} = {value} is too small; at least {least}.")
-    return replace(base, **values)
-
-
-def _check(path: Path, prefix: str, values: dict[str, Any], known: dict[str, Any]) -> None:
-    for key, value in values.items():
-        example = known.get(key)
-        if key not in known:
-            try:
-                lookup("value", prefix + key, {prefix + name: None for name in known})
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from error
-        if not _fits(value, example):
-            wanted = _WORDS[type(example)]
-            raise UserError(f"{path}: {prefix}{key} = {value!r} has to be {wanted}.")
-
-
-_WORDS = {int: "a whole number", float: "a number", str: "a text", tuple: "a list of texts"}
-
-
-def _fits(value: Any, example: Any) -> bool:
-    if isinstance(example, tuple):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if isinstance(example, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is type(example)
-
-
-def _check_whole(path: Path, cluster: Cluster) -> None:
-    """Refuse what would change the meaning of a script, or could never work."""
-    if cluster.gpu_flag not in get_args(GpuFlag):
-        known = ", ".join(get_args(GpuFlag))
-        raise UserError(f"{path}: gpu_flag = {cluster.gpu_flag!r} has to be one of {known}.")
+def _check_texts(path: Path, cluster: Cluster) -> None:
+    """Refuse texts that would change the meaning of a script."""
     texts = (cluster.partition, cluster.account, cluster.qos, cluster.gpu_type, cluster.scratch)
     for text in (*texts, *cluster.setup, *cluster.srun_args, *cluster.sbatch_args):
         if not text.isprintable():
@@ -197,8 +196,3 @@ def _check_whole(path: Path, cluster: Cluster) -> None:
     for text in cluster.sbatch_args:
         if not text.startswith("--"):
             raise UserError(f"{path}: sbatch_args has {text!r}; write --name=value.")
-    if not 0 < cluster.signal_seconds <= _LONGEST_SIGNAL_SECONDS:
-        raise UserError(
-            f"{path}: signal_seconds = {cluster.signal_seconds} has to be 1 to "
-            f"{_LONGEST_SIGNAL_SECONDS}."
-        )

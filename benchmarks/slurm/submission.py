@@ -10,10 +10,13 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.base.files import write_json_atomically
+from msgspec import Struct
+from msgspec.structs import replace
+
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.cluster import Cluster, RunResources
 from benchmarks.store.folders import RunFolder, Store
@@ -29,8 +32,7 @@ JOB = "job.json"
 LARGEST_ARRAY = 1000
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(Struct, frozen=True, forbid_unknown_fields=True):
     """Runs that share a job array; the index in ``runs`` is that in the array.
 
     Attributes:
@@ -52,8 +54,7 @@ class Array:
     job: str = ""
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(Struct, frozen=True, forbid_unknown_fields=True):
     """Arrays that were submitted by one command.
 
     Attributes:
@@ -68,7 +69,7 @@ class Submission:
     cluster: str
     created: float
     code: Path
-    arrays: tuple[Array, ...] = field(default=())
+    arrays: tuple[Array, ...] = ()
 
     @property
     def store(self) -> Path:
@@ -85,14 +86,16 @@ class Submission:
 
     def save(self) -> None:
         """Write what is known."""
-        content = {**asdict(self), "folder": str(self.folder), "code": str(self.code)}
-        write_json_atomically(self.folder / _FILE, content)
+        _FORMAT.write(self.folder / _FILE, self)
 
     def with_job(self, index: int, job: str) -> "Submission":
         """Return this with the job of an array known."""
         arrays = list(self.arrays)
         arrays[index] = replace(arrays[index], job=job)
         return replace(self, arrays=tuple(arrays))
+
+
+_FORMAT = JsonFormat(Submission, "submission")
 
 
 def plan_submission(
@@ -140,7 +143,7 @@ def read_submissions(store: Store) -> list[Submission]:
     for path in sorted((store.root / FOLDER).glob(f"*/{_FILE}")):
         try:
             found.append(read_submission(path.parent))
-        except (OSError, ValueError, TypeError, KeyError):
+        except UnreadableFileError:
             continue
     return found
 
@@ -149,18 +152,9 @@ def read_submission(folder: Path) -> Submission:
     """Return what ``Submission.save`` wrote.
 
     Raises:
-        OSError: The file is absent.
-        ValueError: It is damaged.
+        UnreadableFileError: The file is absent or damaged.
     """
-    content = json.loads((folder / _FILE).read_bytes())
-    arrays = tuple(
-        Array(**{**one, "shape": RunResources(**one["shape"]), "runs": tuple(one["runs"]),
-                 "after": tuple(one["after"]), "waits_for": tuple(one["waits_for"])})
-        for one in content["arrays"]
-    )  # fmt: skip
-    return Submission(
-        folder.absolute(), content["cluster"], content["created"], Path(content["code"]), arrays
-    )
+    return replace(_FORMAT.read(folder / _FILE), folder=folder.absolute())
 
 
 def run_of_job(folder: Path, array: int) -> RunFolder:

@@ -2,33 +2,29 @@
 
 import errno
 import gc
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from filelock import FileLock, Timeout
+from msgspec.structs import asdict
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import cannot_write, write_atomically, write_json_atomically
-from benchmarks.store.checked import CheckedTexts
-from benchmarks.store.heartbeat import Heartbeat, read_heartbeat
-from benchmarks.store.record import Attempt, RunRecord, from_checked_json, from_json, to_json
-from benchmarks.store.record_text import (
-    BadRecordError,
-    parse,
-    parse_checked,
-    to_text,
-)
-from benchmarks.store.spec import RunRequest, parse_request, write_request
+from backbones.base.json_files import JsonFormat, UnreadableFileError
+from benchmarks.store.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat
+from benchmarks.store.record import Attempt, FullRecord, RunRecord
+from benchmarks.store.record_file import BadRecordError, read_full_text, read_text, to_text
+from benchmarks.store.spec import RunRequest, read_request, write_request
 
 State = Literal["done", "missing", "interrupted", "running", "failed", "stale"]
-
+R = TypeVar("R", bound=RunRecord)
+_ATTEMPT = JsonFormat(Attempt, "attempt", one_line=True)
 
 # Less free space than this will not hold the state of the smallest run.
 _LEAST_FREE_BYTES = 64 * 2**20
@@ -36,7 +32,7 @@ _LEAST_FREE_BYTES = 64 * 2**20
 _LOCK_PATIENCE_SECONDS = 2.0
 
 
-# Beside the runs' folders; whatever starts with a dot is no run.
+# Next to the runs' folders; a name that starts with a dot is not a run.
 CACHE = ".cache"
 
 
@@ -87,31 +83,33 @@ class RunFolder:
             BadRecordError: The file is damaged.
         """
         try:
-            return parse_request(json.loads(self.request.read_bytes()))
-        except (OSError, ValueError) as error:
-            raise BadRecordError(f"{self.request}: {error}") from error
+            return read_request(self.request)
+        except UnreadableFileError as error:
+            raise BadRecordError(f"{self.request}: {error.reason}") from error
 
-    def read_record(self, checked: CheckedTexts | None = None) -> RunRecord | None:
-        """Return the outcome, None when there is none yet.
-
-        Args:
-            checked: What need not be checked again; what is found valid is added.
+    def read_record(self) -> RunRecord | None:
+        """Return the outcome without its bulky parts, None when there is none yet.
 
         Raises:
             BadRecordError: The file is damaged, edited, or of a newer schema.
         """
+        return self._read(read_text)
+
+    def read_full_record(self) -> FullRecord | None:
+        """Return the whole outcome, None when there is none yet.
+
+        Raises:
+            BadRecordError: As ``read_record``.
+        """
+        return self._read(read_full_text)
+
+    def _read(self, parse: Callable[[bytes], R]) -> R | None:
         try:
-            text = self.record.read_bytes()
+            record = parse(self.record.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise BadRecordError(f"it cannot be read ({error.strerror})") from error
-        if checked is not None and checked.knows(text):
-            record = from_checked_json(parse_checked(text))
-        else:
-            record = from_json(parse(text), text)
-            if checked is not None:
-                checked.add(text)
         if self.path.name != record.run_id:
             raise BadRecordError(f"it belongs to run {record.run_id}, not into this folder")
         return record
@@ -124,9 +122,9 @@ class RunFolder:
             return False
         return record is not None and record.status == "done"
 
-    def write_record(self, record: RunRecord) -> None:
+    def write_record(self, record: FullRecord) -> None:
         """Write the outcome, whole or not at all; a record that cannot be read is set aside."""
-        text = to_text(to_json(record))
+        text = to_text(record)
         try:
             self.read_record()
         except BadRecordError:
@@ -134,22 +132,48 @@ class RunFolder:
         write_atomically(self.record, text)
 
     def read_attempts(self) -> tuple[Attempt, ...]:
-        """Return the journal; a torn last line is left out."""
-        attempts = []
-        lines = self.journal.read_bytes().splitlines() if self.journal.exists() else []
-        for text in lines:
+        """Return the journal; invalid lines are left out, see ``faults``."""
+        return tuple(one for one in self._journal_lines() if isinstance(one, Attempt))
+
+    def faults(self) -> Iterator[tuple[Path, str]]:
+        """Yield the files of an unfinished run that are invalid, each with the reason.
+
+        A run goes on without them: a heartbeat is rewritten every second, and a journal that lost
+        a line only lacks one attempt.
+        """
+        try:
+            if self.heartbeat.exists():
+                HEARTBEAT.read(self.heartbeat)
+        except UnreadableFileError as error:
+            yield self.heartbeat, error.reason
+        except OSError as error:
+            yield self.heartbeat, f"it cannot be read ({error.strerror})"
+        for number, line in enumerate(self._journal_lines(), start=1):
+            if isinstance(line, str):
+                yield self.journal, f"line {number}: {line}"
+
+    def _journal_lines(self) -> list[Attempt | str]:
+        """Return every line of the journal, an invalid one as the reason why it is invalid."""
+        try:
+            text = self.journal.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            return [f"it cannot be read ({error.strerror})"]
+        found: list[Attempt | str] = []
+        for line in text.splitlines(keepends=True):
             try:
-                attempts.append(Attempt(**json.loads(text)))
-            except (ValueError, TypeError):
-                continue
-        return tuple(attempts)
+                found.append(_ATTEMPT.parse(line))
+            except ValueError as error:
+                # A last line without an end was truncated by a crash, which is no fault.
+                found += [str(error)] if line.endswith(b"\n") else []
+        return found
 
     def add_attempt(self, attempt: Attempt) -> None:
-        """Append to the journal; a line torn by a crash stays a line of its own."""
+        """Append to the journal; a line that a crash truncated stays a line of its own."""
         with self.journal.open("a+b") as file:
-            torn = file.tell() > 0 and self.journal.read_bytes()[-1:] != b"\n"
-            text = json.dumps(asdict(attempt)) + "\n"
-            file.write((b"\n" if torn else b"") + text.encode())
+            truncated = file.tell() > 0 and self.journal.read_bytes()[-1:] != b"\n"
+            file.write((b"\n" if truncated else b"") + _ATTEMPT.text(attempt))
             file.flush()
             os.fsync(file.fileno())
 
@@ -244,16 +268,38 @@ class Store:
         write_request(folder.request, request)
         return folder
 
+    def full(self, record: RunRecord) -> FullRecord:
+        """Return a record of a scan with its bulky parts, read from its file.
+
+        Where they are invalid or the file is another one by now, they are empty, and the record's
+        warnings say so.
+
+        Args:
+            record: The record, perhaps without names of hosts and users.
+        """
+        if isinstance(record, FullRecord):
+            return record
+        facts = asdict(record)
+        try:
+            found = self.folder(record.run_id).read_full_record()
+            if found is not None and found.finished == record.finished:
+                return FullRecord(**facts, per_class=found.per_class, curves=found.curves)
+            reason = "the run was done again meanwhile"
+        except BadRecordError as error:
+            reason = str(error)
+        missing = f"its curves and its values by class are left out: {reason}"
+        facts["warnings"] = (*record.warnings, missing)
+        return FullRecord(**facts, per_class={}, curves={})
+
     def scan(self) -> Scan:
         """Read the whole folder; what is bad is named and left out, never guessed at."""
         records: dict[str, RunRecord] = {}
         unfinished: dict[str, RunRequest] = {}
         rejected: list[tuple[Path, str]] = []
-        checked = CheckedTexts(self.cache / "records.json")
         with _no_collections():
-            for folder in self._folders():
+            for folder in self._folders(rejected):
                 try:
-                    record = folder.read_record(checked)
+                    record = folder.read_record()
                 except BadRecordError as error:
                     rejected.append((folder.record, str(error)))
                     record = None
@@ -261,21 +307,29 @@ class Store:
                     records[record.run_id] = record
                     continue
                 try:
-                    if folder.request.exists():
-                        unfinished[folder.path.name] = folder.read_request()
-                except BadRecordError as error:
-                    rejected.append((folder.request, str(error)))
-        checked.save()
+                    unfinished[folder.path.name] = read_request(folder.request)
+                except UnreadableFileError as error:
+                    if not isinstance(error.__cause__, FileNotFoundError):
+                        rejected.append((folder.request, error.reason))
+                else:
+                    rejected += folder.faults()
         return Scan(records, unfinished, tuple(rejected))
 
-    def _folders(self) -> list[RunFolder]:
+    def _folders(self, rejected: list[tuple[Path, str]]) -> list[RunFolder]:
+        """Return the folders of runs; what cannot even be looked at is added to ``rejected``."""
+        names = []
         try:
-            names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+            for entry in os.scandir(self.root):
+                try:
+                    if not entry.name.startswith(".") and entry.is_dir():
+                        names.append(entry.name)
+                except OSError as error:
+                    rejected.append((Path(entry.path), f"it cannot be read ({error.strerror})"))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise PreflightError(f"--out {self.root} cannot be read: {error.strerror}.") from error
-        return [RunFolder(self.root / name) for name in names if not name.startswith(".")]
+        return [RunFolder(self.root / name) for name in sorted(names)]
 
 
 @contextmanager

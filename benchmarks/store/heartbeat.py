@@ -1,21 +1,24 @@
 """Where a run stands, as a file that its worker rewrites; anybody may look."""
 
 import contextlib
-import json
+import math
 import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 
 INTERVAL_SECONDS = 1.0
 # A worker that did not write for this long is stuck, or its node is gone.
 STALLED_AFTER_SECONDS = 180.0
 
 
-@dataclass(frozen=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
     """One look at a worker.
 
     Attributes:
@@ -43,7 +46,7 @@ class Heartbeat:
     step: int = 0
     num_steps: int = 0
     images_per_second: float = 0.0
-    losses: Mapping[str, float] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict[str, float])
     lr: float | None = None
     phase_time: float = 0.0
     phase_step: int = 0
@@ -69,22 +72,27 @@ class Heartbeat:
         return (self.num_steps - self.step) * seconds / steps
 
 
+HEARTBEAT = JsonFormat(Heartbeat, "heartbeat", one_line=True)
+
+
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:
-    """Rewrite the file; a failure is ignored, since nothing depends on it.
+    """Rewrite the file; a failure is ignored, because nothing depends on it.
 
     Not flushed to the disk, unlike everything that must survive: it is worthless after a crash.
     """
     part = path.with_name(f".{path.name}.{beat.pid}.part")
-    with contextlib.suppress(OSError):
-        part.write_text(json.dumps(asdict(beat)), "utf-8")
+    # JSON has no NaN, and a loss that is one is told elsewhere.
+    losses = {name: value for name, value in beat.losses.items() if math.isfinite(value)}
+    with contextlib.suppress(OSError, ValueError):
+        part.write_bytes(HEARTBEAT.text(replace(beat, losses=losses)))
         part.replace(path)
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:
     """Return what the file says, None when it is absent or unreadable."""
     try:
-        return Heartbeat(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return HEARTBEAT.read(path)
+    except UnreadableFileError:
         return None
 
 

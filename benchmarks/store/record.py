@@ -1,20 +1,23 @@
-"""The outcome of a run: one JSON file with a schema and its own checksum."""
+"""The outcome of a run, as types; ``record_file`` reads and writes them."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from benchmarks.store.record_text import SCHEMA, BadRecordError, check, signed
-from benchmarks.store.spec import RunSpec, cell_of
+from msgspec import Meta, Struct
+
+from benchmarks.store.spec import Count, RunSpec, cell_of
 
 MAX_CURVE_POINTS = 200
 
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+# An integer stays one, so that a record that is read and written again keeps its bytes.
+Number = int | float
+PerClass = Mapping[str, Mapping[str, Number | None]]
+Curves = Mapping[str, Annotated[Sequence[Number | None], Meta(max_length=MAX_CURVE_POINTS)]]
 
-@dataclass(frozen=True)
-class Failure:
+
+class Failure(Struct, frozen=True, forbid_unknown_fields=True):
     """Why a run ended without numbers.
 
     Attributes:
@@ -32,12 +35,11 @@ class Failure:
     exit_code: int
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One start of a run, from the journal beside its record.
+class Attempt(Struct, frozen=True, forbid_unknown_fields=True):
+    """One start of a run, from the journal next to its record.
 
     Attributes:
-        number: From 1.
+        number: Counts from 1.
         host: Where it ran.
         started: ISO time, UTC.
         ended: ISO time, UTC.
@@ -53,8 +55,7 @@ class Attempt:
     reason: str
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(Struct, frozen=True, forbid_unknown_fields=True):
     """Names that a table shows and that are no part of a run's identity."""
 
     suite: str
@@ -65,8 +66,7 @@ class Labels:
     mini: bool
 
 
-@dataclass(frozen=True)
-class BackboneFacts:
+class BackboneFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The network and where its weights come from; see ``backbones.checkpoint.Checkpoint``.
 
     ``coverage`` says in one sentence how the weights were loaded.
@@ -77,15 +77,44 @@ class BackboneFacts:
     branch: str = ""
     method: str = ""
     data: str = ""
-    epochs: float | None = None
+    epochs: Number | None = None
     img_size: int | None = None
     licence: str = ""
     coverage: str = ""
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """The outcome of a run. The fields are those of ``record.schema.json``, which rules.
+class MetricValue(Struct, frozen=True, forbid_unknown_fields=True):
+    """A metric of a run.
+
+    Attributes:
+        value: Its value in ``unit``; None where it could not be measured.
+        unit: Unit of the value.
+        higher_is_better: Direction of the metric.
+        reason: Why there is no value; None where there is one.
+    """
+
+    value: Number | None
+    unit: str
+    higher_is_better: bool
+    reason: str | None
+
+
+class RunFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file next to a record.
+
+    Attributes:
+        path: Its path relative to the run's folder.
+        sha256: SHA-256 of its bytes, in hex.
+        bytes: Its size.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class RunRecord(Struct, frozen=True):
+    """The outcome of a run, without its two bulky parts: see ``FullRecord``.
 
     Attributes:
         spec: Identity of the run.
@@ -97,101 +126,64 @@ class RunRecord:
         backbone: The network and its weights' provenance.
         headline: Name of the metric that ranks.
         columns: Metrics that a table shows, in this order.
-        metrics: By name, each with value (or None and a reason), unit and direction.
-        per_class: Metric by class by name.
-        curves: Series by name, at most ``MAX_CURVE_POINTS`` each; see ``TaskResult.curves``.
-        cost: By name with the unit in it.
+        metrics: All metrics, by name.
+        cost: Costs by name with the unit in it.
         environment: Versions, host, threads, code.
         attempts: All starts of the run, this one included.
         failure: Why there are no numbers; None when done.
         warnings: What a reader of the numbers should know.
         details: What the run was, beyond its recipe.
-        files: Files beside the record, by relative path, with checksum and size.
+        files: Files next to the record.
     """
 
     spec: RunSpec
     status: Literal["done", "failed"]
-    attempt: int
+    attempt: Count
     created: str
     finished: str
     labels: Labels
     backbone: BackboneFacts
     headline: str
     columns: tuple[str, ...]
-    metrics: Mapping[str, Mapping[str, Any]]
-    per_class: Mapping[str, Mapping[str, float | None]]
-    curves: Mapping[str, Sequence[float | None]]
-    cost: Mapping[str, float | None]
+    metrics: Mapping[str, MetricValue]
+    cost: Mapping[str, Number | None]
     environment: Mapping[str, Any]
     attempts: tuple[Attempt, ...]
     failure: Failure | None
     warnings: tuple[str, ...]
     details: Mapping[str, Any]
-    files: tuple[Mapping[str, Any], ...]
+    files: tuple[RunFile, ...]
 
     @property
     def run_id(self) -> str:
-        """Of the spec."""
+        """The id of its spec."""
         return self.spec.run_id
 
     @property
     def cell(self) -> str:
         """See ``RunRequest.cell``."""
-        return cell_of(vars(self.spec), self.labels.recipe, self.labels.protocol)
+        return cell_of(self.spec, self.labels.recipe, self.labels.protocol)
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value, None where it has none."""
         entry = self.metrics.get(metric)
-        return entry["value"] if entry else None
+        return entry.value if entry else None
 
 
-def to_json(record: RunRecord) -> dict[str, Any]:
-    """Return a record as the JSON content of its file, validated and signed.
+class FullRecord(RunRecord, frozen=True, kw_only=True):
+    """The whole outcome of a run: all that its file holds.
 
-    Raises:
-        BadRecordError: The record breaks the schema: an error of ours, not the user's.
+    Most bytes of a record are in these two fields, and no table's numbers; a folder of thousands
+    is read without them.
+
+    Attributes:
+        per_class: Metric by class by name.
+        curves: Series by name, at most ``MAX_CURVE_POINTS`` points each; see
+            ``TaskResult.curves``.
     """
-    plain = {"schema": SCHEMA, "run_id": record.run_id, **asdict(record)}
-    return signed(json.loads(json.dumps(plain, default=dict)))
 
-
-def from_json(content: Any, text: bytes = b"") -> RunRecord:
-    """Return the record that ``to_json`` made.
-
-    Args:
-        content: Parsed.
-        text: The file it was parsed from; without it the checksum takes longer.
-
-    Raises:
-        BadRecordError: It breaks the schema, is of a newer one, was edited, or holds a number that
-            is none.
-    """
-    check(content, text)
-    if RunSpec(**content["spec"]).run_id != content["run_id"]:
-        raise BadRecordError("its run_id does not belong to its spec")
-    return from_checked_json(content)
-
-
-def from_checked_json(content: Mapping[str, Any]) -> RunRecord:
-    """Return the record in content that ``from_json`` has accepted before; nothing is checked."""
-    values = {name: content[name] for name in _names()}
-    spec = RunSpec(**content["spec"])
-    # Found to belong to it when the content was accepted; hashing again would take longer.
-    vars(spec)["run_id"] = content["run_id"]
-    values["spec"] = spec
-    values["labels"] = Labels(**content["labels"])
-    values["backbone"] = BackboneFacts(**content["backbone"])
-    values["attempts"] = tuple(Attempt(**attempt) for attempt in content["attempts"])
-    values["failure"] = Failure(**content["failure"]) if content["failure"] else None
-    values["columns"] = tuple(content["columns"])
-    values["warnings"] = tuple(content["warnings"])
-    values["files"] = tuple(content["files"])
-    return RunRecord(**values)
-
-
-@cache
-def _names() -> tuple[str, ...]:
-    return tuple(item.name for item in fields(RunRecord))
+    per_class: PerClass
+    curves: Curves
 
 
 def finite(value: float | None) -> float | None:

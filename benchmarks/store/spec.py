@@ -1,19 +1,22 @@
-"""Identity of a run, and what a worker is handed beside it."""
+"""Identity of a run, and what a worker is handed with it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from backbones.base.files import hash16, write_json_atomically
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from backbones.base.files import hash16
+from backbones.base.json_files import JsonFormat
 from benchmarks.data.roots import DataRoot
 
-_SCHEMA = "backbench.run/1"
+Count = Annotated[int, Meta(ge=1)]
+RunId = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 
 
-@dataclass(frozen=True)
-class RunSpec:
+class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """What makes two runs the same run.
 
     Paths, the executor, the number of GPUs and the evaluation engine are not in it: they may
@@ -21,17 +24,17 @@ class RunSpec:
 
     Attributes:
         task: Name of the task.
-        task_version: Of the measurement.
-        data_fingerprint: Of the data's content.
+        task_version: Version of the measurement.
+        data_fingerprint: Fingerprint of the data's content.
         backbone: Name of the network.
-        backbone_sha256: Of the file that defines it, where that is a plug-in, which its owner may
-            edit under the same name; empty for others.
-        weights_sha256: Of the weights' bytes, "random", or "pretrain:" and the id of the run
-            that makes them.
+        backbone_sha256: SHA-256 of the file that defines the network, where that is a plug-in,
+            which its owner may edit under the same name; empty for others.
+        weights_sha256: SHA-256 of the weights' bytes, "random", or "pretrain:" and the id of the
+            run that makes them.
         weights_format: Key layout of the weights.
         weights_branch: "teacher" or "student" where the file holds both, else empty.
         recipe: Every value of the recipe, overrides applied.
-        seed: Of everything random.
+        seed: Seed of everything random.
         precision: "fp32" or "bf16".
         batch_size: Global, in images.
         limit_images: Images of each split that are used; None means all.
@@ -48,17 +51,16 @@ class RunSpec:
     recipe: Mapping[str, Any]
     seed: int
     precision: str
-    batch_size: int
+    batch_size: Count
     limit_images: int | None
 
     @cached_property
     def run_id(self) -> str:
         """16 hex digits that name this run everywhere."""
-        return hash16({field.name: getattr(self, field.name) for field in fields(self)})
+        return hash16(asdict(self))
 
 
-@dataclass(frozen=True)
-class RunRequest:
+class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A run to be done: its identity, its labels, and where things lie.
 
     Attributes:
@@ -71,11 +73,11 @@ class RunRequest:
         num_steps: Optimizer updates it takes.
         num_images: Training images drawn in all.
         data: Where the data lies.
-        plugins: Folder with further backbones.
+        plugins: Folder with additional backbones.
         evaluator: Evaluation engine; empty means the task's default.
         needs: Id of the pretraining run that makes its weights; empty for none.
-        aside: ``section.field=value`` texts for neutral values of the recipe, which are not in the
-            spec (``backbones.base.sections``).
+        overrides_not_in_spec: ``section.field=value`` texts of values that change no result, which
+            the spec therefore leaves out (``backbones.base.sections``).
         batch_size_per_device: Images a process holds at once of a batch that processes share out;
             0 where they do not.
     """
@@ -92,7 +94,7 @@ class RunRequest:
     plugins: Path | None = None
     evaluator: str = ""
     needs: str = ""
-    aside: tuple[str, ...] = ()
+    overrides_not_in_spec: tuple[str, ...] = ()
     batch_size_per_device: int = 0
 
     @property
@@ -102,14 +104,14 @@ class RunRequest:
         Two requests with one cell and different ``run_id`` are the same question asked under old
         and new rules: the older record is stale.
         """
-        return cell_of(vars(self.spec), self.recipe, self.protocol)
+        return cell_of(self.spec, self.recipe, self.protocol)
 
 
-def cell_of(spec: Mapping[str, Any], recipe: str, protocol: str) -> str:
+def cell_of(spec: RunSpec, recipe: str, protocol: str) -> str:
     """Return the cell that a run fills; see ``RunRequest.cell``.
 
     Args:
-        spec: The fields of a ``RunSpec``.
+        spec: Identity of the run.
         recipe: Name of the recipe.
         protocol: Its protocol; only the mark of overrides counts.
     """
@@ -118,43 +120,45 @@ def cell_of(spec: Mapping[str, Any], recipe: str, protocol: str) -> str:
         "weights_branch", "seed", "limit_images",
     )  # fmt: skip
     custom = protocol.partition("+custom:")[2]
-    return hash16({**{name: spec[name] for name in ours}, "recipe": recipe, "custom": custom})
+    return hash16({**{n: getattr(spec, n) for n in ours}, "recipe": recipe, "custom": custom})
+
+
+class _RequestFile(RunRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Content of ``run.json``."""
+
+    schema: Literal["backbench.run/1"]
+    run_id: RunId
+
+    def __post_init__(self) -> None:
+        if self.spec.run_id != self.run_id:
+            raise ValueError("its spec does not belong to its run_id")
+
+
+_FORMAT = JsonFormat(_RequestFile, "run request", former={"aside": "overrides_not_in_spec"})
+
+
+def _file_of(request: RunRequest) -> _RequestFile:
+    return _RequestFile(**asdict(request), schema="backbench.run/1", run_id=request.spec.run_id)
 
 
 def write_request(path: Path, request: RunRequest) -> None:
     """Write what a worker needs to know, atomically."""
-    content = asdict(request)
-    content["plugins"] = str(request.plugins) if request.plugins else None
-    content["data"]["path"] = str(request.data.path) if request.data.path else None
-    write_json_atomically(path, {"schema": _SCHEMA, "run_id": request.spec.run_id, **content})
+    _FORMAT.write(path, _file_of(request))
 
 
-def parse_request(content: Any) -> RunRequest:
+def read_request(path: Path) -> RunRequest:
     """Return the request that ``write_request`` wrote.
 
     Raises:
-        ValueError: The content has another schema, other fields, or was edited.
+        UnreadableFileError: The file is absent, damaged, edited, or has another schema.
     """
-    if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
-        raise ValueError(f"not a {_SCHEMA} file")
-    values = {f.name: content[f.name] for f in fields(RunRequest) if f.name in content}
-    try:
-        values["spec"] = RunSpec(**content["spec"])
-        path = content["data"]["path"]
-        values["data"] = DataRoot(**{**content["data"], "path": Path(path) if path else None})
-        values["plugins"] = Path(content["plugins"]) if content["plugins"] else None
-        values["aside"] = tuple(content.get("aside", ()))
-        request = RunRequest(**values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"fields differ: {error}") from error
-    if request.spec.run_id != content.get("run_id"):
-        raise ValueError("its spec does not belong to its run_id")
-    return request
+    content = _FORMAT.read(path)
+    return RunRequest(**{name: getattr(content, name) for name in RunRequest.__struct_fields__})
 
 
 def not_ready(request: RunRequest) -> str:
     """Return the sentence for a run whose pretraining is not done."""
     return (
         f"The pretraining of {request.entry} (run {request.needs}) is not done, so there are no "
-        "weights to measure; mend that first."
+        "weights to measure; fix that first."
     )

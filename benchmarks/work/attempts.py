@@ -2,14 +2,15 @@
 
 import socket
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec.structs import replace
 
 from backbones.base.files import cannot_write, sha256_file
 from benchmarks.store.folders import RunFolder
-from benchmarks.store.record import Attempt, Failure
+from benchmarks.store.record import Attempt, Failure, RunFile
 from benchmarks.work.execute import ExecutedRun, failed_record
 
 _SOME_FAILED = 3
@@ -96,12 +97,9 @@ def close_attempt(
         raise cannot_write(folder.journal, error) from error
 
 
-def _file_facts(folder: RunFolder, path: Path) -> dict[str, Any]:
-    return {
-        "path": str(path.relative_to(folder.path)),
-        "sha256": sha256_file(path),
-        "bytes": path.stat().st_size,
-    }
+def _file_facts(folder: RunFolder, path: Path) -> RunFile:
+    relative = str(path.relative_to(folder.path))
+    return RunFile(relative, sha256_file(path), path.stat().st_size)
 
 
 def _now() -> str:

@@ -1,9 +1,10 @@
 """Run a request's task and turn what comes out, good or bad, into a record."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor
@@ -16,7 +17,15 @@ from benchmarks.overrides import apply_overrides, restore
 from benchmarks.plan.weights import open_weights
 from benchmarks.store.environment import describe
 from benchmarks.store.folders import CACHE, RunFolder
-from benchmarks.store.record import BackboneFacts, Failure, Labels, RunRecord, finite, thinned
+from benchmarks.store.record import (
+    BackboneFacts,
+    Failure,
+    FullRecord,
+    Labels,
+    MetricValue,
+    finite,
+    thinned,
+)
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
 from benchmarks.task import Task, TaskInputs, TaskResult
@@ -34,7 +43,7 @@ class ExecutedRun:
         files: Files beside it that it shall name.
     """
 
-    record: RunRecord
+    record: FullRecord
     files: tuple[Path, ...] = ()
 
 
@@ -89,7 +98,8 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
     _check_unchanged(request, task, backbone, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
-        config = apply_overrides(restore(recipe, request.spec.recipe), request.aside)
+        config = restore(recipe, request.spec.recipe)
+        config = apply_overrides(config, request.overrides_not_in_spec)
     except ValueError as error:
         raise UserError(
             f"The code changed since this run was planned: {error}. {_AGAIN}"
@@ -134,7 +144,7 @@ def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, ca
 
 def _done_record(
     request: RunRequest, task: Task, checkpoint: Checkpoint, result: TaskResult
-) -> RunRecord:
+) -> FullRecord:
     return replace(
         _blank(request),
         status="done",
@@ -153,7 +163,7 @@ def _done_record(
     )
 
 
-def _blank(request: RunRequest) -> RunRecord:
+def _blank(request: RunRequest) -> FullRecord:
     """Return a record of failure without a reason; every use replaces what it knows better."""
     labels = Labels(
         suite=request.suite,
@@ -163,7 +173,7 @@ def _blank(request: RunRequest) -> RunRecord:
         data=request.data.name,
         mini=request.data.mini,
     )
-    return RunRecord(
+    return FullRecord(
         spec=request.spec,
         status="failed",
         attempt=1,
@@ -200,7 +210,7 @@ def _backbone_facts(checkpoint: Checkpoint, coverage: str) -> BackboneFacts:
     )
 
 
-def _with_meaning(task: Task, result: TaskResult) -> dict[str, dict[str, Any]]:
+def _with_meaning(task: Task, result: TaskResult) -> dict[str, MetricValue]:
     """Return every metric of the task with unit, direction and, where it has no value, why."""
     found = {}
     for name, metric in task.metrics.items():
@@ -210,12 +220,7 @@ def _with_meaning(task: Task, result: TaskResult) -> dict[str, dict[str, Any]]:
             reason = result.unmeasured
         elif finite(value) is None:
             value, reason = None, "the result was not a number"
-        found[name] = {
-            "value": value,
-            "unit": metric.unit,
-            "higher_is_better": metric.higher_is_better,
-            "reason": reason,
-        }
+        found[name] = MetricValue(value, metric.unit, metric.higher_is_better, reason)
     return found
 
 

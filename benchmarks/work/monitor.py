@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TextIO
+
+from msgspec.structs import replace
 
 from backbones.base.monitor import Progress
 from benchmarks.store.folders import RunFolder

@@ -10,11 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import util
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec.structs import asdict
 
 from backbones.base.errors import PreflightError
 from backbones.base.monitor import Progress
 from benchmarks.store.folders import RunFolder
+from benchmarks.store.record import MetricValue
 from benchmarks.store.spec import RunRequest
 
 TRACK = "BACKBENCH_TRACK"
@@ -59,10 +62,10 @@ class Tracking:
         if progress.losses:
             self._newest = progress
 
-    def result(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def result(self, metrics: Mapping[str, MetricValue]) -> None:
         """Take notice of the results, as a record holds them, once that is written."""
         self._patience = _END_PATIENCE_SECONDS
-        found = {name: entry["value"] for name, entry in metrics.items()}
+        found = {name: entry.value for name, entry in metrics.items()}
         self._metrics = {name: value for name, value in found.items() if value is not None}
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class _Untracked:
     def progress(self, progress: Progress) -> None:
         """Ignore."""
 
-    def result(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def result(self, metrics: Mapping[str, MetricValue]) -> None:
         """Ignore."""
 
 
@@ -145,7 +148,7 @@ class _Wandb:
             id=request.spec.run_id,
             name=_title(request),
             group=request.suite,
-            config=dict(vars(request.spec)),
+            config=asdict(request.spec),
             dir=str(folder.work),
             resume="allow",
         )
@@ -175,7 +178,7 @@ class _Mlflow:
         run = self._mlflow.start_run(run_id=known, run_name=_title(request))
         if known is None:
             note.write_text(run.info.run_id, "utf-8")
-            spec = {key: value for key, value in vars(request.spec).items() if key != "recipe"}
+            spec = {key: value for key, value in asdict(request.spec).items() if key != "recipe"}
             self._mlflow.log_params({**spec, "recipe": request.recipe, "suite": request.suite})
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -14,7 +14,7 @@ from typing import TextIO
 from backbones.base.errors import StoppedError, UserError
 from benchmarks.store.folders import BusyError, RunFolder
 from benchmarks.store.record import Attempt
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, not_ready
 from benchmarks.work.attempts import close_attempt, finish, open_attempt
 from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED, FRESH, LOST, NO_RECORD, STOPPED

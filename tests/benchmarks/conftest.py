@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data.roots import DataRoot
-from benchmarks.store.record import Attempt, BackboneFacts, Failure, Labels, RunRecord
+from benchmarks.store.record import (
+    Attempt,
+    BackboneFacts,
+    Failure,
+    FullRecord,
+    Labels,
+    MetricValue,
+)
 from benchmarks.store.spec import RunRequest, RunSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +110,7 @@ def _request(spec=None, **changes):
 
 def _record(spec=None, score=10.0, **changes):
     metrics = {
-        name: {"value": value, "unit": "percent", "higher_is_better": True, "reason": reason}
+        name: MetricValue(value, "percent", higher_is_better=True, reason=reason)
         for name, value, reason in (
             ("APbox", score, None),
             ("APmask", None, "no ground truth of this kind"),
@@ -130,7 +137,7 @@ def _record(spec=None, score=10.0, **changes):
         "details": {},
         "files": (),
     }
-    return RunRecord(**{**values, **changes})
+    return FullRecord(**{**values, **changes})
 
 
 def _failure(message="The image is truncated.", exit_code=4):
@@ -159,3 +166,9 @@ def make_record():
 def make_failure():
     """Return a function that makes a failure."""
     return _failure
+
+
+@pytest.fixture
+def real_records():
+    """Return the files of records that real runs of earlier versions wrote, by version."""
+    return sorted(Path(__file__).with_name("records").glob("*/record.json"))

@@ -9,11 +9,11 @@ import socket
 import stat
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from backbones.base.errors import PreflightError
 from benchmarks.cli import main
@@ -21,7 +21,8 @@ from benchmarks.leaderboard import bundle
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.store.folders import Store
 from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.store.record import Attempt, Failure, Labels, to_json
+from benchmarks.store.record import Attempt, Failure, Labels, RunFile
+from benchmarks.store.record_file import to_content
 
 
 @pytest.fixture
@@ -73,10 +74,9 @@ def test_what_is_there_stays_and_a_conflict_is_named(runs, tmp_path, make_record
 
 def test_resamples_travel_with_their_record(runs, tmp_path, make_record, capsys):
     content = npz(1000)
-    facts = {"path": "work/resamples.npz", "bytes": len(content)}
-    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    facts = facts_of(content)
     # Whatever else a record names stays where it is.
-    other = {"path": "../../evil", "bytes": 1, "sha256": "0" * 64}
+    other = RunFile("../../evil", "0" * 64, 1)
     record = make_record(replace(make_record().spec, seed=7), files=(facts, other))
     folder = runs.folder(record.run_id)
     folder.write_record(record)
@@ -101,6 +101,11 @@ def test_resamples_travel_with_their_record(runs, tmp_path, make_record, capsys)
         bundle.read_bundle(path)
 
 
+def facts_of(content):
+    """Return what a record says of its resamples."""
+    return RunFile("work/resamples.npz", hashlib.sha256(content).hexdigest(), len(content))
+
+
 def npz(size):
     file = io.BytesIO()
     np.savez_compressed(file, values=np.zeros(size, dtype=np.uint8))
@@ -109,8 +114,7 @@ def npz(size):
 
 @pytest.mark.parametrize("content", [npz(3 * 2**20), b"no archive"])
 def test_resamples_that_are_a_bomb_or_nothing_are_refused(runs, tmp_path, make_record, content):
-    facts = {"path": "work/resamples.npz", "bytes": len(content)}
-    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    facts = facts_of(content)
     record = make_record(replace(make_record().spec, seed=7), files=(facts,))
     runs.folder(record.run_id).write_record(record)
     runs.folder(record.run_id).work.mkdir()
@@ -253,17 +257,17 @@ def private(make_record):
 
 
 def test_an_anonymous_record_names_nobody_and_stays_valid(make_record):
-    text = json.dumps(to_json(anonymous_record(private(make_record))))
+    text = json.dumps(to_content(anonymous_record(private(make_record))))
     for secret in SECRETS:
         assert secret.lower() not in text.lower(), secret
-    again = json.dumps(to_json(anonymous_record(anonymous_record(private(make_record)))))
+    again = json.dumps(to_content(anonymous_record(anonymous_record(private(make_record)))))
     assert again == text
 
 
 def test_identities_and_numbers_survive_anonymity(make_record):
     # A host may be called as a task or a metric is.
     record = make_record(attempts=(Attempt(1, "coco", "a", "b", "done", ""),))
-    plain, bare = to_json(record), to_json(anonymous_record(record))
+    plain, bare = to_content(record), to_content(anonymous_record(record))
     for key in ("run_id", "spec", "metrics", "labels", "curves", "per_class", "cost"):
         assert plain[key] == bare[key], key
     assert bare["attempts"][0]["host"] == "<name>"

@@ -10,7 +10,7 @@ from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.shown import plain
 from benchmarks.store.folders import Store
-from benchmarks.store.record import Labels
+from benchmarks.store.record import Labels, MetricValue
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def board(tmp_path, make_record, make_spec):
     def make(*results, names=()):
         store = Store(tmp_path)
         for task, metric, entry, seed, score in results:
-            value = {"value": score, "unit": "percent", "higher_is_better": True, "reason": None}
+            value = MetricValue(score, "percent", higher_is_better=True, reason=None)
             record = make_record(
                 make_spec(task=task, backbone=entry, seed=seed),
                 labels=Labels(

@@ -1,8 +1,8 @@
 import csv
 import io
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.leaderboard.formats.latex import to_latex
 from benchmarks.leaderboard.formats.render import to_markdown, to_terminal
@@ -10,7 +10,7 @@ from benchmarks.leaderboard.formats.sheets import to_csv
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.shown import plain
 from benchmarks.store.folders import Store
-from benchmarks.store.record import Labels
+from benchmarks.store.record import Labels, MetricValue
 from benchmarks.text_table import Column, text_table
 
 HOSTILE = "<script>|`x`\x1b[31m\u202e=1+1_%&"
@@ -46,7 +46,7 @@ def test_rows_are_ranked_by_the_headline(board, make_record, make_spec):
 
 def test_a_lower_is_better_metric_ranks_upwards(board, make_record, make_spec):
     def record(name, score):
-        metric = {"value": score, "unit": "seconds", "higher_is_better": False, "reason": None}
+        metric = MetricValue(score, "seconds", higher_is_better=False, reason=None)
         spec = make_spec(backbone=name)
         return make_record(
             spec, labels=labels(name), headline="time", columns=("time",), metrics={"time": metric}
@@ -108,8 +108,8 @@ def test_failed_and_unfinished_runs_say_why(
 
 def test_every_missing_number_says_why(board, make_record, make_spec, make_failure, make_request):
     facts = {"unit": "percent", "higher_is_better": True}
-    both = {n: {**facts, "value": 20.0, "reason": None} for n in ("APbox", "APmask")}
-    boxes = {**both, "APmask": {**facts, "value": None, "reason": "the data have no masks"}}
+    both = {n: MetricValue(20.0, **facts, reason=None) for n in ("APbox", "APmask")}
+    boxes = {**both, "APmask": MetricValue(None, **facts, reason="the data have no masks")}
     whole = make_record(metrics=both, columns=("APbox", "APmask"))
     without = make_record(
         make_spec(backbone="boxes"), metrics=boxes, columns=("APbox", "APmask"),

@@ -1,11 +1,12 @@
 import json
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from backbones.base.json_files import UnreadableFileError
 from benchmarks.data.roots import DataRoot
-from benchmarks.store.spec import parse_request, write_request
+from benchmarks.store.spec import read_request, write_request
 
 
 def test_run_id_is_known_and_stable(make_spec):
@@ -32,7 +33,7 @@ CHANGES = {
 
 def test_every_field_is_identity(make_spec):
     spec = make_spec()
-    assert set(CHANGES) == {item.name for item in fields(spec)}
+    assert set(CHANGES) == set(spec.__struct_fields__)
     ids = {replace(spec, **{name: value}).run_id for name, value in CHANGES.items()}
     assert len(ids | {spec.run_id}) == len(CHANGES) + 1
 
@@ -62,16 +63,47 @@ def test_a_request_survives_its_file(tmp_path, make_request):
     root = DataRoot("coco", "dev", tmp_path, "--data")
     request = make_request(data=root, plugins=tmp_path / "plugins")
     write_request(tmp_path / "run.json", request)
-    assert parse_request(json.loads((tmp_path / "run.json").read_text())) == request
+    assert read_request(tmp_path / "run.json") == request
 
 
-@pytest.mark.parametrize("damage", ["schema", "spec", "seed", "data"])
-def test_a_damaged_request_is_refused(tmp_path, make_request, damage):
-    write_request(tmp_path / "run.json", make_request())
-    content = json.loads((tmp_path / "run.json").read_text())
-    if damage == "seed":
-        content["spec"]["seed"] = 5
-    else:
-        del content[damage]
-    with pytest.raises(ValueError, match=r"schema|fields|run\.1|run/1|run_id"):
-        parse_request(content)
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda c: c.pop("schema"), "missing required field `schema`"),
+        (lambda c: c.pop("spec"), "missing required field `spec`"),
+        (lambda c: c.pop("data"), "missing required field `data`"),
+        (lambda c: c.update(schema="backbench.run/2"), "Invalid enum value 'backbench.run/2'"),
+        (lambda c: c["spec"].update(seed=5), "does not belong to its run_id"),
+        (lambda c: c["spec"].update(seed="0"), r"Expected `int`, got `str` at `\$.spec.seed`"),
+        (lambda c: c.update(num_steps=None), r"Expected `int`, got `null` at `\$.num_steps`"),
+        (lambda c: c.update(colour="red"), "unknown field `colour`"),
+    ],
+)
+def test_a_damaged_request_is_refused_with_the_place(tmp_path, make_request, damage, words):
+    path = tmp_path / "run.json"
+    write_request(path, make_request())
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    damage(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnreadableFileError, match=words):
+        read_request(path)
+
+
+def test_an_edited_request_is_refused_by_its_checksum(tmp_path, make_request):
+    path = tmp_path / "run.json"
+    write_request(path, make_request())
+    path.write_text(path.read_text().replace('"num_steps": 10', '"num_steps": 90'))
+    with pytest.raises(UnreadableFileError, match="checksum differs"):
+        read_request(path)
+
+
+def test_a_request_of_an_earlier_version_is_read(tmp_path, make_request):
+    path = tmp_path / "run.json"
+    request = make_request(overrides_not_in_spec=("data.num_workers=2",))
+    write_request(path, request)
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content["aside"] = content.pop("overrides_not_in_spec")
+    path.write_text(json.dumps(content))
+    assert read_request(path) == request

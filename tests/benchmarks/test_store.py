@@ -2,23 +2,33 @@ import copy
 import json
 import multiprocessing
 import os
-from dataclasses import replace
 
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
-import benchmarks.store.record_text as record_text
 from backbones.base.errors import PreflightError
+from backbones.base.files import canonical_json
+from backbones.base.json_files import convert
 from benchmarks.cli import main
+from benchmarks.store import record_file
 from benchmarks.store.folders import BusyError, RunFolder, Store
-from benchmarks.store.record import MAX_CURVE_POINTS, Attempt, from_json, thinned, to_json
-from benchmarks.store.record_text import BadRecordError, to_text
+from benchmarks.store.heartbeat import Heartbeat
+from benchmarks.store.record import MAX_CURVE_POINTS, Attempt, RunRecord, thinned
+from benchmarks.store.record_file import (
+    BadRecordError,
+    read_full_text,
+    read_text,
+    record_schema,
+    to_content,
+    to_text,
+)
 
 
 def signed(record, **changes):
     """Return a record's JSON, changed and signed anew, so that only the schema can object."""
-    content = {**to_json(record), **changes}
-    return {**content, "sha256": record_text._digest(content)}
+    content = {**to_content(record), **changes}
+    return {**content, "sha256": record_file._digest(content)}
 
 
 def test_a_record_survives_its_file(tmp_path, make_record):
@@ -26,7 +36,8 @@ def test_a_record_survives_its_file(tmp_path, make_record):
     store = Store(tmp_path)
     store.folder(record.run_id).write_record(record)
     found = store.scan().records[record.run_id]
-    assert to_json(found) == to_json(record)
+    assert type(found) is RunRecord
+    assert to_content(store.full(found)) == to_content(record)
     assert found.value("APbox") == 10.0
     assert found.value("APmask") is None
     assert found.value("absent") is None
@@ -39,29 +50,32 @@ def test_a_record_survives_its_file(tmp_path, make_record):
         (lambda c: c.update(schema="backbench.record/2"), "backbench.record/2"),
         (lambda c: c.pop("metrics"), "metrics"),
         (lambda c: c.update(extra=1), "extra"),
-        (lambda c: c["spec"].update(seed="0"), "spec/seed"),
-        (lambda c: c["metrics"]["APbox"].update(value=float("nan")), "number that is none"),
-        (lambda c: c["curves"].update(loss=[0.0] * 201), "curves/loss"),
+        (lambda c: c["spec"].update(seed="0"), r"Expected `int`, got `str` at `\$.spec.seed`"),
+        (lambda c: c["metrics"]["APbox"].update(value=float("nan")), "contains NaN or infinity"),
+        (
+            lambda c: c["curves"].update(loss=[0.0] * 201),
+            "Expected `array` of length <= 200",
+        ),
         (lambda c: c.update(status="maybe"), "status"),
     ],
 )
 def test_a_bad_record_is_refused_with_the_reason(make_record, edit, words):
-    content = to_json(make_record())
+    content = to_content(make_record())
     edit(content)
     with pytest.raises(BadRecordError, match=words):
-        from_json(content)
+        read_full_text(json.dumps(content).encode())
 
 
 def test_a_record_of_another_spec_is_refused_even_when_signed(make_record):
     content = signed(make_record(), run_id="0" * 16)
     with pytest.raises(BadRecordError, match="run_id"):
-        from_json(content)
+        read_full_text(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("content", [[], 3, None, "text", {}])
 def test_json_that_is_no_record_is_refused(content):
     with pytest.raises(BadRecordError):
-        from_json(content)
+        read_full_text(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])
@@ -88,9 +102,9 @@ def test_a_record_in_a_foreign_folder_is_left_out(tmp_path, make_record):
     assert "belongs to run" in scan.rejected[0][1]
 
 
-def test_the_compiled_validator_refuses_what_the_reference_refuses(make_record):
-    reference = Draft202012Validator(json.loads(record_text.SCHEMA_FILE.read_text()))
-    good = to_json(make_record())
+def test_the_type_refuses_what_its_schema_refuses(make_record):
+    reference = Draft202012Validator(record_schema())
+    good = to_content(make_record())
     wrong = [None, True, 1, 1.5, "x", [], {}, [1], {"x": 1}, {"x": None}]
     places = [(key,) for key in good]
     places += [(key, inner) for key in good if isinstance(good[key], dict) for inner in good[key]]
@@ -108,42 +122,74 @@ def test_the_compiled_validator_refuses_what_the_reference_refuses(make_record):
             expected = reference.is_valid(content)
             verdicts.add(expected)
             try:
-                record_text._check_schema(content)
-            except BadRecordError:
+                convert(content, record_file._File)
+            except ValueError:
                 assert not expected, (path, value)
             else:
                 assert expected, (path, value)
     assert verdicts == {True, False}
 
 
-def test_a_record_is_checked_once_and_again_when_touched(tmp_path, make_record, monkeypatch):
-    checks = []
-    check = record_text._check_schema
-    monkeypatch.setattr(record_text, "_check_schema", lambda c: checks.append(1) or check(c))
+def test_the_schema_describes_records_of_before(real_records):
+    reference = Draft202012Validator(record_schema())
+    for path in real_records:
+        content = json.loads(path.read_bytes())
+        reference.validate(content)
+        assert to_content(read_full_text(path.read_bytes())) == content
+        assert to_text(read_full_text(path.read_bytes())) == path.read_bytes()
+
+
+def test_a_record_is_checked_at_every_look(tmp_path, make_record):
     spec = make_record().spec
     store = Store(tmp_path)
     for seed in range(20):
         record = make_record(replace(spec, seed=seed))
         store.folder(record.run_id).write_record(record)
-    checks.clear()
     first = store.scan()
-    assert len(checks) == 20
-    second = Store(tmp_path).scan()
-    assert len(checks) == 20, "known records were checked again"
-    assert second == first
-    assert second.records[record.run_id].curves["loss"] == [3.0, None]
+    assert len(first.records) == 20
+    assert store.scan() == first
     touched = store.folder(record.run_id).record
     text, facts = touched.read_text(), touched.stat()
     touched.write_text(text.replace('"value":10.0', '"value":99.9'))
     # As if nobody had been there: same size, same time.
     os.utime(touched, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert [path for path, _ in store.scan().rejected] == [touched]
-    assert len(checks) == 21
-    assert [path for path, _ in store.scan().rejected] == [touched], "bad ones are never known"
     touched.write_text(text)
     assert store.scan() == first
-    assert store.scan() == first
-    assert len(checks) == 23
+
+
+def test_a_scan_reads_what_the_slow_way_reads(make_record):
+    text = to_text(make_record())
+    quick, full = read_text(text), read_full_text(text)
+    for name in RunRecord.__struct_fields__:
+        assert getattr(quick, name) == getattr(full, name)
+    assert quick.run_id == full.run_id == make_record().run_id
+
+
+def test_bulky_parts_that_are_invalid_leave_the_numbers(tmp_path, make_record):
+    record, store = make_record(), Store(tmp_path)
+    folder = store.folder(record.run_id)
+    folder.path.mkdir(parents=True)
+    folder.record.write_bytes(canonical_json(signed(record, curves={"loss": ["x"]})).encode())
+    found = store.scan().records[record.run_id]
+    assert found.value("APbox") == 10.0
+    full = store.full(found)
+    assert (full.curves, full.per_class) == ({}, {})
+    assert "left out: Expected `int | float | null`, got `str`" in full.warnings[-1]
+    with pytest.raises(BadRecordError, match="curves"):
+        folder.read_full_record()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_record_that_an_editor_saved_anew_is_still_the_same(tmp_path, make_record, encoding):
+    record, store = make_record(), Store(tmp_path)
+    store.folder(record.run_id).write_record(record)
+    path = store.folder(record.run_id).record
+    path.write_bytes(path.read_text("utf-8").encode(encoding))
+    for _ in range(3):
+        scan = store.scan()
+        assert not scan.rejected
+        assert to_content(store.full(scan.records[record.run_id])) == to_content(record)
 
 
 def test_a_record_that_was_laid_out_anew_is_still_the_same(tmp_path, make_record):
@@ -151,14 +197,14 @@ def test_a_record_that_was_laid_out_anew_is_still_the_same(tmp_path, make_record
     store.folder(record.run_id).write_record(record)
     path = store.folder(record.run_id).record
     path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
-    assert to_json(store.scan().records[record.run_id]) == to_json(record)
+    assert to_content(store.full(store.scan().records[record.run_id])) == to_content(record)
     path.write_text(path.read_text().replace("10.0", "10.5"))
     assert "checksum" in store.scan().rejected[0][1]
 
 
 def test_a_checksum_covers_every_byte(tmp_path, make_record):
     record = make_record()
-    text = to_text(to_json(record))
+    text = to_text(record)
     content = json.loads(text)
     for spoiled in (
         text.replace(b'"seed":0', b'"seed":1'),
@@ -168,17 +214,9 @@ def test_a_checksum_covers_every_byte(tmp_path, make_record):
         text.replace(content["sha256"].encode(), b"0" * 64),
     ):
         assert spoiled != text
-        with pytest.raises(BadRecordError):
-            from_json(json.loads(spoiled), spoiled)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "valid": 3}'])
-def test_a_damaged_memory_of_checked_records_costs_time_alone(tmp_path, make_record, text):
-    record, store = make_record(), Store(tmp_path)
-    store.folder(record.run_id).write_record(record)
-    store.scan()
-    (store.cache / "records.json").write_text(text)
-    assert set(store.scan().records) == {record.run_id}
+        for read in (read_text, read_full_text):
+            with pytest.raises(BadRecordError):
+                read(spoiled)
 
 
 def test_a_folder_that_is_absent_holds_nothing(tmp_path):
@@ -194,6 +232,49 @@ def test_the_journal_survives_a_torn_last_line(tmp_path):
     assert folder.read_attempts() == (attempt,)
     folder.add_attempt(replace(attempt, number=2))
     assert [a.number for a in folder.read_attempts()] == [1, 2]
+
+
+def test_bad_files_of_an_unfinished_run_are_named_and_stop_nothing(
+    tmp_path, make_record, make_request, make_spec, capsys
+):
+    store = Store(tmp_path)
+    good = make_record()
+    store.folder(good.run_id).write_record(good)
+    folder = store.prepare(make_request(make_spec(seed=3)))
+    folder.heartbeat.write_text('{"pid": "me", "host": 3}')
+    folder.journal.write_text('[]\n{"number": "one"}\n')
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    scan = store.scan()
+    assert set(scan.records) == {good.run_id}
+    assert set(scan.unfinished) == {make_spec(seed=3).run_id}
+    reasons = {path.name: reason for path, reason in scan.rejected}
+    assert set(reasons) == {"heartbeat.json", "attempts.jsonl", "loop"}
+    assert len(scan.rejected) == 4
+    assert folder.read_attempts() == ()
+    assert folder.read_heartbeat() is None
+    for command in ("status", "leaderboard"):
+        assert main([command, "--out", str(tmp_path)]) == 0
+        said = capsys.readouterr().err
+        assert "heartbeat.json" in said
+        assert "loop" in said
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe[]", b"[]", b"{", b'{"schema": "backbench.run/1"}'])
+def test_a_bad_request_is_named_and_stops_nothing(tmp_path, make_record, make_request, text):
+    store, record = Store(tmp_path), make_record()
+    store.folder(record.run_id).write_record(record)
+    folder = store.prepare(make_request(replace(record.spec, seed=3)))
+    folder.request.write_bytes(text)
+    scan = store.scan()
+    assert set(scan.records) == {record.run_id}
+    assert [path for path, _ in scan.rejected] == [folder.request]
+
+
+def test_a_heartbeat_of_an_earlier_version_is_read(tmp_path):
+    folder = RunFolder(tmp_path)
+    beat = {"pid": 1, "host": "h", "attempt": 2, "started": 0.5, "time": 1.5, "losses": {"a": 1.0}}
+    folder.heartbeat.write_text(json.dumps(beat))
+    assert folder.read_heartbeat() == Heartbeat(1, "h", 2, 0.5, 1.5, losses={"a": 1.0})
 
 
 def hold(path, held, done):
@@ -235,7 +316,7 @@ def test_a_record_with_the_longest_curves_stays_small(make_record):
         curves={name: thinned([i / 7 for i in range(5000)]) for name in ("step", "loss", "lr")},
         per_class={f"class {i}": {"APbox": i / 7, "APmask": i / 3} for i in range(80)},
     )
-    assert len(json.dumps(to_json(record))) < 200_000
+    assert len(json.dumps(to_content(record))) < 200_000
 
 
 def test_a_folder_of_foreign_records_names_a_few(tmp_path, make_record, make_spec, capsys):
@@ -244,9 +325,9 @@ def test_a_folder_of_foreign_records_names_a_few(tmp_path, make_record, make_spe
         content = signed(record, status="perhaps")
         folder = Store(tmp_path).folder(record.run_id)
         folder.path.mkdir(parents=True)
-        folder.record.write_bytes(to_text(content))
+        folder.record.write_bytes(canonical_json(content).encode())
     main(["leaderboard", "--out", str(tmp_path)])
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 11
-    assert all("perhaps" in note for note in notes[:10])
+    assert all("Invalid enum value 'perhaps' at `$.status`" in note for note in notes[:10])
     assert notes[10] == "left out: 4 more files for the last reason"

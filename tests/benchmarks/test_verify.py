@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from benchmarks.cli import main
 from benchmarks.leaderboard.protocol_page import page
@@ -12,7 +13,7 @@ from benchmarks.leaderboard.published.band import architecture
 from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.overrides import as_plain
 from benchmarks.store.folders import Store
-from benchmarks.store.record import BackboneFacts, Labels
+from benchmarks.store.record import BackboneFacts, Labels, MetricValue
 from benchmarks.suites import get_task, task_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def measured(tmp_path, make_record, make_spec):
             labels=Labels("coco", "entry", recipe, config.protocol, "coco", False),
             backbone=facts,
             metrics={
-                name: {"value": v, "unit": "percent", "higher_is_better": True, "reason": None}
+                name: MetricValue(v, "percent", higher_is_better=True, reason=None)
                 for name, v in values.items()
             },
             per_class={},
@@ -70,7 +71,7 @@ def test_another_rate_is_named_beside_what_it_did(measured, capsys):
 
 
 def test_a_recipe_of_our_own_is_held_against_the_nearest(measured, capsys):
-    out = measured(48.0, recipe="benchmarking-vit-25ep", facts=replace(MAE, epochs=None))
+    out = measured(48.0, recipe="benchmarking-vit-25ep", facts=structs.replace(MAE, epochs=None))
     main(["verify", "entry", "--out", out])
     text = capsys.readouterr().out
     assert "li-2021" in text

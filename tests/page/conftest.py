@@ -1,19 +1,21 @@
 """A page of records that no run made, and a browser to look at it with."""
 
+import dataclasses
 import json
 import os
 import shutil
-from dataclasses import replace
 from itertools import islice
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.published.figures import published_rows
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.perf.synthetic_records import records
 from benchmarks.store.folders import Store
-from benchmarks.store.record import to_json
+from benchmarks.store.record import MetricValue, RunFile
+from benchmarks.store.record_file import to_content
 
 # A script, quotes, markup in other notations, direction overrides, line ends of scripts, and huge.
 HOSTILE = (
@@ -28,7 +30,7 @@ def write(store, *found):
     for record in found:
         folder = store.folder(record.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.record.write_text(json.dumps(to_json(record)))
+        folder.record.write_text(json.dumps(to_content(record)))
 
 
 def page_of(store, path, **options):
@@ -40,7 +42,7 @@ def page_of(store, path, **options):
 
 def _with_published(table):
     found = [row for row in published_rows() if row.task == "coco"][:2]
-    return replace(table, published=tuple(found)) if table.key.data == "coco" else table
+    return dataclasses.replace(table, published=tuple(found)) if table.key.data == "coco" else table
 
 
 def mini(record):
@@ -65,7 +67,7 @@ def hostile(record, text):
         attempts=tuple(replace(a, host=text, reason=text) for a in record.attempts),
         warnings=(text,),
         details={text: [{text: text}]},
-        files=({"path": f"work/{text}.png", "sha256": "0" * 64, "bytes": 1},),
+        files=(RunFile(f"work/{text}.png", "0" * 64, 1),),
     )
 
 
@@ -76,7 +78,7 @@ def page_file(tmp_path_factory):
     store = Store(folder / "runs")
     found = [*islice(records(("coco", "knn", "linear"), 3), 108)]
     lonely = [replace(r, spec=replace(r.spec, seed=9)) for r in found[:1]]
-    missing = {"value": None, "unit": "percent", "higher_is_better": True, "reason": "no masks"}
+    missing = MetricValue(None, "percent", higher_is_better=True, reason="no masks")
     lonely = [replace(r, metrics={**r.metrics, "APmask": missing}) for r in lonely]
     lonely = [replace(r, labels=replace(r.labels, entry="boxes only")) for r in lonely]
     lonely = [replace(r, spec=replace(r.spec, backbone="boxes")) for r in lonely]

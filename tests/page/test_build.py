@@ -5,11 +5,11 @@ import hashlib
 import json
 import re
 import zlib
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry

@@ -1,9 +1,9 @@
 """Curves in the page: losses over the steps, evaluations over steps of their own."""
 
-from dataclasses import replace
 from itertools import islice
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.leaderboard.page.costs import paid_hours
 from benchmarks.perf.synthetic_records import records

@@ -2,11 +2,11 @@
 
 import os
 import time
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.rows import make_tables
@@ -57,7 +57,7 @@ def named(record, entry):
 
 
 def lacking(record, metric, reason):
-    missing = {**record.metrics[metric], "value": None, "reason": reason}
+    missing = replace(record.metrics[metric], value=None, reason=reason)
     return replace(record, metrics={**record.metrics, metric: missing})
 
 

@@ -1,9 +1,9 @@
 """Names in figures: whole, none over another, and no two rows under one."""
 
-from dataclasses import replace
 from itertools import islice
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.perf.synthetic_records import records
 from benchmarks.store.folders import Store

@@ -1,16 +1,17 @@
 """A page has room for so much: what has none is left out whole, and the page says so."""
 
 import hashlib
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from benchmarks.leaderboard.page import pictures, runs
 from benchmarks.perf.synthetic_records import records
 from benchmarks.store.folders import Scan, Store
+from benchmarks.store.record import RunFile
 from tests.page.conftest import page_of, write
 
 EVALUATED = {"evaluation/step": [5.0, 10.0], "evaluation/APbox": [1.0, 2.0]}
@@ -61,7 +62,7 @@ def test_pictures_never_take_more_than_their_share(looked, tmp_path, monkeypatch
         noise = np.random.default_rng(len(kind)).integers(0, 256, (80, 80, 3), dtype=np.uint8)
         Image.fromarray(noise).save(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        files.append({"path": f"work/{path.name}", "sha256": digest, "bytes": path.stat().st_size})
+        files.append(RunFile(f"work/{path.name}", digest, path.stat().st_size))
     record = replace(looked[0], files=tuple(files))
     all_of_them = pictures.Album().of_run(folder, record)
     sizes = [len(picture["data"]) for picture in all_of_them]

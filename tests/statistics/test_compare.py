@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from backbones.base.files import sha256_file
 from benchmarks import cli
@@ -17,7 +18,7 @@ from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.statistics.correlation import predictions
 from benchmarks.leaderboard.statistics.table import difference, table_statistics
 from benchmarks.store.folders import Store
-from benchmarks.store.record import BackboneFacts, Labels, RunRecord
+from benchmarks.store.record import BackboneFacts, FullRecord, Labels, MetricValue, RunFile
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import image_file_of
 
@@ -47,15 +48,14 @@ def record(store, entry, seed, values, **changes):
     files = ()
     if changes.get("images", True):
         write_resamples(path, compute_resamples(Averages(values)))
-        facts = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        files = ({"path": "work/resamples.npz", **facts},)
-    metric = {"value": float(values.mean()), "unit": "percent", "higher_is_better": True}
-    made = RunRecord(
+        files = (RunFile("work/resamples.npz", sha256_file(path), path.stat().st_size),)
+    metric = MetricValue(float(values.mean()), "percent", higher_is_better=True, reason=None)
+    made = FullRecord(
         spec=spec, status="done", attempt=1, created="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00",
         labels=Labels("imagenet", entry, "r", changes.get("protocol", "knn/v1"), "mini", True),
         backbone=BackboneFacts(entry), headline="knn_top1", columns=("knn_top1",),
-        metrics={"knn_top1": {**metric, "reason": None}}, per_class={}, curves={},
+        metrics={"knn_top1": metric}, per_class={}, curves={},
         cost={"seconds": 2.0 + seed}, environment={}, attempts=(), failure=None, warnings=(),
         details={}, files=files,
     )  # fmt: skip
@@ -209,9 +209,9 @@ def test_files_that_were_changed_are_not_used(store):
 
 def test_numbers_that_are_not_the_records_are_not_used(store):
     own = next(iter(store.scan().records.values()))
-    metrics = {"knn_top1": {**own.metrics["knn_top1"], "value": 99.0}}
+    metrics = {"knn_top1": structs.replace(own.metrics["knn_top1"], value=99.0)}
     with pytest.raises(NoImagesError, match="the record says 99"):
-        resamples_of(store, replace(own, metrics=metrics), image_file_of("knn"))
+        resamples_of(store, structs.replace(own, metrics=metrics), image_file_of("knn"))
 
 
 def test_records_without_images_say_so(tmp_path):

@@ -10,7 +10,7 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.page.gallery import galleries
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.store.folders import Store
-from benchmarks.store.record import BackboneFacts, Labels, RunRecord
+from benchmarks.store.record import BackboneFacts, FullRecord, Labels, MetricValue, RunFile
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import get_task
 from detection.data.dataset import find_coco, load_truth
@@ -40,16 +40,16 @@ def run_of(store, root, entry, seed):
     resamples = compute_resamples(results)
     write_resamples(folder.work / "resamples.npz", resamples)
     files = tuple(
-        {"path": f"work/{path.name}", "sha256": sha256_file(path), "bytes": path.stat().st_size}
+        RunFile(f"work/{path.name}", sha256_file(path), path.stat().st_size)
         for path in sorted(folder.work.glob("*.npz"))
     )
     facts = {"unit": "percent", "higher_is_better": True, "reason": None}
-    record = RunRecord(
+    record = FullRecord(
         spec=spec, status="done", attempt=1, created="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00",
         labels=Labels("coco", entry, "r", "mini/v1", "tiny", False),
         backbone=BackboneFacts(entry), headline="APbox", columns=("APbox",),
-        metrics={"APbox": {**facts, "value": resamples.plain["APbox"]}}, per_class={}, curves={},
+        metrics={"APbox": MetricValue(resamples.plain["APbox"], **facts)}, per_class={}, curves={},
         cost={"seconds": 2.0}, environment={}, attempts=(), failure=None, warnings=(),
         details={}, files=files,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from benchmarks.leaderboard.statistics.results import Prediction, TableStatistic
 from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.store.environment import version
 from benchmarks.store.folders import Scan, Store
-from benchmarks.store.record import RunRecord
+from benchmarks.store.record import FullRecord, RunRecord
 
 MAX_ROWS = 300
 
@@ -66,7 +66,7 @@ def make_document(board: Board) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     details = {
         **run_details(_runs_of(tables, records), board.scan, board.store, board.anonymous),
-        "classes": {str(i): _classes(t, records) for i, t in enumerate(tables) if not t.joined},
+        "classes": {str(i): _classes(t, board) for i, t in enumerate(tables) if not t.joined},
         "galleries": galleries(tables, board.scan, board.store),
     }
     return document, details
@@ -106,7 +106,7 @@ def _metric(name: str, table: Table, records: Mapping[str, RunRecord]) -> list[A
         for record in done_runs(row, records):
             if name in record.metrics:
                 facts = record.metrics[name]
-                return [name, facts["unit"], facts["higher_is_better"]]
+                return [name, facts.unit, facts.higher_is_better]
     return [name, table.units.get(name, ""), None]
 
 
@@ -192,9 +192,10 @@ def _runs_of(tables: Iterable[Table], records: Mapping[str, RunRecord]) -> list[
     return list(shown)
 
 
-def _classes(table: Table, records: Mapping[str, RunRecord]) -> dict[str, Any]:
+def _classes(table: Table, board: Board) -> dict[str, Any]:
     """Return the mean over seeds of each class's headline, by row."""
-    columns = [_row_classes(table, done_runs(row, records)) for row in table.rows]
+    records, store = board.scan.records, board.store
+    columns = [_row_classes(table, map(store.full, done_runs(row, records))) for row in table.rows]
     names = sorted({name for column in columns for name in column})
     return {
         "names": names,
@@ -202,7 +203,7 @@ def _classes(table: Table, records: Mapping[str, RunRecord]) -> dict[str, Any]:
     }
 
 
-def _row_classes(table: Table, records: Sequence[RunRecord]) -> dict[str, float]:
+def _row_classes(table: Table, records: Iterable[FullRecord]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for record in records:
         for name, scores in record.per_class.items():

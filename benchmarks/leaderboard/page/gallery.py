@@ -22,7 +22,7 @@ from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.leaderboard.statistics.tested import detections_of, truth_of
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record_file import BadRecordError
 from detection.data.dataset import Truth
 from detection.data.segmentation import segmentation_rle
 from detection.scoring.detections import Detections

@@ -4,14 +4,12 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from benchmarks.store.folders import RunFolder
-from benchmarks.store.record import RunRecord
+from benchmarks.store.record import RunFile, RunRecord
 
 # Bytes of all runs' pictures in one page.
 _BUDGET = 300_000
@@ -37,15 +35,15 @@ class Album:
             folder: Of the run.
             record: Names the files and their checksums.
         """
-        last: dict[str, Mapping[str, Any]] = {}
+        last: dict[str, RunFile] = {}
         for file in record.files:
-            path = Path(file["path"])
+            path = Path(file.path)
             if path.suffix == ".png":
                 last[_STEP.sub("", path.stem)] = file
         return [self._picture(folder, title, file) for title, file in [*last.items()][:_OF_A_RUN]]
 
-    def _picture(self, folder: RunFolder, title: str, file: Mapping[str, Any]) -> dict[str, str]:
-        full = {"title": title, "reason": f"no room in this page; it is in {file['path']}"}
+    def _picture(self, folder: RunFolder, title: str, file: RunFile) -> dict[str, str]:
+        full = {"title": title, "reason": f"no room in this page; it is in {file.path}"}
         if self._left <= 0:
             return full
         try:
@@ -78,14 +76,14 @@ def thumbnail(content: bytes, longest_side: int = _LONGEST_SIDE) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _read(folder: Path, file: Mapping[str, Any]) -> bytes:
+def _read(folder: Path, file: RunFile) -> bytes:
     """Return a file that a record names, provided it lies in the run's folder and is unchanged."""
-    path = (folder / str(file["path"])).resolve()
+    path = (folder / file.path).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError("its path leads out of the run's folder")
     if path.stat().st_size > _MAX_FILE_BYTES:
         raise ValueError("the file is too large")
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+    if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ValueError("the file is not the one the run wrote")
     return content

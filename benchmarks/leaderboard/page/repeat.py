@@ -56,7 +56,7 @@ class Repeater:
             arguments += ["--plugins", str(request.plugins)]
         if request.evaluator:
             arguments += ["--evaluator", request.evaluator]
-        for text in request.aside:
+        for text in request.overrides_not_in_spec:
             arguments += ["--set", text]
         return self._command(spec, request.recipe, arguments, "")
 

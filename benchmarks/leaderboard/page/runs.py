@@ -1,16 +1,17 @@
 """The provenance of every run behind a page: what it was, ran on, cost, and how to repeat it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
+
+from msgspec.structs import asdict
 
 from backbones.base.files import canonical_json
 from benchmarks.leaderboard.page.pictures import Album
 from benchmarks.leaderboard.page.repeat import Repeater
 from benchmarks.store.folders import Scan, Store
-from benchmarks.store.record import MAX_CURVE_POINTS, RunRecord
-from benchmarks.store.record_text import BadRecordError
+from benchmarks.store.record import MAX_CURVE_POINTS, FullRecord, MetricValue, RunRecord
+from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, RunSpec
 
 # Numbers of all curves of a page; more runs get fewer points each, and below the fewest only what
@@ -51,7 +52,7 @@ def run_details(
     """
     recipes, environments = _Shared(), _Shared()
     repeater, album = Repeater(), Album()
-    records = [scan.records[run_id] for run_id in run_ids if run_id in scan.records]
+    records = [store.full(scan.records[run_id]) for run_id in run_ids if run_id in scan.records]
     points, fewer_curves = _points(records)
     runs = {}
     for record in records:
@@ -88,15 +89,15 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "created": record.created,
         "finished": record.finished,
         "spec": _spec(record.spec),
-        "labels": vars(record.labels),
-        "backbone": vars(record.backbone),
+        "labels": asdict(record.labels),
+        "backbone": asdict(record.backbone),
         "metrics": {name: _metric(facts) for name, facts in record.metrics.items()},
         "cost": {name: _significant(value) for name, value in record.cost.items()},
-        "attempts": [list(vars(attempt).values()) for attempt in record.attempts],
-        "failure": vars(record.failure) if record.failure else None,
+        "attempts": [list(asdict(attempt).values()) for attempt in record.attempts],
+        "failure": asdict(record.failure) if record.failure else None,
         "warnings": list(record.warnings),
         "details": dict(record.details),
-        "files": [[f["path"], f["sha256"][:_DIGITS], f["bytes"]] for f in record.files],
+        "files": [[f.path, f.sha256[:_DIGITS], f.bytes] for f in record.files],
     }
 
 
@@ -106,19 +107,19 @@ def _waiting(request: RunRequest, store: Store | None, repeater: Repeater) -> di
     return {
         "status": "unfinished",
         "spec": _spec(request.spec),
-        "attempts": [list(vars(attempt).values()) for attempt in attempts],
+        "attempts": [list(asdict(attempt).values()) for attempt in attempts],
         "repeat": repeater.of_request(request),
     }
 
 
 def _spec(spec: RunSpec) -> dict[str, Any]:
     """Return a run's identity but for its recipe, which many runs share."""
-    return {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "recipe"}
+    return {name: value for name, value in asdict(spec).items() if name != "recipe"}
 
 
-def _metric(facts: Mapping[str, Any]) -> float | str | None:
-    value = facts["value"]
-    return facts["reason"] if value is None else round(float(value), 3)
+def _metric(facts: MetricValue) -> float | str | None:
+    value = facts.value
+    return facts.reason if value is None else round(float(value), 3)
 
 
 def _request(store: Store, run_id: str) -> RunRequest | None:
@@ -128,7 +129,7 @@ def _request(store: Store, run_id: str) -> RunRequest | None:
         return None
 
 
-def _points(records: Sequence[RunRecord]) -> tuple[int, bool]:
+def _points(records: Sequence[FullRecord]) -> tuple[int, bool]:
     """Return how many points each curve gets, and whether there is room for the main ones alone."""
     names = [name for record in records for name in record.curves]
     fewer_curves = _CURVE_BUDGET // max(1, len(names)) < _FEWEST_POINTS

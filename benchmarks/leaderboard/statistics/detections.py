@@ -65,7 +65,7 @@ def class_pairs(
         NoImagesError: A run kept no matches.
     """
     sides = [_classes_of(done_runs(row, records), store) for row in comparison.table.rows]
-    noises = _class_noise(whole, records)
+    noises = _class_noise(whole, records, store)
     found: list[tuple[str, int, int]] = []
     values, images, seeds = [], [], []
     for place in comparison.headline:
@@ -192,11 +192,11 @@ def _matches(store: Store, record: RunRecord) -> DetectionMatches:
     return results.matches
 
 
-def _class_noise(table: Table, records: Mapping[str, RunRecord]) -> dict[str, Noise]:
+def _class_noise(table: Table, records: Mapping[str, RunRecord], store: Store) -> dict[str, Noise]:
     """Return by class what seeds do to it, pooled over rows."""
     values: dict[str, list[Runs]] = {}
     for row in table.rows:
-        runs = done_runs(row, records)
+        runs = [store.full(record) for record in done_runs(row, records)]
         for name in runs[0].per_class if runs else ():
             own = [record.per_class.get(name, {}).get("APbox") for record in runs]
             known = np.array([value for value in own if value is not None], dtype=np.float64)

@@ -67,7 +67,7 @@ def table_statistics(
         resamples={name: _means(rows) for name, rows in by_metric.items()},
         runs={name: np.array([len(r.values) for r in rows]) for name, rows in by_metric.items()},
         higher={
-            name: bool(entry["higher_is_better"])
+            name: entry.higher_is_better
             for row in done
             for record in row
             for name, entry in record.metrics.items()

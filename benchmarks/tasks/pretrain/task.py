@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from backbones.base.cores import loader_workers
 from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor, SilentMonitor
@@ -98,7 +100,7 @@ class PretrainTask(Task):
             config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2, warmup_epochs=0.0
         )
         small = replace(config, schedule=schedule)
-        fresh = replace(checkpoint, path=None)
+        fresh = structs.replace(checkpoint, path=None)
         inputs = inputs_on_mini(self.data_kind, backbone, fresh, small, folder, limit_images=4)
         result = self.run(inputs, SilentMonitor())
         losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])

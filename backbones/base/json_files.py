@@ -1,0 +1,197 @@
+"""Small JSON files of one type each, checked by type and checksum whenever they are read."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from backbones.base.errors import PreflightError
+from backbones.base.files import hash16, write_atomically
+
+T = TypeVar("T")
+
+CHECKSUM = "checksum"
+_LONGEST_REASON = 200
+
+
+class UnreadableFileError(PreflightError):
+    """A file that is absent, unreadable, damaged or of another kind.
+
+    Attributes:
+        reason: What is wrong with it, without the name of the file and without a full stop.
+    """
+
+    def __init__(self, path: Path, what: str, reason: str) -> None:
+        """Describe the file in one sentence.
+
+        Args:
+            path: The file.
+            what: What it should hold.
+            reason: See the attribute.
+        """
+        super().__init__(f"{path} is not a valid {what}: {reason}.")
+        self.reason = reason
+
+
+class JsonFormat(Generic[T]):
+    """A kind of JSON files: the type of their content, next to which each holds its checksum.
+
+    Files of earlier versions have no checksum; they are checked against the type only.
+    """
+
+    def __init__(
+        self,
+        kind: type[T],
+        what: str,
+        *,
+        former: Mapping[str, str] | None = None,
+        one_line: bool = False,
+    ) -> None:
+        """Describe a kind of files.
+
+        Args:
+            kind: A ``msgspec.Struct`` or a dataclass. Unknown fields are refused where it says so.
+            what: What a file holds, for messages, such as "heartbeat".
+            former: Names of fields in earlier versions, each with the name of today.
+            one_line: Write the JSON into one line instead of indenting it.
+        """
+        self._kind = kind
+        self._what = what
+        self._former = dict(former or {})
+        self._indent = None if one_line else 2
+
+    def text(self, value: T) -> bytes:
+        """Return the bytes of a file, with a line feed at the end.
+
+        Raises:
+            ValueError: ``value`` contains NaN or infinity, or breaks its own type.
+        """
+        content = to_plain(value)
+        convert(content, self._kind)
+        content[CHECKSUM] = hash16(content)
+        return json.dumps(
+            content, indent=self._indent, sort_keys=True, allow_nan=False, ensure_ascii=False
+        ).encode() + b"\n"  # fmt: skip
+
+    def parse(self, text: bytes) -> T:
+        """Return the value in the bytes of a file.
+
+        Raises:
+            ValueError: They are not JSON, not of the type, or their checksum differs; says why.
+        """
+        content = convert(parse_json(text), dict[str, Any])
+        signature = content.pop(CHECKSUM, None)
+        if signature is not None and signature != hash16(content):
+            raise ValueError("its checksum differs, so it was edited or damaged")
+        for old, new in self._former.items():
+            if old in content:
+                content[new] = content.pop(old)
+        return convert(content, self._kind)
+
+    def write(self, path: Path, value: T) -> None:
+        """Write a file, atomically.
+
+        Raises:
+            PreflightError: The disk is full, or the folder cannot be written.
+            ValueError: As ``text``.
+        """
+        write_atomically(path, self.text(value))
+
+    def read(self, path: Path) -> T:
+        """Return the value in a file.
+
+        Raises:
+            UnreadableFileError: The file is absent, unreadable, damaged or of another kind.
+        """
+        try:
+            return self.parse(path.read_bytes())
+        except OSError as error:
+            reason = f"it cannot be read ({error.strerror})"
+            raise UnreadableFileError(path, self._what, reason) from error
+        except ValueError as error:
+            raise UnreadableFileError(path, self._what, str(error)) from error
+
+
+def parse_json(text: bytes) -> Any:
+    """Return the JSON value in the bytes of a file: UTF-8, or UTF-16 or 32 with a byte order mark.
+
+    Raises:
+        ValueError: They are not JSON, or contain NaN or infinity; says why.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not readable as JSON ({error})") from error
+    place = _place_of_bad_number(content, "")
+    if place is not None:
+        raise ValueError(f"it contains NaN or infinity{place and f' at `{place}`'}")
+    return content
+
+
+def _place_of_bad_number(content: Any, place: str) -> str | None:
+    """Return where a value contains NaN or infinity, None if it does not."""
+    if isinstance(content, float):
+        return place if content != content or abs(content) == float("inf") else None
+    inner = (
+        content.items() if isinstance(content, dict)
+        else enumerate(content) if isinstance(content, list) else ()
+    )  # fmt: skip
+    for key, value in inner:
+        found = _place_of_bad_number(value, f"{place}.{key}" if place else str(key))
+        if found is not None:
+            return found
+    return None
+
+
+def convert(content: Any, kind: type[T]) -> T:
+    """Return plain JSON values as a value of a type.
+
+    Raises:
+        ValueError: They do not fit; names the place, as in "Expected `int`, got `str` at `$.seed`".
+    """
+    try:
+        return msgspec.convert(content, kind, dec_hook=_from_plain)
+    except msgspec.ValidationError as error:
+        raise ValueError(in_words(error)) from error
+
+
+def in_words(error: msgspec.MsgspecError) -> str:
+    """Return what msgspec says about wrong content, as part of a sentence."""
+    return str(error).replace(" - at `", " at `")[:_LONGEST_REASON]
+
+
+def to_plain(value: Any) -> Any:
+    """Return a struct or dataclass as plain JSON values: dicts, lists, texts and numbers.
+
+    Raises:
+        ValueError: It contains NaN or infinity.
+    """
+    try:
+        return json.loads(json.dumps(value, default=_to_plain, allow_nan=False))
+    except ValueError as error:
+        raise ValueError("it contains NaN or infinity") from error
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    fields: Callable[[Any], dict[str, Any]] = (
+        msgspec.structs.asdict if isinstance(value, msgspec.Struct) else _fields_of
+    )
+    return fields(value)
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def _from_plain(kind: type[Any], value: Any) -> Any:
+    if kind is not Path:
+        raise NotImplementedError(f"no JSON for {kind}")
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    return Path(value)
