@@ -158,7 +158,7 @@ def make_training(
         schedule=config.schedule,
         runtime=RuntimeConfig(),
         phase="train",
-        remedy="set optim.clip_norm or use schedule.precision=fp32",
+        bound="optim.clip_norm",
         pause=pause,
     )
 

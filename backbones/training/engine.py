@@ -77,7 +77,7 @@ class Training:
         runtime: How the work is done.
         max_corrupt: So many different images may be unreadable.
         phase: What the run is doing, in a word for people.
-        remedy: What to set against gradients that are too large, for people.
+        bound: The setting that bounds gradients, which a message about NaN names.
         pause: What is done between steps, if anything.
     """
 
@@ -92,7 +92,7 @@ class Training:
     runtime: RuntimeConfig
     max_corrupt: int = 0
     phase: str = "pretrain"
-    remedy: str = "set optim.clip or use schedule.precision=fp32"
+    bound: str = "optim.clip"
     pause: Pause | None = None
 
 
@@ -189,7 +189,7 @@ class _Loop:
         self._monitor = monitor
         self._device = next(training.objective.parameters()).device
         self._module = _made_ready(training.objective, training.runtime, self._device)
-        self._readback = Readback(states, reporter, training.plan, training.remedy)
+        self._readback = Readback(states, reporter, _remedy(training))
         self._idle = True
         self._saved = -1
         self.unreadable: dict[int, str] = {}
@@ -359,6 +359,15 @@ def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.devi
     if runtime.compile:
         objective.compile()
     return wrap(objective, device)
+
+
+def _remedy(training: Training) -> str:
+    """Say what to do about losses or weights that are no finite numbers."""
+    plan = training.plan
+    lower = f"Lower optim.base_lr (the learning rate is {plan.lr:g} at batch {plan.batch_size})"
+    if training.schedule.precision == "fp32":
+        return f"{lower} or set {training.bound}, with --set."
+    return f"{lower}, set {training.bound} or use schedule.precision=fp32, with --set."
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor], parts: int) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from backbones.base.distributed import gather, mean_over_ranks
 from backbones.base.errors import UserError
 from backbones.training.reporter import Reporter
-from backbones.training.schedules import Plan
 from backbones.training.state import StateFolder
 
 _IMAGES_SHOWN = 64
@@ -38,18 +37,16 @@ class PendingLosses:
 class Readback:
     """Collects losses and reads them together, since every reading waits for the device."""
 
-    def __init__(self, states: StateFolder, reporter: Reporter, plan: Plan, remedy: str) -> None:
+    def __init__(self, states: StateFolder, reporter: Reporter, remedy: str) -> None:
         """Set up.
 
         Args:
             states: To name the last good one when a loss is no number.
             reporter: Told of every step.
-            plan: To name the learning rate in such a case.
-            remedy: What else to set then.
+            remedy: What to do then, as a sentence.
         """
         self._states = states
         self._reporter = reporter
-        self._plan = plan
         self._remedy = remedy
         self._unread: list[PendingLosses] = []
 
@@ -125,11 +122,7 @@ class Readback:
     def _error(self, what: str) -> UserError:
         good = self._states.newest_file()
         kept = f"The last good state is {good}" if good else "No state was saved before"
-        rate = f"{self._plan.lr:g} at batch {self._plan.batch_size}"
-        return UserError(
-            f"{what}. {kept}. Lower optim.base_lr (the learning rate is {rate}), {self._remedy}, "
-            "with --set."
-        )
+        return UserError(f"{what}. {kept}. {self._remedy}")
 
 
 def _finite(losses: list[float]) -> bool:

@@ -145,7 +145,8 @@ def test_a_loss_that_is_no_number_stops_with_one_sentence(
     message = str(caught.value)
     assert "step 3" in message
     assert "4711" in message
-    assert "optim.clip_norm" in message
+    assert "or set optim.clip_norm, with --set" in message
+    assert "fp32" not in message, "that is what this training uses"
     assert "optim.base_lr" in message
     assert "\n" not in message
 
