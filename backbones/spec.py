@@ -26,7 +26,10 @@ class BuildOptions:
         global_blocks: Plain layout only: with windows, the blocks that still attend globally;
             empty means the last block of each quarter (ViTDet, section 3).
         relative_positions: Plain layout only: adds decomposed relative positions to attention,
-            zero-initialised, hence fresh parameters.
+            zero-initialised, hence fresh parameters, unless the network brings relative positions
+            of its own (rotary, bias tables, iRPE).
+        tile_positions: Plain layout only: absolute positions are repeated over a larger grid in
+            place of being interpolated to it.
     """
 
     img_size: int = 224
@@ -34,6 +37,7 @@ class BuildOptions:
     window_size: int = 0
     global_blocks: tuple[int, ...] = ()
     relative_positions: bool = False
+    tile_positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class BackboneSpec:
         img_size: Side in pixels of the images that the network was designed for.
         fixed_size: Whether it runs only at the square size that it is built for
             (``BuildOptions.img_size``).
+        windows: Plain layout only: whether it heeds ``BuildOptions.window_size`` and
+            ``relative_positions``.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -98,3 +104,4 @@ class BackboneSpec:
     file_sha256: str = ""
     img_size: int = 224
     fixed_size: bool = False
+    windows: bool = False

@@ -167,12 +167,15 @@ class TimmBackbone(Backbone):
         return cropped
 
 
-def create_net(name: str, options: BuildOptions, **arguments: Any) -> nn.Module:
+def create_net(
+    name: str, options: BuildOptions, own_size: bool = False, **arguments: Any
+) -> nn.Module:
     """Build a timm network with fresh weights, no classifier and, where timm can, any input size.
 
     Args:
         name: As timm lists it, with or without a pretrained tag.
         options: img_size and drop_path are passed on to networks that take them.
+        own_size: Leaves img_size to the network's own default.
         **arguments: Further ones of the network's own.
     """
     wishes: dict[str, Any] = {
@@ -181,6 +184,8 @@ def create_net(name: str, options: BuildOptions, **arguments: Any) -> nn.Module:
         "dynamic_img_size": True,
         "strict_img_size": False,
     }
+    if own_size:
+        del wishes["img_size"]
     while True:
         try:
             net: nn.Module = timm.create_model(name, num_classes=0, **arguments, **wishes)

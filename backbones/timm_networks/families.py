@@ -15,10 +15,13 @@ from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone, create_net
 from backbones.timm_networks.beit import BEIT_ARGUMENTS, BeitBackbone
 from backbones.timm_networks.hub import arch_of, pretrained_config
+from backbones.timm_networks.plain import (
+    DenseBeitBackbone,
+    DensePlainBackbone,
+    can_be_dense,
+    is_dense,
+)
 from backbones.timm_networks.swin import SwinBlock
-
-# Files older than PyTorch 0.4.1 lack BatchNorm's step counters, which no forward pass reads.
-COUNTERS = ("*.num_batches_tracked",)
 
 
 class SwinBackbone(TimmBackbone):
@@ -97,6 +100,10 @@ class ResNetBackbone(TimmBackbone):
         return {k: int(k[5]) if k.startswith("layer") else 0 for k in names}, 4
 
 
+# Files older than PyTorch 0.4.1 lack BatchNorm's step counters, which no forward pass reads; and no
+# pretraining knows ViTDet's decomposed relative positions.
+_FRESH = ("*.num_batches_tracked", "blocks.*.attn.rel_pos_[hw]")
+
 _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
 
 
@@ -108,11 +115,21 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
         options: See ``BuildOptions``; what the network has no notion of is ignored.
         **arguments: Of the network's own, passed through timm.
     """
-    if timm.models.model_entrypoint(arch_of(name)).__module__ == "timm.models.beit":
+    beit = timm.models.model_entrypoint(arch_of(name)).__module__ == "timm.models.beit"
+    if beit:
         arguments = {**BEIT_ARGUMENTS, **arguments}
-    net = create_net(name, options, **arguments)
+    dense = is_dense(options) and _can_be_dense(name, arguments)
+    # Under a detector, tables of positions keep the size that they were pretrained at.
+    net = create_net(name, options, own_size=dense, **arguments)
     _ramp_drop_path(net, options.drop_path)
+    if dense:
+        return (DenseBeitBackbone if beit else DensePlainBackbone)(net, options)
     return _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
+
+
+def _can_be_dense(name: str, arguments: dict[str, Any]) -> bool:
+    with torch.device("meta"):
+        return can_be_dense(create_net(name, BuildOptions(), own_size=True, **arguments))
 
 
 def _ramp_drop_path(net: nn.Module, rate: float) -> None:
@@ -149,11 +166,12 @@ def timm_spec(name: str) -> BackboneSpec:
         channels=backbone.channels,
         num_layers=backbone.num_layers,
         source=f"timm {timm.__version__}, {type(backbone.net).__name__}",
-        fresh_params=COUNTERS,
+        fresh_params=_FRESH,
         mean=config.mean,
         std=config.std,
         img_size=img_size,
         fixed_size=not _runs_at_other_sizes(name, img_size),
+        windows=_can_be_dense(name, {}),
     )
 
 

@@ -22,7 +22,7 @@ _STAGES = {
 # second norm of some convolutional stems is. Class attention (CaiT, XCiT, VOLO) is pooling: no map
 # depends on it.
 _BEHIND_BLOCKS = re.compile(
-    r"^(norm\d*|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2|attn_pool|neck"
+    r"^(norm\d*|norm_pre|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2|attn_pool|neck"
     r"|blocks_token_only|cls_attn_blocks|post_network|aggregate|weights|in_conv|msfa|pre_logits|pre_classifier"
     r"|incre_modules|downsamp_modules|final_layer|features\.conv5_bn_ac|features\.norm5)(\.|$)"
 )
@@ -51,6 +51,8 @@ def number_layers(net: Any) -> tuple[dict[str, int], int]:
     matcher = net.group_matcher() if hasattr(net, "group_matcher") else _STAGES
     groups = group_parameters(net, _without_later_stems(matcher), reverse=True)
     order = [name for name, _ in net.named_parameters()]
+    if hasattr(net, "blocks"):  # CLIP's norm, in front of the first block
+        groups |= {name: 0 for name in order if name.startswith("norm_pre.")}
     behind = {name for name in order if groups[name] and _BEHIND_BLOCKS.match(name)}
     keys = _split_stages({name: groups[name] for name in order if name not in behind})
     before = next(iter(keys.values()))

@@ -19,7 +19,7 @@ class Block(nn.Module):
         """Make block ``index``; ``side`` is the grid that relative positions are made for."""
         super().__init__()
         dim = config.embed_dim
-        window = 0 if index in global_blocks(config, options) else options.window_size
+        window = 0 if index in global_blocks(config.num_layers, options) else options.window_size
         relative = options.relative_positions and not config.irpe
         dense = options.window_size > 0 or relative
         self.num_prefix = 0 if dense else config.num_prefix
@@ -74,14 +74,23 @@ def pick(tokens: Tensor, wanted: Tensor) -> Tensor:
     return tokens.flatten(0, 1).index_select(0, wanted).view(batch, -1, tokens.shape[-1])
 
 
-def global_blocks(config: ViTConfig, options: BuildOptions) -> tuple[int, ...]:
-    """Return the blocks without windows; by default the last of each quarter."""
+def global_blocks(num_layers: int, options: BuildOptions) -> tuple[int, ...]:
+    """Return the blocks without windows; by default the last of each quarter.
+
+    Args:
+        num_layers: Blocks of the network.
+        options: May name the blocks.
+
+    Raises:
+        UserError: A named block does not exist.
+    """
     if options.global_blocks:
-        if not set(options.global_blocks) <= set(range(config.num_layers)):
-            last = config.num_layers - 1
-            raise UserError(f"global_blocks {options.global_blocks}: blocks are 0 to {last}.")
+        if not set(options.global_blocks) <= set(range(num_layers)):
+            raise UserError(
+                f"global_blocks {options.global_blocks}: blocks are 0 to {num_layers - 1}."
+            )
         return options.global_blocks
-    return tuple(config.num_layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
+    return tuple(num_layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
 
 
 def _layer_scale(config: ViTConfig) -> nn.Module:

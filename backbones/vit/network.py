@@ -15,7 +15,7 @@ from backbones.features import Backbone, Features
 from backbones.spec import BuildOptions
 from backbones.vit.block import NORM_EPS, Block
 from backbones.vit.config import ViTConfig
-from backbones.vit.positions import Grid, resize_positions, sincos_table
+from backbones.vit.positions import Grid, place_positions, resize_positions, sincos_table
 
 __all__ = ["ViTConfig", "VisionTransformer"]
 
@@ -63,6 +63,7 @@ class VisionTransformer(Backbone):
         self.dense = options.window_size > 0 or (options.relative_positions and not config.irpe)
         self.num_prefix = 0 if self.dense else config.num_prefix
         self._checkpointing = False
+        self._tiled = options.tile_positions
 
         self.patch_embed = PatchEmbed(
             img_size=None,
@@ -118,7 +119,7 @@ class VisionTransformer(Backbone):
         patches = image.flatten(2).transpose(1, 2)
         if self.pos_embed is not None:
             table = self.pos_embed[:, self.config.num_prefix_positions :]
-            patches = patches + resize_positions(table, grid, self.position_nudge)
+            patches = patches + place_positions(table, grid, self._tiled, self.position_nudge)
         return patches, grid
 
     def prepend_prefix(self, patches: Tensor) -> Tensor:

@@ -69,3 +69,26 @@ def resize_positions(table: Tensor, grid: Grid, nudge: float = 0.0) -> Tensor:
         wanted = {"scale_factor": tuple((length + nudge) / side for length in grid)}
     resized = F.interpolate(square, **wanted, mode="bicubic", align_corners=False)
     return resized.flatten(2).transpose(1, 2)
+
+
+def tile_positions(table: Tensor, grid: Grid) -> Tensor:
+    """Repeat the patch rows of a position table over a larger grid, as Perception Encoder does.
+
+    Window attention with windows of the pretraining grid then sees the positions of pretraining.
+
+    Args:
+        table: (1, n * n, C).
+        grid: Rows and columns wanted.
+
+    Returns:
+        (1, rows * columns, C).
+    """
+    side = math.isqrt(table.shape[1])
+    square = table.reshape(1, side, side, -1)
+    down, across = (-(-length // side) for length in grid)
+    return square.repeat(1, down, across, 1)[:, : grid[0], : grid[1]].flatten(1, 2)
+
+
+def place_positions(table: Tensor, grid: Grid, tiled: bool, nudge: float = 0.0) -> Tensor:
+    """Return the positions of a grid, tiled or resized; see the two functions above."""
+    return tile_positions(table, grid) if tiled else resize_positions(table, grid, nudge)

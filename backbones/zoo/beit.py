@@ -22,6 +22,7 @@ SPECS = (
         strides=(16,),
         channels=(768,),
         num_layers=12,
+        windows=True,
         source="Bao et al. 2022, section 3.1; microsoft/unilm beit. SimMIM's ViT-B is the same.",
     ),
 )

@@ -27,6 +27,7 @@ def _vit(name: str, config: ViTConfig, source: str) -> BackboneSpec:
         source=source,
         # ViTDet's decomposed relative positions, which no pretraining knows.
         fresh_params=("blocks.*.attn.rel_pos_[hw]",),
+        windows=True,
     )
 
 

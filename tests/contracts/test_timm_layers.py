@@ -136,6 +136,7 @@ def test_layers_are_blocks_in_every_file_of_timm() -> None:
 @pytest.mark.parametrize("name", TWELVE)
 def test_twelve_blocks_get_the_settings_of_vit_b(name: str) -> None:
     model, optim = RECIPES["vitdet-25ep"]().model, RECIPES["vitdet-25ep"]().optim
+    check_layers(name)
     with torch.device("meta"):
         backbone = build_timm(name, BuildOptions(drop_path=0.1))
     assert backbone.num_layers == 12

@@ -1,0 +1,191 @@
+"""timm's plain ViTs for dense prediction, by the rules of ViTDet.
+
+The same rules as ``backbones.vit.network`` has for its dense networks: prefix tokens take no part,
+the position table keeps its pretraining size and is interpolated in every forward, and attention is
+global or inside windows, with decomposed relative positions where the network brings no relative
+positions of its own.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from timm.layers import gen_relative_position_index
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones.features import Features
+from backbones.spec import BuildOptions
+from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.beit import BeitBackbone
+from backbones.timm_networks.tables import resize_geometric
+from backbones.timm_networks.windows import attend_on_maps, can_attend_on_maps
+from backbones.vit.block import global_blocks
+from backbones.vit.positions import Grid, place_positions
+
+# timm's classes whose forward is: embed patches, add positions, run the blocks one by one.
+_PLAIN = ("VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit")
+_BLOCKS = ("Block", "ResPostBlock", "EvaBlock", "EvaBlockPostNorm")
+
+
+def is_dense(options: BuildOptions) -> bool:
+    """Return whether a use asks for ViTDet's kind of attention."""
+    return options.window_size > 0 or options.relative_positions
+
+
+def can_be_dense(net: Any) -> bool:
+    """Return whether a timm network is a plain ViT whose attention can be put into windows."""
+    if type(net).__name__ not in _PLAIN:
+        return False
+    simple = type(net.patch_embed).__name__ == "PatchEmbed" and type(net.blocks[0]).__name__
+    return simple in _BLOCKS and all(can_attend_on_maps(block.attn) for block in net.blocks)
+
+
+class DensePlainBackbone(TimmBackbone):
+    """A plain ViT of timm under a detector.
+
+    ``maps`` is one map, the last block's tokens without the final norm; ``pooled`` is the mean of
+    the normed tokens. Rotary positions treat a window as an image of its size: the network computes
+    them for that grid as it does for any other (EVA-02's and Perception Encoder's detection code).
+    """
+
+    def __init__(self, net: Any, options: BuildOptions) -> None:
+        """Wrap a network built at its own image size, without classifier.
+
+        Args:
+            net: One that ``can_be_dense``.
+            options: Windows, global blocks and relative positions.
+        """
+        side = math.ceil(options.img_size / net.feature_info[-1]["reduction"])
+        rotary = getattr(net, "rope", None) is not None
+        everywhere = global_blocks(len(net.blocks), options)
+        for index, block in enumerate(net.blocks):
+            window = 0 if index in everywhere else options.window_size
+            relative = options.relative_positions and not rotary
+            attend_on_maps(block.attn, window, (window or side) if relative else 0)
+        super().__init__(net)
+        self._tiled = options.tile_positions
+        self._recompute = False
+
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch; see ``Backbone.forward``."""
+        return _features(self.net.norm, self._encode(images), num_last_blocks)
+
+    def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return only ``maps``; see ``Backbone.forward_maps``."""
+        return (self._encode(images)[-1].permute(0, 3, 1, 2),)
+
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Recompute the blocks in the backward pass."""
+        self._recompute = enabled
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        """Return what leaves every block, each (B, rows, columns, C), without the final norm."""
+        tokens = self._embed(images)
+        rotary = _Rotary(self.net, (tokens.shape[1], tokens.shape[2]))
+        outputs = []
+        for index, block in enumerate(self.net.blocks):
+            tokens = self._block(block, tokens, rotary.of(index, block.attn.window))
+            outputs.append(tokens)
+        return outputs
+
+    def _embed(self, images: Tensor) -> Tensor:
+        net = self.net
+        tokens: Tensor = net.patch_embed(self._pad(images))
+        if net.pos_embed is not None:
+            grid = (tokens.shape[1], tokens.shape[2])
+            prefix = 0 if net.no_embed_class else net.num_prefix_tokens
+            placed = place_positions(net.pos_embed[:, prefix:], grid, self._tiled)
+            tokens = tokens + placed.view(1, *grid, -1)
+        out: Tensor = net.norm_pre(net.pos_drop(tokens))
+        return out
+
+    def _block(self, block: nn.Module, tokens: Tensor, further: dict[str, Tensor]) -> Tensor:
+        if self._recompute and torch.is_grad_enabled():
+            run = partial(block, **further)
+            recomputed: Tensor = checkpoint(run, tokens, use_reentrant=False)
+            return recomputed
+        out: Tensor = block(tokens, **further)
+        return out
+
+
+class DenseBeitBackbone(BeitBackbone):
+    """BEiT under a detector: each block has the bias of its window or of the whole grid.
+
+    The cls token takes no part; ``pooled`` is the mean of the normed patch tokens, as it is
+    elsewhere. The tables keep their pretraining size.
+    """
+
+    def __init__(self, net: Any, options: BuildOptions) -> None:
+        """Wrap a network built at its own image size; see ``BeitBackbone``.
+
+        Args:
+            net: A timm BEiT.
+            options: Windows and global blocks.
+        """
+        everywhere = global_blocks(len(net.blocks), options)
+        for index, block in enumerate(net.blocks):
+            attend_on_maps(block.attn, 0 if index in everywhere else options.window_size, 0)
+        super().__init__(net)
+
+    def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
+        """Return the features of a batch; see ``Backbone.forward``."""
+        return _features(self.net.norm, self._outputs(images), num_last_blocks)
+
+    def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return only ``maps``; see ``Backbone.forward_maps``."""
+        return (self._outputs(images)[-1].permute(0, 3, 1, 2),)
+
+    def _outputs(self, images: Tensor) -> list[Tensor]:
+        patches, grid = self.embed(images)
+        tokens = patches.view(len(patches), *grid, -1)
+        outputs = []
+        for block, table in zip(self.net.blocks, self.bias_tables, strict=True):
+            window = block.attn.window
+            arguments = (block, tokens, table, (window, window) if window else grid)
+            if self._recompute and torch.is_grad_enabled():
+                tokens = checkpoint(self._on_map, *arguments, use_reentrant=False)
+            else:
+                tokens = self._on_map(*arguments)
+            outputs.append(tokens)
+        return outputs
+
+    def _on_map(self, block: nn.Module, tokens: Tensor, table: Tensor, grid: Grid) -> Tensor:
+        index = gen_relative_position_index(grid, class_token=False, device=tokens.device)
+        rows = resize_geometric(table, self.grid, grid)
+        bias = rows[index].permute(2, 0, 1)[None].to(tokens.dtype)
+        output: Tensor = block(tokens, shared_rel_pos_bias=bias)
+        return output
+
+
+def _features(norm: Any, outputs: list[Tensor], num_last_blocks: int) -> Features:
+    """Return the features of blocks' outputs, each (B, rows, columns, C)."""
+    normed = [norm(tokens) for tokens in outputs[-max(num_last_blocks, 1) :]]
+    kept = normed if num_last_blocks else []
+    return Features(
+        pooled=normed[-1].mean(dim=(1, 2)),
+        maps=(outputs[-1].permute(0, 3, 1, 2),),
+        prefix_tokens=tuple(t.new_zeros(len(t), 0, t.shape[-1]) for t in kept),
+        patch_tokens=tuple(tokens.flatten(1, 2) for tokens in kept),
+    )
+
+
+class _Rotary:
+    """The rotary embeddings of one forward pass, each computed once."""
+
+    def __init__(self, net: Any, grid: Grid) -> None:
+        self._rope = getattr(net, "rope", None)
+        self._by_depth = bool(getattr(net, "rope_mixed", False))
+        self._grid = grid
+        self._made: dict[Grid, Tensor] = {}
+
+    def of(self, index: int, window: int) -> dict[str, Tensor]:
+        """Return the keyword arguments of block ``index``."""
+        if self._rope is None:
+            return {}
+        grid = (window, window) if window else self._grid
+        if grid not in self._made:
+            self._made[grid] = self._rope.get_embed(shape=list(grid))
+        made = self._made[grid]
+        return {"rope": made[index] if self._by_depth else made}
