@@ -1,18 +1,20 @@
-"""``--set a.b=c`` on frozen dataclasses, type-checked by OmegaConf."""
+"""``--set section.field=value`` on recipes.
+
+Values are read as YAML 1.1, so that lists, quotes and booleans are typed as in every config file,
+and become what the field's type asks for (``1`` and ``1e-4`` are numbers where a number is due).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, make_dataclass, replace
-from difflib import get_close_matches
-from math import isfinite
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+import msgspec
+import yaml  # type: ignore[import-untyped]
 
-from backbones.base.errors import UserError
 from backbones.base.files import hash16
-from backbones.base.sections import is_neutral
+from backbones.base.registry import did_you_mean, nearest
+from backbones.base.sections import Leaf, leaves, refuse
+from backbones.base.values import parts_of, refusal
 
 Config = TypeVar("Config")
 
@@ -22,34 +24,39 @@ _MARK = "+custom:"
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Return ``config`` with overrides applied and its ``protocol`` marked.
 
-    The mark is ``+custom:`` and six digits that depend on the changed values alone, so that rows
-    with the same changes still share a table, and never one with unchanged rows. Neutral values
-    (``backbones.base.sections``) leave no mark.
+    The mark is ``+custom:`` and six digits that depend only on the changed values, so that rows
+    with the same changes share a table, and never one with unchanged rows. Values outside a run's
+    identity (``backbones.base.sections``) leave no mark.
 
     Args:
-        config: A frozen dataclass of frozen dataclasses with a field ``protocol``.
+        config: A recipe with a field ``protocol``.
         overrides: Texts ``section.field=value``.
 
     Raises:
-        UserError: A text has another form, names an unknown field, or its value has another type.
+        UserError: A text has another form, names an unknown field, or its value is not one that
+            the field may have; names all of them.
     """
-    before = dict(_leaves(config))
+    before = settable(config)
+    problems = []
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator:
-            raise UserError(
-                f"--set {override}: write KEY=VALUE, for example --set optim.base_lr=1e-4."
-            )
-        if key not in before or key == "protocol":
-            raise UserError(_unknown(key, [name for name in before if name != "protocol"]))
-        config = _with(config, key.split("."), text, override)
-    neutral = neutral_keys(config)
+        problem = _misnamed(override, key, separator, before)
+        if not problem:
+            value = _parse(text, before[key].hint)
+            problem = refusal(key, value, before[key].hint)
+        if problem:
+            problems.append(problem)
+        else:
+            config = _with(config, key.split("."), value)
+    refuse(problems)
     changed = {
-        key: value for key, value in _leaves(config) if value != before[key] and key not in neutral
+        leaf.name: leaf.value
+        for leaf in settable(config).values()
+        if leaf.in_identity and leaf.value != before[leaf.name].value
     }
     if not changed:
         return config
-    protocol = f"{before['protocol']}{_MARK}{hash16(changed)[:6]}"
+    protocol = f"{config.protocol}{_MARK}{hash16(changed)[:6]}"  # type: ignore[attr-defined]
     return replace(config, protocol=protocol)  # type: ignore[type-var]
 
 
@@ -59,11 +66,11 @@ def base_protocol(protocol: str) -> str:
 
 
 def leaves_of(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what a config comes to as plain values, ``section.field`` and value.
+    """Yield the values of a recipe in plain form, ``section.field`` and value.
 
     Args:
         plain: From ``as_plain``, or the recipe in a record.
-        prefix: Of the names.
+        prefix: Stands in front of every name.
     """
     for name, value in plain.items():
         if isinstance(value, Mapping):
@@ -72,131 +79,56 @@ def leaves_of(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", value
 
 
-def keys_of(config: Any) -> set[str]:
-    """Return what ``--set`` may name in a config, ``section.field``."""
-    return {name for name, _ in _leaves(config) if name != "protocol"}
+def settable(config: Any) -> dict[str, Leaf]:
+    """Return the values that ``--set`` can change, by ``section.field``."""
+    return {leaf.name: leaf for leaf in leaves(config) if leaf.name != "protocol"}
 
 
-def neutral_keys(config: Any, prefix: str = "") -> set[str]:
-    """Return those of ``keys_of`` that change no result."""
-    found = {f"{prefix}{item.name}" for item in fields(config) if is_neutral(item)}
-    sections = [(item.name, getattr(config, item.name)) for item in fields(config)]
-    parts = [neutral_keys(v, f"{prefix}{name}.") for name, v in sections if is_dataclass(v)]
-    return found.union(*parts)
-
-
-def aside(config: Any, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return those overrides that give a recipe another neutral value.
+def overrides_outside_identity(config: Any, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return those overrides that change values outside a run's identity.
 
     Args:
-        config: As the recipe made it.
+        config: The recipe without overrides.
         overrides: As in ``apply_overrides``.
     """
-    keys = neutral_keys(config)
-    ours = [text for text in overrides if text.partition("=")[0] in keys]
-    return tuple(text for text in ours if apply_overrides(config, [text]) != config)
+    keys = {leaf.name for leaf in leaves(config) if not leaf.in_identity}
+    chosen = [text for text in overrides if text.partition("=")[0] in keys]
+    return tuple(text for text in chosen if apply_overrides(config, [text]) != config)
 
 
-def restore(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return ``config`` with every field taken from ``values``, as ``as_plain`` and JSON left them.
-
-    Neutral values, which are not among them, stay.
-
-    Raises:
-        ValueError: The field names differ, so the code is not the one that wrote ``values``.
-    """
-    names = {f.name for f in fields(config) if not is_neutral(f)}  # type: ignore[arg-type]
-    if names != set(values):
-        differing = sorted(names ^ set(values))
-        raise ValueError(f"the fields of {type(config).__name__} changed: {', '.join(differing)}")
-    news = {name: _restored(getattr(config, name), values[name]) for name in names}
-    return replace(config, **news)  # type: ignore[type-var]
-
-
-def as_plain(config: Any) -> dict[str, Any]:
-    """Return a config as plain JSON values, without the neutral ones: what makes a run that run."""
-    plain = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if not is_neutral(item):
-            plain[item.name] = as_plain(value) if is_dataclass(value) else _listed(value)
-    return plain
-
-
-def _restored(current: Any, value: Any) -> Any:
-    if is_dataclass(current):
-        return restore(current, value)
-    return _tupled(value)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", value
-
-
-def _unknown(key: str, known: list[str]) -> str:
+def _misnamed(override: str, key: str, separator: str, known: Mapping[str, Leaf]) -> str:
+    """Return what is wrong with the name in an override, empty if nothing is."""
+    if not separator:
+        return f"--set {override}: write KEY=VALUE, for example --set optim.base_lr=1e-4."
+    if key in known:
+        return ""
     # A person often knows the field and not its section.
     tails = {name.rpartition(".")[2]: name for name in known}
-    near = get_close_matches(key, known, n=1) or [
-        tails[tail] for tail in get_close_matches(key.rpartition(".")[2], tails, n=1)
-    ]
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return f"--set {key}=…: unknown key.{guess} Known: {', '.join(known)}."
+    near = tails.get(nearest(key.rpartition(".")[2], tails), "")
+    guess = did_you_mean(key, known) or did_you_mean(near, [near])
+    return f"--set {key}: unknown key.{guess} Known: {', '.join(known)}."
 
 
-def _with(config: Any, path: list[str], text: str, override: str) -> Any:
+def _with(config: Any, path: list[str], value: Any) -> Any:
     name, *rest = path
-    if rest:
-        return replace(config, **{name: _with(getattr(config, name), rest, text, override)})
-    hint = get_type_hints(type(config))[name]
-    return replace(config, **{name: _parse(hint, text, override)})
+    new = _with(getattr(config, name), rest, value) if rest else value
+    return replace(config, **{name: new})
 
 
-def _parse(hint: Any, text: str, override: str) -> Any:
-    """Return ``text`` as a value of type ``hint``."""
-    if get_origin(hint) is Literal:
-        if text not in get_args(hint):
-            raise UserError(f"--set {override}: choose from {', '.join(get_args(hint))}.")
-        return text
-    leaf = OmegaConf.structured(make_dataclass("Leaf", [("value", hint)]))
+def _parse(text: str, hint: Any) -> Any:
+    """Return ``text`` as a value of a type, or what YAML takes it for where it is none."""
     try:
-        given = OmegaConf.from_dotlist([f"value={text}"])
-        value = OmegaConf.to_container(OmegaConf.merge(leaf, given), throw_on_missing=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        name = getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint)
-        raise UserError(f"--set {override}: the value must be {name}.") from error
-    assert isinstance(value, dict)
-    found = _tupled(value["value"])
-    # Records are JSON, which has neither NaN nor infinity.
-    if not all(isfinite(number) for number in _floats(found)):
-        raise UserError(f"--set {override}: the value must be a finite number.")
-    return _checked_length(hint, found, override)
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        value = text
+    if _is_text(hint) and not isinstance(value, str | list | dict):
+        value = text  # YAML takes a bare none, off or 12 for something else than text.
+    try:
+        return msgspec.convert(value, type=hint, strict=False)
+    except msgspec.ValidationError:
+        return tuple(value) if isinstance(value, list) else value
 
 
-def _floats(value: Any) -> Iterator[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _floats(item)
-
-
-def _checked_length(hint: Any, value: Any, override: str) -> Any:
-    arguments = get_args(hint)
-    if get_origin(hint) is tuple and Ellipsis not in arguments and len(value) != len(arguments):
-        raise UserError(f"--set {override}: takes {len(arguments)} values, not {len(value)}.")
-    return value
+def _is_text(hint: Any) -> bool:
+    base, _ = parts_of(hint)
+    return base is str or (get_origin(base) is Literal and isinstance(get_args(base)[0], str))

@@ -5,15 +5,50 @@ unless a name says otherwise. Where a section holds a value twice a person could
 inconsistently; such values are derived in ``DetectionConfig.resolved``.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal, Self
 
-from backbones.base.errors import UserError
-from backbones.base.sections import NEUTRAL
-from detection.config_checks import problems
+from msgspec import Meta
+
+from backbones.base.sections import OUTSIDE_IDENTITY, Conflict, Recipe, Section, check
+from backbones.base.values import (
+    DISTINCT,
+    RISING,
+    Below1,
+    Betas,
+    Count,
+    CountOrZero,
+    Inside01,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveRange,
+    Probability,
+    Rule,
+    Share,
+)
+from backbones.training.config import Precision, undivided
+
+# Padded sides are multiples of this, the stride of a backbone's coarsest map.
+SIZE_DIVISIBILITY = 32
+
+
+def _consecutive(levels: Sequence[int]) -> bool:
+    return list(levels) == list(range(levels[0], levels[0] + len(levels)))
+
+
+_BY_DEPTH = Rule(
+    "one for every backbone or three by its depth", lambda values: len(values) in (1, 3)
+)
+_AtLeastOne = Meta(min_length=1)
+Norm = Literal["", "LN", "GN", "BN", "SyncBN"]
+Levels = Annotated[tuple[Count, ...], _AtLeastOne, Rule("consecutive", _consecutive)]
+Sides = Annotated[tuple[Count, ...], _AtLeastOne]
 
 
 @dataclass(frozen=True)
-class DetectionDataConfig:
+class DetectionDataConfig(Section):
     """Which images are trained on, and how they are varied.
 
     Attributes:
@@ -33,22 +68,22 @@ class DetectionDataConfig:
         flip: Probability of a horizontal flip.
     """
 
-    train_fraction: float = 1.0
+    train_fraction: Share = 1.0
     keep_empty: bool = False
-    augmentation: str = "lsj"
-    img_size: int = 1024
+    augmentation: Literal["lsj", "multiscale", "multiscale-crop"] = "lsj"
+    img_size: Annotated[int, Meta(gt=0, multiple_of=SIZE_DIVISIBILITY)] = 1024
     square: bool = True
-    scale_range: tuple[float, float] = (0.1, 2.0)
-    short_sides: tuple[int, ...] = (800,)
-    max_size: int = 1333
-    crop_short_sides: tuple[int, ...] = (400, 500, 600)
-    crop_range: tuple[int, int] = (384, 600)
-    flip: float = 0.5
+    scale_range: PositiveRange = (0.1, 2.0)
+    short_sides: Sides = (800,)
+    max_size: Count = 1333
+    crop_short_sides: Sides = (400, 500, 600)
+    crop_range: Annotated[tuple[Count, Count], RISING] = (384, 600)
+    flip: Probability = 0.5
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The detector round the backbone. Defaults are ViTDet's.
+class ModelConfig(Section):
+    """The detector around the backbone. Defaults are ViTDet's.
 
     Values ``by depth`` hold one number for every backbone, or three: for up to 12 layers, up to
     24, and deeper ones (``at_depth``).
@@ -57,15 +92,15 @@ class ModelConfig:
         detector: "mask-rcnn" or "cascade-mask-rcnn"; on data without masks the mask head falls
             away, which leaves Faster or Cascade R-CNN.
         freeze: Which backbone layers keep their weights: "none", "stem", "all", or "first-K" for
-            the stem and the first K layers.
+            the stem and the first K layers (``frozen_layers``).
         freeze_batchnorm: Backbone BatchNorm uses its stored statistics and is not trained.
         drop_path: Stochastic depth of the backbone, by depth.
         window_size: Plain backbones: side in tokens of attention windows, 0 for global attention.
         relative_positions: Plain backbones: decomposed relative positions in attention.
         activation_checkpointing: Recompute backbone activations in the backward pass.
-        channels: Of the neck's maps and of all convolutions in the heads.
-        neck_norm: "LN", "GN", "BN", "SyncBN" or "" in the neck.
-        head_norm: The same for box and mask head.
+        channels: Channels of the neck's maps and of all convolutions in the heads.
+        neck_norm: Normalization in the neck; "" for none.
+        head_norm: Normalization in box and mask head; "" for none.
         rpn_levels: Pyramid levels with anchors; level n has stride 2**n.
         roi_levels: Levels that regions are pooled from.
         anchor_scale: Anchor side in units of the level's stride.
@@ -81,33 +116,44 @@ class ModelConfig:
         mask_convs: Convolutions of the mask head before its upsampling.
     """
 
-    detector: str = "mask-rcnn"
-    freeze: str = "none"
+    detector: Literal["mask-rcnn", "cascade-mask-rcnn"] = "mask-rcnn"
+    freeze: Annotated[
+        str,
+        Meta(
+            pattern=r"^(none|stem|all|first-[0-9]+)\Z",
+            description='"none", "stem", "all" or "first-K", such as "first-3"',
+        ),
+    ] = "none"
     freeze_batchnorm: bool = False
-    drop_path: tuple[float, ...] = (0.1, 0.4, 0.5)
-    window_size: int = 14
+    drop_path: Annotated[tuple[Below1, ...], _BY_DEPTH] = (0.1, 0.4, 0.5)
+    window_size: CountOrZero = 14
     relative_positions: bool = True
     activation_checkpointing: bool = False
-    channels: int = 256
-    neck_norm: str = "LN"
-    head_norm: str = "LN"
-    rpn_levels: tuple[int, ...] = (2, 3, 4, 5, 6)
-    roi_levels: tuple[int, ...] = (2, 3, 4, 5)
-    anchor_scale: float = 8.0
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    rpn_convs: int = 2
-    rpn_samples: int = 256
-    rpn_candidates: tuple[int, int] = (2000, 1000)
-    proposals: tuple[int, int] = (1000, 1000)
-    roi_samples: int = 512
-    sampling_ratio: int = 0
-    box_convs: int = 4
-    box_fcs: tuple[int, ...] = (1024,)
-    mask_convs: int = 4
+    channels: Count = 256
+    neck_norm: Norm = "LN"
+    head_norm: Norm = "LN"
+    rpn_levels: Levels = (2, 3, 4, 5, 6)
+    roi_levels: Levels = (2, 3, 4, 5)
+    anchor_scale: Positive = 8.0
+    anchor_ratios: Annotated[tuple[Positive, ...], _AtLeastOne] = (0.5, 1.0, 2.0)
+    rpn_convs: CountOrZero = 2
+    rpn_samples: Count = 256
+    rpn_candidates: tuple[Count, Count] = (2000, 1000)
+    proposals: tuple[Count, Count] = (1000, 1000)
+    roi_samples: Count = 512
+    sampling_ratio: CountOrZero = 0
+    box_convs: CountOrZero = 4
+    box_fcs: Sides = (1024,)
+    mask_convs: CountOrZero = 4
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield regions that are pooled from maps that do not exist."""
+        if not set(self.roi_levels) <= set(self.rpn_levels):
+            yield Conflict("roi_levels", f"levels among model.rpn_levels {list(self.rpn_levels)}")
 
 
 @dataclass(frozen=True)
-class DetectionOptimConfig:
+class DetectionOptimConfig(Section):
     """The optimizer. Defaults are ViTDet's.
 
     Attributes:
@@ -115,9 +161,9 @@ class DetectionOptimConfig:
         base_lr: Learning rate at ``reference_batch_size`` images a step.
         reference_batch_size: Global batch size that ``base_lr`` was chosen for.
         lr_scaling: What another global batch size does to the rate: "none", "linear" or "sqrt".
-        betas: Of AdamW.
-        momentum: Of SGD.
-        weight_decay: On what ``decay_rule`` does not spare.
+        betas: Decay rates of AdamW's moments.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of what ``decay_rule`` does not spare.
         decay_rule: "vitdet" spares norm modules of torch and the backbone's ``no_weight_decay``,
             but neither biases nor channel-first norms, as detectron2 does. "names" spares every
             norm and ``no_weight_decay``, as Swin's configs do. "everything" spares nothing
@@ -127,16 +173,16 @@ class DetectionOptimConfig:
         clip_norm: Largest global gradient norm; 0 for no clipping.
     """
 
-    optimizer: str = "adamw"
-    base_lr: float = 1e-4
-    reference_batch_size: int = 64
-    lr_scaling: str = "none"
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    weight_decay: float = 0.1
-    decay_rule: str = "vitdet"
-    layer_decay: tuple[float, ...] = (0.7, 0.8, 0.9)
-    clip_norm: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    base_lr: Positive = 1e-4
+    reference_batch_size: Count = 64
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    betas: Betas = (0.9, 0.999)
+    momentum: Below1 = 0.9
+    weight_decay: NotNegative = 0.1
+    decay_rule: Literal["vitdet", "names", "everything", "weights"] = "vitdet"
+    layer_decay: Annotated[tuple[Share, ...], _BY_DEPTH] = (0.7, 0.8, 0.9)
+    clip_norm: NotNegative = 0.0
 
     @property
     def clip(self) -> str:
@@ -155,7 +201,7 @@ class DetectionOptimConfig:
 
 
 @dataclass(frozen=True)
-class DetectionScheduleConfig:
+class DetectionScheduleConfig(Section):
     """How long, in which portions and at which precision. Defaults are ViTDet's.
 
     Attributes:
@@ -166,20 +212,24 @@ class DetectionScheduleConfig:
         decay: "step" or "cosine" (to 0).
         drops: "step": where the rate falls to a tenth, as shares of the run.
         warmup_images: Images over which the rate rises linearly, at most a tenth of the run.
-        warmup_factor: Of the rate at the first step.
+        warmup_factor: Share of the learning rate at the first step.
         precision: "fp32", or "bf16" for autocast.
         checkpoint_images: Images between two saved states, at least one step.
     """
 
-    epochs: float = 100.0
-    batch_size: int = 64
-    batch_size_per_device: int = 1
-    decay: str = "step"
-    drops: tuple[float, ...] = (8 / 9, 26 / 27)
-    warmup_images: int = 16_000
-    warmup_factor: float = 1e-3
-    precision: str = "bf16"
-    checkpoint_images: int = 32_000
+    epochs: Positive = 100.0
+    batch_size: Count = 64
+    batch_size_per_device: Count = 1
+    decay: Literal["step", "cosine"] = "step"
+    drops: Annotated[tuple[Inside01, ...], RISING, DISTINCT] = (8 / 9, 26 / 27)
+    warmup_images: CountOrZero = 16_000
+    warmup_factor: Probability = 1e-3
+    precision: Precision = "bf16"
+    checkpoint_images: Count = 32_000
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield batches that cannot be divided into what a device holds."""
+        yield from undivided(self.batch_size, self.batch_size_per_device)
 
     @property
     def state_images(self) -> int:
@@ -188,34 +238,36 @@ class DetectionScheduleConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Section):
     """How detections are made and scored. Defaults are ViTDet's.
 
     Attributes:
         split: "val", or "train" to see how far a detector fits its own images.
-        short_side: The short side becomes this, but
-        max_size: the long side at most this; 0 in either stands for ``data.img_size``.
+        short_side: Length in pixels that images are resized to on their short side; 0 for
+            ``data.img_size``.
+        max_size: Largest length in pixels of the long side, which limits the resizing; 0 for
+            ``data.img_size``.
         batch_size_per_device: Images a device holds at once.
-        score_threshold: Detections below are dropped.
+        score_threshold: Detections with a lower score are dropped.
         nms_threshold: Overlap at which the weaker of two boxes of one class is dropped.
-        detections_per_image: The best so many are kept.
+        detections_per_image: Number of highest-scoring detections that are kept.
         every_epochs: Epochs between two evaluations during training, whose APs become curves; 0
-            evaluates at the end alone. Changes no result.
+            evaluates only at the end. Changes no result.
     """
 
-    split: str = "val"
-    short_side: int = 0
-    max_size: int = 0
-    batch_size_per_device: int = 1
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    detections_per_image: int = 100
-    every_epochs: float = field(default=0.0, metadata=NEUTRAL)
+    split: Literal["train", "val"] = "val"
+    short_side: CountOrZero = 0
+    max_size: CountOrZero = 0
+    batch_size_per_device: Count = 1
+    score_threshold: Probability = 0.05
+    nms_threshold: Probability = 0.5
+    detections_per_image: Count = 100
+    every_epochs: NotNegative = field(default=0.0, metadata=OUTSIDE_IDENTITY)
 
 
 @dataclass(frozen=True)
-class DetectionConfig:
-    """All of a detection run but its backbone, data and seed.
+class DetectionConfig(Recipe):
+    """A detection run, except for its backbone, data and seed.
 
     Attributes:
         protocol: Family, version and variant, for instance "vitdet/v1+100ep"; only results of one
@@ -227,29 +279,37 @@ class DetectionConfig:
         evaluation: Detections and their scoring.
     """
 
-    protocol: str
+    protocol: Name
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: DetectionOptimConfig = field(default_factory=DetectionOptimConfig)
     schedule: DetectionScheduleConfig = field(default_factory=DetectionScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
-    def resolved(self) -> "DetectionConfig":
-        """Check every value and fill the derived ones in.
+    def resolved(self) -> Self:
+        """Return the recipe with derived values filled in.
 
         Raises:
-            UserError: A value is impossible, alone or beside another; names it.
+            UserError: Some values are impossible; names all of them.
         """
-        size = self.data.img_size
-        evaluation = replace(
-            self.evaluation,
-            short_side=self.evaluation.short_side or size,
-            max_size=self.evaluation.max_size or size,
+        size, evaluation = self.data.img_size, self.evaluation
+        derived = replace(
+            evaluation,
+            short_side=evaluation.short_side or size,
+            max_size=evaluation.max_size or size,
         )
-        config = replace(self, evaluation=evaluation)
-        for problem in problems(config):
-            raise UserError(f"{problem}; change it with --set.")
+        config = replace(self, evaluation=derived)
+        check(config)
         return config
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield images that are larger than the square that batches are padded to."""
+        data, size = self.data, self.data.img_size
+        fits = f"a number of at most data.img_size ({size}), or data.square=false"
+        if data.square and self.evaluation.max_size > size:
+            yield Conflict("evaluation.max_size", fits)
+        if data.square and data.augmentation != "lsj" and data.max_size > size:
+            yield Conflict("data.max_size", f'{fits}, with data.augmentation "{data.augmentation}"')
 
     @property
     def padded_square(self) -> int:
@@ -268,3 +328,16 @@ def at_depth(values: tuple[float, ...], num_layers: int) -> float:
     if len(values) == 1:
         return values[0]
     return values[(num_layers > 12) + (num_layers > 24)]
+
+
+def frozen_layers(freeze: str, num_layers: int) -> int:
+    """Return how many layer-decay layers stay frozen, counted from the stem.
+
+    Args:
+        freeze: As in ``ModelConfig``.
+        num_layers: Layers of the backbone; "all" freezes them, the stem and what follows them.
+    """
+    fixed = {"none": 0, "stem": 1, "all": num_layers + 2}
+    if freeze in fixed:
+        return fixed[freeze]
+    return min(int(freeze.removeprefix("first-")) + 1, num_layers + 2)

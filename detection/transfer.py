@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from detectron2.utils import comm
@@ -25,7 +25,6 @@ from detection.config import DetectionConfig, at_depth
 from detection.data.dataset import (
     CocoData,
     DataFacts,
-    Split,
     check_objects,
     load_split,
     load_training_images,
@@ -162,7 +161,7 @@ def _check_measurable(job: TransferJob) -> None:
     """Refuse a limit that leaves nothing to measure, before anything is trained."""
     if job.limit_images is None:  # ``read_facts`` has looked at whole splits
         return
-    split = cast(Split, job.config.evaluation.split)
+    split = job.config.evaluation.split
     images = load_split(job.data, split, limit_images=job.limit_images)
     path = job.data.annotation_file(split)
     check_objects(images, path, split, limit_images=job.limit_images)

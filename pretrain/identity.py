@@ -5,14 +5,15 @@ from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
+from backbones.base.sections import as_plain
 from backbones.training.state import settings_digest
-from pretrain.config import PretrainConfig, as_plain
+from pretrain.config import PretrainConfig
 from pretrain.data.images import ImageSet
 from pretrain.method import Method
 
 # Settings that change how the work is done, how often something is written, or when a run gives up,
 # but no weight.
-_NEUTRAL: dict[str, tuple[str, ...]] = {
+_OUTSIDE_IDENTITY: dict[str, tuple[str, ...]] = {
     "runtime": (),
     "schedule": ("checkpoint_epochs", "state_images"),
     "data": ("max_corrupt",),
@@ -44,7 +45,7 @@ def identity_of(
 
 def settings_hash(config: PretrainConfig) -> str:
     """Return a hash of all settings that decide the weights."""
-    return settings_digest(as_plain(config), _NEUTRAL)[:16]
+    return settings_digest(as_plain(config), _OUTSIDE_IDENTITY)[:16]
 
 
 def with_classes(config: PretrainConfig, method: Method, images: ImageSet) -> PretrainConfig:

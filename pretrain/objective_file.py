@@ -14,6 +14,7 @@ from torch import Tensor
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import atomic_file, sha256_file, write_atomically, write_json_atomically
 from backbones.base.registry import lookup
+from backbones.base.sections import as_plain, restore
 from backbones.catalog import get_spec
 from backbones.checkpoint import read_record, record_path
 from backbones.features import Backbone
@@ -25,7 +26,7 @@ from backbones.vit.network import VisionTransformer
 from backbones.weights.files import read_safetensors
 from backbones.weights.foreign import read_foreign
 from backbones.weights.loading import build_backbone
-from pretrain.config import PretrainConfig, as_plain, from_plain
+from pretrain.config import PretrainConfig
 from pretrain.method import get_method
 
 
@@ -81,8 +82,9 @@ def rebuild_objective(path: Path, plugins: Path | None = None) -> tuple[Objectiv
     made_by = record["made_by"]
     method = get_method(made_by["method"])
     try:
-        config = from_plain(record["config"], method.config_type)
-    except TypeError as error:
+        empty = PretrainConfig(protocol="", method="", backbone="", model=method.config_type())
+        config = restore(empty, record["config"])
+    except (TypeError, ValueError) as error:
         raise PreflightError(f"{path} was written by another version of {method.name}.") from error
     with torch.random.fork_rng(devices=[]):
         objective = method.build(get_spec(made_by["backbone"], plugins), config)

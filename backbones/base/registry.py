@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Collection
 from difflib import get_close_matches
 from types import ModuleType
 from typing import TypeVar
@@ -27,6 +28,31 @@ def lookup(kind: str, name: str, known: dict[str, Thing]) -> Thing:
     """
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"Unknown {kind} {name!r}.{guess} Available: {', '.join(sorted(known))}.")
+    guess = did_you_mean(name, known)
+    raise UserError(f'Unknown {kind} "{name}".{guess} Available: {", ".join(sorted(known))}.')
+
+
+def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """Return the known name that a mistyped one resembles most, empty if none does.
+
+    Args:
+        name: As it was typed.
+        known: Names that exist.
+        cutoff: Smallest similarity, 0 to 1; see ``difflib.get_close_matches``.
+    """
+    return next(iter(get_close_matches(name, known, n=1, cutoff=cutoff)), "")
+
+
+def did_you_mean(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Return the question that follows a sentence about an unknown name, with a leading space.
+
+    Args:
+        name: As it was typed.
+        known: Names that exist.
+        prefix: Stands in front of each of them when it is typed.
+
+    Returns:
+        Empty where no known name resembles it.
+    """
+    near = nearest(name, known)
+    return f' Did you mean "{prefix}{near}"?' if near else ""

@@ -1,17 +1,175 @@
-"""Settings that change no result: no part of what makes two runs the same run.
+"""The sections of a recipe: what makes a run that run, and how impossible values are refused.
 
-A recipe's value of this kind may be changed freely: the run keeps its id and its row, and a run
-that is under way goes on.
+A recipe is a frozen dataclass of frozen dataclasses, its sections. What a value may be stands in
+its field's type (``backbones.base.values``); values that exclude each other are found by
+``Section.conflicts``. One checker reads both.
 """
 
-from collections.abc import Mapping
-from dataclasses import Field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, fields, is_dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple, Self, TypeVar, get_type_hints
 
-# For ``dataclasses.field``.
-NEUTRAL: Mapping[str, Any] = {"neutral": True}
+from backbones.base.errors import UserError
+from backbones.base.values import refusal, unsupported
+
+Config = TypeVar("Config")
+
+# Metadata for ``dataclasses.field``: the value changes no result (how often something is written).
+# It may be changed at any time: the run keeps its id and its row, and an unfinished run goes on.
+OUTSIDE_IDENTITY: Mapping[str, Any] = {"outside_identity": True}
 
 
-def is_neutral(item: "Field[Any]") -> bool:
-    """Tell whether a recipe's field was made with ``NEUTRAL``."""
-    return bool(item.metadata.get("neutral"))
+class Conflict(NamedTuple):
+    """A value that is possible, but not next to another one.
+
+    Attributes:
+        name: The field, from the section that reports it; "section.field" in a recipe's own.
+        allowed: What the field may be instead; completes "use …".
+    """
+
+    name: str
+    allowed: str
+
+
+class Section:
+    """Base of every section of a recipe, and of recipes."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield every value that does not go with another of the same section.
+
+        It is called only when each value is allowed by its own type.
+        """
+        yield from ()
+
+
+class Recipe(Section):
+    """Base of recipes."""
+
+    def resolved(self) -> Self:
+        """Return the recipe with derived values filled in.
+
+        Raises:
+            UserError: Some values are impossible; names all of them.
+        """
+        check(self)
+        return self
+
+
+class Leaf(NamedTuple):
+    """A value of a recipe.
+
+    Attributes:
+        name: "section.field", as ``--set`` takes it.
+        value: As the recipe holds it.
+        hint: Type of the field, with its bounds.
+        in_identity: Whether it makes the run that run.
+    """
+
+    name: str
+    value: Any
+    hint: Any
+    in_identity: bool
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[Leaf]:
+    """Yield every value of a recipe that is not a section, in the order of the fields.
+
+    Args:
+        config: The recipe, or a section.
+        prefix: Stands in front of every name.
+    """
+    hints = _hints(config.__class__)
+    for item in fields(config):
+        value, name = getattr(config, item.name), prefix + item.name
+        if is_dataclass(value):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield Leaf(name, value, hints[item.name], not is_outside_identity(item))
+
+
+def is_outside_identity(item: "Field[Any]") -> bool:
+    """Return whether a recipe's field was made with ``OUTSIDE_IDENTITY``."""
+    return bool(item.metadata.get("outside_identity"))
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """Return a recipe as plain JSON values, without those outside its identity."""
+    plain = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if not is_outside_identity(item):
+            plain[item.name] = as_plain(value) if is_dataclass(value) else _listed(value)
+    return plain
+
+
+def restore(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return ``config`` with every field taken from ``values``, also after a way through JSON.
+
+    Args:
+        config: Any recipe with the same sections; values outside the identity stay as they are.
+        values: From ``as_plain``.
+
+    Raises:
+        ValueError: The field names differ, so other code wrote ``values``.
+    """
+    names = {f.name for f in fields(config) if not is_outside_identity(f)}  # type: ignore[arg-type]
+    if names != set(values):
+        differing = sorted(names ^ set(values))
+        raise ValueError(f"the fields of {type(config).__name__} changed: {', '.join(differing)}")
+    news = {}
+    for name, value in values.items():
+        current = getattr(config, name)
+        news[name] = restore(current, value) if is_dataclass(current) else _tupled(value)
+    return replace(config, **news)  # type: ignore[type-var]
+
+
+def check(config: Section) -> None:
+    """Refuse a recipe with impossible values.
+
+    Values that are wrong by themselves are all named together; where there are none, so are all
+    that exclude each other.
+
+    Raises:
+        UserError: Some values are impossible; one sentence each.
+    """
+    alone = [refusal(leaf.name, leaf.value, leaf.hint) for leaf in leaves(config)]
+    refuse([text for text in alone if text] or list(_conflicts(config)))
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise if there are problems.
+
+    Raises:
+        UserError: Names all of them.
+    """
+    if problems:
+        raise UserError(" ".join(problems))
+
+
+def _conflicts(section: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(section, Section):
+        for conflict in section.conflicts():
+            value: Any = section
+            for part in conflict.name.split("."):
+                value = getattr(value, part)
+            yield unsupported(prefix + conflict.name, value, conflict.allowed)
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            yield from _conflicts(value, f"{prefix}{item.name}.")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

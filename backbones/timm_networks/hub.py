@@ -1,6 +1,5 @@
 """timm's pretrained weights: which there are, and the file, cached or downloaded."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -13,6 +12,7 @@ from timm.models import get_pretrained_cfg
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
+from backbones.base.registry import did_you_mean
 from backbones.checkpoint import Checkpoint
 
 # In timm's order of preference.
@@ -38,9 +38,8 @@ def pretrained_config(name: str) -> Any:
     """
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        near = get_close_matches(arch, timm.list_models(), n=1)
-        guess = f" Did you mean 'timm:{near[0]}'?" if near else ""
-        raise UserError(f"timm {timm.__version__} has no network {arch!r}.{guess}")
+        guess = did_you_mean(arch, timm.list_models(), prefix="timm:")
+        raise UserError(f'timm {timm.__version__} has no network "{arch}".{guess}')
     try:
         config = get_pretrained_cfg(name)
     except RuntimeError as error:

@@ -1,25 +1,24 @@
 """The sections that every training has in common: optimizer, schedule and runtime."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-DECAYS = ("cosine", "step", "constant")
+from backbones.base.sections import Conflict, Section
+from backbones.base.values import (
+    Betas,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+)
 
-
-OPTIMIZERS = ("adamw", "lars")
-
-
-SPARED = ("vectors", "nothing")
-
-
-CLIPS = ("none", "global", "tensor")
-
-
-PRECISIONS = ("fp32", "bf16")
+# Of a forward pass: "bf16" is autocast; parameters and results are fp32 in both.
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Section):
     """The optimizer and what is done to gradients. Defaults are MAE's.
 
     Attributes:
@@ -27,33 +26,38 @@ class OptimConfig:
         base_lr: Learning rate after warm-up, at ``reference_batch_size`` images a step.
         reference_batch_size: Global batch size that the rates are given for.
         warmup_base_lr: Rate at the first step of the warm-up, scaled like ``base_lr``.
-        min_lr: Rate at the end.
+        min_lr: Learning rate at the end.
         scale_min_lr: Scale ``min_lr`` like ``base_lr``; else it is absolute.
-        betas: Of the moments.
+        betas: Decay rates of the first and the second moment.
         eps: Added to the root of the second moment.
-        weight_decay: At the start.
-        weight_decay_end: At the end, reached along a half cosine; a negative value keeps
-            ``weight_decay`` throughout.
-        spared: What is not decayed: "vectors" (1-D tensors and biases, and what the objective
-            names beside) or "nothing".
+        weight_decay: Weight decay at the start.
+        weight_decay_end: Weight decay at the end, reached along a half cosine; a negative value
+            keeps ``weight_decay`` throughout.
+        spared: What is not decayed: "vectors" (1-D tensors, biases, and what the objective
+            names) or "nothing".
         clip: "global" bounds the norm of all gradients together, "tensor" that of each parameter
-            for itself, "none" nothing.
-        clip_norm: The bound.
+            separately, "none" does not clip.
+        clip_norm: Largest norm; has no effect with ``clip`` "none".
     """
 
-    optimizer: str = "adamw"
-    base_lr: float = 1.5e-4
-    reference_batch_size: int = 256
-    warmup_base_lr: float = 0.0
-    min_lr: float = 0.0
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    base_lr: Positive = 1.5e-4
+    reference_batch_size: Count = 256
+    warmup_base_lr: NotNegative = 0.0
+    min_lr: NotNegative = 0.0
     scale_min_lr: bool = False
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.05
+    betas: Betas = (0.9, 0.95)
+    eps: NotNegative = 1e-8
+    weight_decay: NotNegative = 0.05
     weight_decay_end: float = -1.0
-    spared: str = "vectors"
-    clip: str = "none"
-    clip_norm: float = 0.0
+    spared: Literal["vectors", "nothing"] = "vectors"
+    clip: Literal["none", "global", "tensor"] = "none"
+    clip_norm: NotNegative = 0.0
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield a largest norm of 0, which would stop the training."""
+        if self.clip != "none" and not self.clip_norm:
+            yield Conflict("clip_norm", f'a number above 0 with optim.clip "{self.clip}"')
 
     @property
     def momentum(self) -> float:
@@ -66,7 +70,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Section):
     """How long, in which portions and at which precision. Defaults are MAE's.
 
     Attributes:
@@ -74,45 +78,64 @@ class ScheduleConfig:
         batch_size: Images a step over all devices.
         batch_size_per_device: Images a device holds at once; gradients accumulate up to
             ``batch_size``.
-        warmup_epochs: Over which the rate rises linearly.
+        warmup_epochs: Epochs over which the learning rate rises linearly.
         decay: "cosine" to ``optim.min_lr``, "step" or "constant".
         cosine_from_start: The cosine counts from the first step and is entered after the warm-up
             where it then stands (timm's schedule, in SimMIM); else it counts from the warm-up's
             end.
-        drop_epochs: "step": at these the rate falls to a tenth.
+        drop_epochs: Epochs at which the learning rate falls to a tenth, with ``decay`` "step".
         precision: "fp32", or "bf16" for autocast.
-        checkpoint_epochs: A checkpoint of the backbone is kept after every so many epochs; 0 for
-            the end alone.
+        checkpoint_epochs: Epochs between two kept checkpoints of the backbone; 0 keeps only the
+            last.
         state_images: Images between two saved states, at least one step.
     """
 
-    epochs: float = 800.0
-    batch_size: int = 4096
-    batch_size_per_device: int = 64
-    warmup_epochs: float = 40.0
-    decay: str = "cosine"
+    epochs: Positive = 800.0
+    batch_size: Count = 4096
+    batch_size_per_device: Count = 64
+    warmup_epochs: NotNegative = 40.0
+    decay: Literal["cosine", "step", "constant"] = "cosine"
     cosine_from_start: bool = False
-    drop_epochs: tuple[float, ...] = ()
-    precision: str = "bf16"
-    checkpoint_epochs: float = 100.0
-    state_images: int = 1_300_000
+    drop_epochs: tuple[NotNegative, ...] = ()
+    precision: Precision = "bf16"
+    checkpoint_epochs: NotNegative = 100.0
+    state_images: Count = 1_300_000
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield batches that cannot be divided, a warmup too long, and drops without effect."""
+        yield from undivided(self.batch_size, self.batch_size_per_device)
+        if self.warmup_epochs > self.epochs:
+            yield Conflict(
+                "warmup_epochs", f"a number of at most schedule.epochs ({self.epochs:g})"
+            )
+        if self.decay == "step" and not self.drop_epochs:
+            yield Conflict("drop_epochs", 'at least one epoch with schedule.decay "step"')
+        if self.decay != "step" and self.drop_epochs:
+            yield Conflict("drop_epochs", '[], or set schedule.decay to "step"')
+
+
+def undivided(batch_size: int, batch_size_per_device: int) -> Iterator[Conflict]:
+    """Yield a schedule's batch size that is not a multiple of what a device holds at once."""
+    if batch_size % batch_size_per_device:
+        allowed = f"a multiple of schedule.batch_size_per_device ({batch_size_per_device})"
+        yield Conflict("batch_size", allowed)
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
+class RuntimeConfig(Section):
     """How the work is done; nothing here changes what is computed, but for rounding.
 
     Attributes:
         compile: Compile the objective with ``torch.compile``.
         activation_checkpointing: Recompute backbone activations in the backward pass.
         read_every: Steps between two readings of the losses from the device.
-        picture_every: Steps between two pictures; 0 for one at the end alone.
+        picture_every: Steps between two pictures; 0 draws only the last.
     """
 
     compile: bool = False
     activation_checkpointing: bool = False
-    read_every: int = 20
-    picture_every: int = 0
+    read_every: Count = 20
+    picture_every: CountOrZero = 0
 
 
 class OptimSettings(Protocol):

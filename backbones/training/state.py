@@ -181,15 +181,15 @@ def restore(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def settings_digest(settings: Mapping[str, Any], neutral: Mapping[str, Collection[str]]) -> str:
+def settings_digest(settings: Mapping[str, Any], outside: Mapping[str, Collection[str]]) -> str:
     """Return the SHA-256 of all settings that decide the weights, as 64 hex digits.
 
     Args:
         settings: Of a recipe: plain values, or sections of them by name.
-        neutral: By section, its settings that change no weight; empty for the whole section.
+        outside: By section, the settings outside the identity, which change no weight; empty for the whole section.
     """
     deciding = dict(settings)
-    for section, names in neutral.items():
+    for section, names in outside.items():
         values = deciding.pop(section)
         if names:
             deciding[section] = {n: value for n, value in values.items() if n not in names}

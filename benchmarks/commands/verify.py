@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
+from backbones.base.registry import did_you_mean
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.published.band import Verdict, compare, counterparts
@@ -107,10 +107,9 @@ def _verdicts(name: str, rows: Sequence[Measured]) -> list[Verdict]:
 
 
 def _unknown(name: str, entries: Sequence[str], published: Sequence[str]) -> str:
-    near = get_close_matches(name, [*entries, *published], n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(name, [*entries, *published])
     return (
-        f"No row {name!r}.{guess} Measured here: {', '.join(dict.fromkeys(entries)) or 'nothing'}; "
+        f'No row "{name}".{guess} Measured here: {", ".join(dict.fromkeys(entries)) or "nothing"}; '
         f"`run.py leaderboard --published --json` has the ids of {len(published)} published ones."
     )
 

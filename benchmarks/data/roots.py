@@ -3,10 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
+from backbones.base.registry import nearest
 
 KINDS = ("coco", "images", "imagenet")
 # What may name data of a kind beside the command line.
@@ -55,7 +55,7 @@ def parse_data(values: Sequence[str], own_names: bool = False) -> dict[str, Path
         kind, separator, folder = value.partition("=")
         if not separator or not folder:
             raise UserError(f"--data {value}: write KIND=DIR, for example --data coco=/data/coco.")
-        if kind not in KINDS and (not own_names or get_close_matches(kind, KINDS, cutoff=0.8)):
+        if kind not in KINDS and (not own_names or nearest(kind, KINDS, cutoff=0.8)):
             raise UserError(f"--data {value}: unknown kind {kind!r}. Known: {', '.join(KINDS)}.")
         if kind in given:
             raise UserError(f"--data {kind}=… is given twice.")

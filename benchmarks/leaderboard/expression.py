@@ -18,9 +18,9 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from backbones.base.errors import UserError
+from backbones.base.registry import did_you_mean
 
 Field = float | str | None
 Fields = Mapping[str, Field]
@@ -79,9 +79,8 @@ def parse_expression(flag: str, text: str, known: Collection[str]) -> Expression
 
 def missing_name(kind: str, name: str, known: Collection[str]) -> str:
     """Return the sentence about a name that no field has."""
-    near = get_close_matches(name, known, n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{kind}: unknown name {name!r}.{guess} Known: {', '.join(sorted(known))}."
+    guess = did_you_mean(name, known)
+    return f'{kind}: unknown name "{name}".{guess} Known: {", ".join(sorted(known))}.'
 
 
 @dataclass(frozen=True)

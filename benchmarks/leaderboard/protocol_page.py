@@ -11,9 +11,10 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from backbones.base.sections import as_plain
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
-from benchmarks.overrides import as_plain, leaves_of
+from benchmarks.overrides import leaves_of
 from benchmarks.suites import get_task, task_names
 from detection import recipes as variants
 

@@ -121,10 +121,10 @@ def probe(name: str, heads: str) -> Callable[[], object]:
     """
     from backbones.base.monitor import SilentMonitor
     from benchmarks.tasks.linear.probe import Labelled, Probe, make_groups
-    from benchmarks.tasks.linear.recipes import GridConfig, LinearConfig, ProbeScheduleConfig
+    from benchmarks.tasks.linear.recipes import GridConfig, LinearConfig, Norm, ProbeScheduleConfig
 
     shape = SHAPES[name]
-    norms = ("none", "batch") if int(heads) > 1 else ("none",)
+    norms: tuple[Norm, ...] = ("none", "batch") if int(heads) > 1 else ("none",)
     rates = tuple(0.001 * 1.3**n for n in range(int(heads) // len(norms)))
     config = LinearConfig(
         grid=GridConfig(("pooled",), norms, rates),

@@ -14,7 +14,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
-from benchmarks.overrides import apply_overrides, aside, keys_of
+from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
 from benchmarks.plan.weights import (
     PlanContext,
     RunInputs,
@@ -100,7 +100,7 @@ def _for_task(order: PlanRequest, task: Task) -> PlanRequest:
 
 def _keys(task: Task) -> set[str]:
     """Return what ``--set`` may name in a task; all its recipes have the same fields."""
-    return keys_of(next(iter(task.recipes().values()))())
+    return set(settable(next(iter(task.recipes().values()))()))
 
 
 def _of_task(order: PlanRequest, task: Task, cache: Path) -> Iterator[RunRequest]:
@@ -153,5 +153,5 @@ def _of_entry(
             source=chosen.entry.source,
             evaluator=order.evaluator,
             needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
-            overrides_not_in_spec=aside(named, order.overrides),
+            overrides_not_in_spec=overrides_outside_identity(named, order.overrides),
         )

@@ -110,7 +110,7 @@ def _fault(folder: RunFolder) -> str:
 
 
 def _left_aside(request: RunRequest, store: Store) -> str:
-    """Say that a finished run was not done with the neutral values that are asked for now."""
+    """Say that a finished run had other values outside its identity than those asked for now."""
     if not request.overrides_not_in_spec:
         return ""
     try:

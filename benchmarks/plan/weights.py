@@ -11,12 +11,13 @@ from msgspec import structs
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
 from backbones.base.registry import lookup
+from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint, read_record
 from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
-from benchmarks.overrides import apply_overrides, as_plain
+from benchmarks.overrides import apply_overrides
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, RunSpec

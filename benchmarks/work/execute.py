@@ -9,11 +9,12 @@ from msgspec.structs import replace
 from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor
 from backbones.base.registry import lookup
+from backbones.base.sections import restore
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.runs import keep_resamples
-from benchmarks.overrides import apply_overrides, restore
+from benchmarks.overrides import apply_overrides
 from benchmarks.plan.weights import open_weights
 from benchmarks.store.environment import describe
 from benchmarks.store.folders import CACHE, RunFolder

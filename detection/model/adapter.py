@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone
-from detection.config import ModelConfig
-from detection.config_checks import SIZE_DIVISIBILITY, frozen_layers
+from detection.config import SIZE_DIVISIBILITY, ModelConfig, frozen_layers
 from detection.model.pyramid import COARSEST_BUILT_LEVEL, MapNorm, SimplePyramid, make_norm
 
 # Side of the images that tell which parameters the maps depend on; any size would do.

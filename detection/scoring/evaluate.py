@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pycocotools.mask as rle_tools
@@ -18,7 +17,7 @@ from backbones.base import distributed
 from backbones.base.errors import StoppedError, UserError
 from backbones.base.monitor import Monitor, Progress
 from detection.config import EvaluationConfig
-from detection.data.dataset import CocoData, Split, Truth, load_truth
+from detection.data.dataset import CocoData, Truth, load_truth
 from detection.data.loader import Sample, evaluation_batches
 from detection.scoring.cocoeval import CocoScores, get_engine, score
 from detection.scoring.detections import (
@@ -145,7 +144,7 @@ def look(
 
 def _truth(data: CocoData, config: EvaluationConfig, options: EvaluationOptions) -> Truth:
     get_engine(options.evaluator)
-    return load_truth(data, cast(Split, config.split), limit_images=options.limit_images)
+    return load_truth(data, config.split, limit_images=options.limit_images)
 
 
 def _detect_and_judge(

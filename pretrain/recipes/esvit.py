@@ -1,9 +1,11 @@
 """EsViT (Li et al. 2022, "Efficient Self-supervised Vision Transformers for Representation …")."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from backbones.base.sections import Conflict
+from backbones.base.values import CountOrZero, NotNegative, Positive
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import PretrainConfig
 from pretrain.distillation_config import DistillationConfig
@@ -21,29 +23,18 @@ class EsViTConfig(DistillationConfig):
         region_start_epoch: Before it, views are trained alone, with the weight 1.
     """
 
-    view_weight: float = 0.5
-    region_weight: float = 0.5
-    region_start_epoch: int = 0
+    view_weight: Positive = 0.5
+    region_weight: NotNegative = 0.5
+    region_start_epoch: CountOrZero = 0
 
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        found = super().problems()
-        if not self.view_weight > 0:
-            found.append("model.view_weight must be above 0")
-        if not self.region_weight >= 0:
-            found.append("model.region_weight must be at least 0")
-        if not self.region_start_epoch >= 0:
-            found.append("model.region_start_epoch must be at least 0")
-        return found
-
-    def problems_beside(self, schedule: ScheduleConfig) -> list[str]:
-        """Return a sentence where regions would never join in."""
-        if self.region_weight == 0 or self.region_start_epoch < schedule.epochs:
-            return []
-        return [
-            f"model.region_start_epoch {self.region_start_epoch} must be below schedule.epochs "
-            f"{schedule.epochs:g}, or regions never join in (model.region_weight=0 is for none)"
-        ]
+    def conflicts_with(self, schedule: ScheduleConfig) -> Iterator[Conflict]:
+        """Yield a start of the loss of regions that is never reached."""
+        if self.region_weight and self.region_start_epoch >= schedule.epochs:
+            yield Conflict(
+                "model.region_start_epoch",
+                f"a number below schedule.epochs ({schedule.epochs:g}), or train without regions "
+                "with model.region_weight=0",
+            )
 
     def for_one_epoch(self) -> "EsViTConfig":
         """Return the section with regions from the start."""

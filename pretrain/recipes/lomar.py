@@ -7,16 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.values import Count, CountOrZero, Inside01
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import (
-    DISTANCES,
-    NANO_SCHEDULE,
-    PAIRINGS,
-    MaskedConfig,
-    at_least,
-    one_of,
-)
+from pretrain.masked_config import NANO_SCHEDULE, Distance, MaskedConfig, Pairing
 
 
 @dataclass(frozen=True)
@@ -33,21 +27,11 @@ class LoMaRConfig(MaskedConfig):
         distance: "l2" as LoMaR and MAE, or "l1" as SimMIM.
     """
 
-    mask_ratio: float = 0.8
-    window_size: int = 7
-    num_windows: int = 4
-    windows: str = "per_image"
-    distance: str = "l2"
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        found = [
-            one_of("model.windows", self.windows, PAIRINGS),
-            one_of("model.distance", self.distance, DISTANCES),
-            at_least("model.window_size", self.window_size, 0),
-            at_least("model.num_windows", self.num_windows, 1),
-        ]
-        return [*super().problems(), *(problem for problem in found if problem)]
+    mask_ratio: Inside01 = 0.8
+    window_size: CountOrZero = 7
+    num_windows: Count = 4
+    windows: Pairing = "per_image"
+    distance: Distance = "l2"
 
 
 def lomar_vit_b16(epochs: float = 400, img_size: int = 224) -> PretrainConfig:

@@ -5,13 +5,18 @@ model.decoder_layers=1, model.decoder_dim=128, model.mask_tokens_in_encoder=true
 model.sampling=block, model.target=pca, model.augmentation=crop_color.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
+from msgspec import Meta
+
+from backbones.base.sections import Conflict
+from backbones.base.values import Count, CountOrZero
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import NANO_SCHEDULE, MaskedConfig, at_least
+from pretrain.masked_config import NANO_SCHEDULE, MaskedConfig
 
 
 @dataclass(frozen=True)
@@ -20,31 +25,21 @@ class MAEConfig(MaskedConfig):
 
     Attributes:
         decoder_dim: Width of the decoder; table 1b.
-        decoder_layers: Its blocks; table 1a.
-        decoder_heads: Its attention heads; divides ``decoder_dim``.
+        decoder_layers: Number of blocks of the decoder; table 1a.
+        decoder_heads: Attention heads of the decoder; a divisor of ``decoder_dim``.
         mask_tokens_in_encoder: The backbone sees all patches, the masked ones as a learned token,
             for 3.3 times the arithmetic; table 1c.
     """
 
-    decoder_dim: int = 512
-    decoder_layers: int = 8
-    decoder_heads: int = 16
+    decoder_dim: Annotated[int, Meta(gt=0, multiple_of=4)] = 512
+    decoder_layers: CountOrZero = 8
+    decoder_heads: Count = 16
     mask_tokens_in_encoder: bool = False
 
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        found = [
-            at_least("model.decoder_layers", self.decoder_layers, 0),
-            at_least("model.decoder_heads", self.decoder_heads, 1),
-        ]
-        if self.decoder_dim < 4 or self.decoder_dim % 4:
-            found.append(f"model.decoder_dim must be a multiple of 4, not {self.decoder_dim}")
-        elif self.decoder_heads > 0 and self.decoder_dim % self.decoder_heads:
-            found.append(
-                f"model.decoder_heads {self.decoder_heads} must divide model.decoder_dim "
-                f"{self.decoder_dim}"
-            )
-        return [*super().problems(), *(problem for problem in found if problem)]
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield attention heads that do not divide the decoder's width."""
+        if self.decoder_dim % self.decoder_heads:
+            yield Conflict("decoder_heads", f"a divisor of model.decoder_dim ({self.decoder_dim})")
 
 
 def mae_vit_b16(epochs: float = 800) -> PretrainConfig:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.values import Count, Positive, Probability
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import NANO_COMPARING_SCHEDULE, at_least
+from pretrain.masked_config import NANO_COMPARING_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -19,31 +20,21 @@ class MoCoV3Config(MethodConfig):
 
     Attributes:
         temperature: Divides the similarities of queries and keys.
-        momentum: Of the key network at the start; rises to 1 along a half cosine.
-        hidden_dim: Between the layers of projector and predictor.
-        output_dim: Of queries and keys.
+        momentum: Momentum of the key network at the start; rises to 1 along a half cosine.
+        hidden_dim: Width of the hidden layers of projector and predictor.
+        output_dim: Width of queries and keys.
         projector_layers: Linear layers of the projector; the predictor has two.
         normalise_output: The predictor ends in a batch norm too; the projector always does.
         freeze_patches: A ViT's patch projection stays as it was drawn (section 4.2).
     """
 
-    temperature: float = 0.2
-    momentum: float = 0.99
-    hidden_dim: int = 4096
-    output_dim: int = 256
-    projector_layers: int = 3
+    temperature: Positive = 0.2
+    momentum: Probability = 0.99
+    hidden_dim: Count = 4096
+    output_dim: Count = 256
+    projector_layers: Count = 3
     normalise_output: bool = True
     freeze_patches: bool = True
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        counts = ("hidden_dim", "output_dim", "projector_layers")
-        found = [at_least(f"model.{name}", getattr(self, name), 1) for name in counts]
-        if not self.temperature > 0:
-            found.append(f"model.temperature must be above 0, not {self.temperature:g}")
-        if not 0 <= self.momentum <= 1:
-            found.append(f"model.momentum must lie in [0, 1], not at {self.momentum:g}")
-        return [problem for problem in found if problem]
 
 
 def mocov3_vit_b16(epochs: float = 300) -> PretrainConfig:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.values import Below1, Count, Inside01
 from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import NANO_SCHEDULE, at_least, inside
+from pretrain.masked_config import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,10 @@ class SimMIMConfig(MethodConfig):
         share_bias_tables: A BEiT backbone trains one table of relative positions for all blocks.
     """
 
-    mask_ratio: float = 0.6
-    square_size: int = 32
-    drop_path: float = 0.0
+    mask_ratio: Inside01 = 0.6
+    square_size: Count = 32
+    drop_path: Below1 = 0.0
     share_bias_tables: bool = True
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        found = [
-            inside("model.mask_ratio", self.mask_ratio),
-            at_least("model.square_size", self.square_size, 1),
-        ]
-        if not 0 <= self.drop_path < 1:
-            found.append(f"model.drop_path must lie in [0, 1), not at {self.drop_path:g}")
-        return [problem for problem in found if problem]
 
 
 # Rates are microsoft/SimMIM's configs, for 512 images a step, and end scaled like the others.

@@ -7,48 +7,37 @@ took over with other rates (Liu et al. 2021, appendix A2; microsoft/Swin-Transfo
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from backbones.base.values import CountOrZero, NotNegative, Probability
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import NANO_SCHEDULE, at_least
+from pretrain.masked_config import NANO_SCHEDULE
 
 
 @dataclass(frozen=True)
 class SupervisedConfig(MethodConfig):
-    """Augmentation beside crop and flip, and the loss. Defaults are DeiT's.
+    """Augmentation in addition to crop and flip, and the loss. Defaults are DeiT's.
 
     Attributes:
         rand_magnitude: Strength of RandAugment's operations, 0 (none) to 10; timm's "increasing"
             set of 15.
-        rand_magnitude_std: Deviation of that strength.
-        rand_operations: Drawn an image, each of which happens with probability a half.
+        rand_magnitude_std: Standard deviation of the strength.
+        rand_operations: Operations drawn per image; each is applied with probability 0.5.
         erase: Probability of replacing a rectangle by noise.
         mixup: Both parameters of the Beta distribution of mixing shares; 0 for no mixup.
-        cutmix: Likewise of the share of the pasted rectangle; with mixup too, each image draws
-            one of both.
+        cutmix: Both parameters of the Beta distribution of the pasted rectangle's share; 0 for no
+            cutmix. With mixup too, each image draws one of the two.
         label_smoothing: Share of the label that goes to all classes alike.
         drop_path: Stochastic depth of the last block.
     """
 
-    rand_magnitude: int = 9
-    rand_magnitude_std: float = 0.5
-    rand_operations: int = 2
-    erase: float = 0.25
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    label_smoothing: float = 0.1
-    drop_path: float = 0.1
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        counts = ("rand_magnitude", "rand_operations")
-        found = [at_least(f"model.{name}", getattr(self, name), 0) for name in counts]
-        for name in ("rand_magnitude_std", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                found.append(f"model.{name} must be at least 0, not {getattr(self, name):g}")
-        for name in ("erase", "label_smoothing", "drop_path"):
-            if not 0 <= getattr(self, name) <= 1:
-                found.append(f"model.{name} must lie in [0, 1], not at {getattr(self, name):g}")
-        return [problem for problem in found if problem]
+    rand_magnitude: CountOrZero = 9
+    rand_magnitude_std: NotNegative = 0.5
+    rand_operations: CountOrZero = 2
+    erase: Probability = 0.25
+    mixup: NotNegative = 0.8
+    cutmix: NotNegative = 1.0
+    label_smoothing: Probability = 0.1
+    drop_path: Probability = 0.1
 
 
 def supervised_vit_b16() -> PretrainConfig:

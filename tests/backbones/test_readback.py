@@ -40,11 +40,11 @@ def test_a_forward_that_meets_nan_after_sound_losses_names_its_own_images(tmp_pa
 
 def test_settings_that_change_no_weight_are_left_out_of_the_digest() -> None:
     settings = {"optim": {"lr": 1.0}, "schedule": {"epochs": 2, "every": 3}, "runtime": {"a": 1}}
-    neutral = {"schedule": ("every",), "runtime": ()}
-    digest = settings_digest(settings, neutral)
+    outside = {"schedule": ("every",), "runtime": ()}
+    digest = settings_digest(settings, outside)
     assert digest == settings_digest({"optim": {"lr": 1.0}, "schedule": {"epochs": 2}}, {})
     settings["schedule"]["every"], settings["runtime"]["a"] = 4, 5
-    assert digest == settings_digest(settings, neutral)
+    assert digest == settings_digest(settings, outside)
     settings["optim"]["lr"] = 2.0
-    assert digest != settings_digest(settings, neutral)
+    assert digest != settings_digest(settings, outside)
     assert len(digest) == 64

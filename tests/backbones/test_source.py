@@ -86,16 +86,16 @@ def test_our_own_files_need_no_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("vit-nanno", "Did you mean 'vit-nano'"),
-        ("random:resnet5", "Did you mean 'resnet50'"),
-        ("checkpoint:x.pth", "Unknown source 'checkpoint'"),
+        ("vit-nanno", 'Did you mean "vit-nano"'),
+        ("random:resnet5", 'Did you mean "resnet50"'),
+        ("checkpoint:x.pth", 'Unknown source "checkpoint"'),
         ("ckpt:{}", "needs arch= and format=.*no record beside it"),
         ("ckpt:{}?arch=vit-b16", "needs format="),
         ("ckpt:{}?format=mae", "needs arch="),
-        ("ckpt:{}?arch=vit-b61&format=mae", "Did you mean 'vit-b16'"),
-        ("ckpt:{}?arch=vit-b16&format=mea", "Did you mean 'mae'"),
-        ("ckpt:{}?arch=vit-b16&fromat=mae", "Did you mean 'format'"),
-        ("ckpt:{}?arch=vit-s16&format=dino&branch=techer", "Did you mean 'teacher'"),
+        ("ckpt:{}?arch=vit-b61&format=mae", 'Did you mean "vit-b16"'),
+        ("ckpt:{}?arch=vit-b16&format=mea", 'Did you mean "mae"'),
+        ("ckpt:{}?arch=vit-b16&fromat=mae", 'Did you mean "format"'),
+        ("ckpt:{}?arch=vit-s16&format=dino&branch=techer", 'Did you mean "teacher"'),
         ("ckpt:{}?arch=vit-b16&format=mae&branch=teacher", "hold one network"),
         ("ckpt:{}?arch=&format=mae", "arch= has no value"),
         ("ckpt:{}?vit-b16", "write options as"),
@@ -116,7 +116,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("resnet5", "no network 'resnet5'. Did you mean 'timm:resnet50'"),
+        ("resnet5", 'no network "resnet5". Did you mean "timm:resnet50"'),
         ("resnet50.nonsense", "no weights 'nonsense' for resnet50; it has: .*a1_in1k"),
     ],
 )
@@ -184,5 +184,5 @@ def test_plugins_are_found_everywhere(tmp_path: Path) -> None:
     assert open_checkpoint("mine", tmp_path).backbone == "mine"
     assert get_spec("mine", tmp_path).channels == (8,)
     assert "mine" in [spec.name for spec in list_specs(tmp_path)]
-    with pytest.raises(UserError, match="Unknown backbone 'mine'"):
+    with pytest.raises(UserError, match='Unknown backbone "mine"'):
         open_checkpoint("mine")

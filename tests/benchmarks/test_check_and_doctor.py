@@ -35,7 +35,7 @@ def test_check_of_an_unknown_name_is_one_sentence(run_py):
     done = run_py("check", "vit-nan")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "Did you mean 'vit-nano'" in done.stderr
+    assert 'Did you mean "vit-nano"' in done.stderr
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_check_of_an_unknown_recipe_is_one_sentence(run_py):
     done = run_py("check", "pretrain:mea-nano")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "Did you mean 'mae-nano'" in done.stderr
+    assert 'Did you mean "mae-nano"' in done.stderr
 
 
 @pytest.mark.slow

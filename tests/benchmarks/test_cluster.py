@@ -49,7 +49,7 @@ def test_tasks_change_what_their_runs_get():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("partitoin = 'x'", "Did you mean 'partition'"),
+        ("partitoin = 'x'", 'Did you mean "partition"'),
         ("gpus = '1'", "gpus = '1': Expected `int`, got `str`"),
         ("gpus = true", "gpus = True: Expected `int`, got `bool`"),
         ("gpus = -1", "gpus = -1: Expected `int` >= 0"),
@@ -64,7 +64,7 @@ def test_tasks_change_what_their_runs_get():
         ("[tasks.coco]\ncpus = 0", "tasks.coco.cpus = 0"),
         ("tasks = 3", r"\[tasks.NAME\]"),
         ("[tasks.coco]\npartition = 'x'", "tasks.coco.partition"),
-        ("name = 'x'", "Unknown value 'name'"),
+        ("name = 'x'", 'Unknown value "name"'),
     ],
 )
 def test_a_wrong_profile_is_one_sentence(text, words):

@@ -60,7 +60,7 @@ def test_a_condition_means_what_it_says(text, expected):
         ("APbox >", "a number is missing; for example"),
         ("APbox > 3 seeds", "nothing may follow"),
         ("(APbox > 3", "not closed"),
-        ("APbx > 3", "Did you mean 'APbox'"),
+        ("APbx > 3", 'Did you mean "APbox"'),
         ("1 > 2", "unknown name"),
         ("APbox-APmask > 3", "unknown name"),
         ("entry > 3", "number"),

@@ -69,7 +69,7 @@ def test_chosen_columns_come_in_their_order(board, capsys):
 )
 def test_an_unknown_name_is_answered_with_the_nearest(board, options):
     root = board("runs", ("a", 10.0))
-    with pytest.raises(UserError, match="Did you mean 'APbox'"):
+    with pytest.raises(UserError, match='Did you mean "APbox"'):
         run(root, **options)
 
 

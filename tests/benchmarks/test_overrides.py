@@ -1,10 +1,12 @@
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import pytest
+from msgspec import Meta
 
 from backbones.base.errors import UserError
-from backbones.base.sections import NEUTRAL
-from benchmarks.overrides import apply_overrides, as_plain, aside, restore
+from backbones.base.sections import OUTSIDE_IDENTITY, as_plain, restore
+from benchmarks.overrides import apply_overrides, overrides_outside_identity
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,9 @@ class Optim:
     clip: float | None = None
     nesterov: bool = False
     name: str = "adamw"
+    rate: Annotated[float, Meta(gt=0)] = 0.5
+    kind: Literal["adamw", "sgd"] = "adamw"
+    kinds: tuple[Literal["adamw", "sgd"], ...] = ("adamw",)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ class Config:
         ("optim.nesterov=true", True),
         ("optim.name=sgd", "sgd"),
         ("optim.name=a=b", "a=b"),
+        ("optim.name=off", "off"),
+        ("optim.name=none", "none"),
+        ("optim.name='12'", "12"),
+        ("optim.name=12", "12"),
+        ("optim.name=", ""),
+        ("optim.kind=sgd", "sgd"),
+        ("optim.kinds=[sgd,adamw]", ("sgd", "adamw")),
+        ("optim.betas=[1e-1,9e-1]", (0.1, 0.9)),
     ],
 )
 def test_a_value_takes_the_type_of_its_field(override, value):
@@ -49,32 +62,60 @@ def test_a_value_takes_the_type_of_its_field(override, value):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("optim.lr=fast", "must be float"),
-        ("optim.lr=[1]", "must be float"),
-        ("optim.drops=[1.5]", "must be"),
-        ("optim.drops=3", "must be"),
-        ("optim.betas=[0.9]", "takes 2 values, not 1"),
-        ("optim.nesterov=7x", "must be bool"),
-        ("epochs=3.5", "must be int"),
-        ("epochs=null", "must be int"),
-        ("optim.lr=[", "must be float"),
-        ("lr=1", "Did you mean 'optim.lr'"),
+        ("optim.lr=fast", 'optim.lr: "fast" is not supported; use a finite number.'),
+        ("optim.lr=[1]", "optim.lr: [1] is not supported; use a finite number."),
+        ("optim.lr=true", "optim.lr: true is not supported; use a finite number."),
+        ("optim.drops=[1.5]", "use a list, each a whole number."),
+        ("optim.drops=3", "optim.drops: 3 is not supported; use a list, each a whole number."),
+        ("optim.betas=[0.9]", "use a list of 2 values, each a finite number."),
+        ("optim.nesterov=7x", 'optim.nesterov: "7x" is not supported; use true or false.'),
+        ("optim.nesterov={a: 1}", "use true or false."),
+        ("optim.nesterov=2024-99-99", "use true or false."),
+        ("epochs=3.5", "epochs: 3.5 is not supported; use a whole number."),
+        ("epochs=null", "epochs: null is not supported; use a whole number."),
+        ("epochs=", "epochs: null is not supported; use a whole number."),
+        ("optim.lr=[", 'optim.lr: "[" is not supported; use a finite number.'),
+        ("optim.lr=nan", "optim.lr: NaN is not supported; use a finite number."),
+        ("optim.lr=-inf", "optim.lr: -Infinity is not supported; use a finite number."),
+        ("optim.clip=inf", "optim.clip: Infinity is not supported; use a finite number or null."),
+        ("optim.clip=.inf", "optim.clip: Infinity is not supported; use a finite number or null."),
+        ("optim.betas=[0.9,nan]", "use a list of 2 values, each a finite number."),
+        ("optim.rate=-1e-3", "optim.rate: -1e-3 is not supported; use a number above 0."),
+        ("optim.kind=adamm", 'use "adamw" or "sgd". Did you mean "adamw"?'),
+        ("optim.kinds=[sgd,adam]", 'each "adamw" or "sgd". Did you mean ["sgd", "adamw"]?'),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_wording(override, words):
+    with pytest.raises(UserError, match=r"^[a-z.]+: .* is not supported; use ") as caught:
+        apply_overrides(Config(), [override])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("lr=1", 'Did you mean "optim.lr"'),
         ("optim.epoch=1", "Did you mean"),
         ("optim=1", "unknown key"),
         ("protocol=x", "unknown key"),
         ("optim.lr", "KEY=VALUE"),
         ("optim", "for example --set optim.base_lr=1e-4"),
-        ("optim.lr=nan", "must be a finite number"),
-        ("optim.lr=-inf", "must be a finite number"),
-        ("optim.clip=inf", "must be a finite number"),
-        ("optim.betas=[0.9,nan]", "must be a finite number"),
     ],
 )
-def test_a_wrong_override_is_one_sentence(override, words):
+def test_a_wrong_name_is_one_sentence(override, words):
     with pytest.raises(UserError, match=r"^--set ") as caught:
         apply_overrides(Config(), [override])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_wrong_overrides_are_named_together():
+    with pytest.raises(UserError) as caught:
+        apply_overrides(Config(), ["optim.lr=fast", "epochs=5", "epoch=1", "optim.betas=[1]"])
+    said = str(caught.value)
+    named = [key for key in ("optim.lr:", "epochs:", "epoch:", "optim.betas:") if key in said]
+    assert named == ["optim.lr:", "epoch:", "optim.betas:"]
 
 
 def test_the_mark_depends_on_the_changed_values_alone():
@@ -95,7 +136,7 @@ def test_a_config_survives_json():
 
 @dataclass(frozen=True)
 class Watched:
-    every: int = field(default=0, metadata=NEUTRAL)
+    every: int = field(default=0, metadata=OUTSIDE_IDENTITY)
     size: int = 8
 
 
@@ -105,7 +146,7 @@ class WatchedConfig:
     watched: Watched = field(default_factory=Watched)
 
 
-def test_a_neutral_value_can_be_set_and_is_nowhere_else():
+def test_a_value_outside_the_identity_can_be_set_and_is_nowhere_else():
     config = apply_overrides(WatchedConfig(), ["watched.every=3"])
     assert config == WatchedConfig(watched=Watched(every=3))
     both = apply_overrides(WatchedConfig(), ["watched.every=3", "watched.size=4"])
@@ -113,7 +154,7 @@ def test_a_neutral_value_can_be_set_and_is_nowhere_else():
     assert as_plain(config) == {"protocol": "mini/v1", "watched": {"size": 8}}
     assert restore(config, as_plain(WatchedConfig())) == config
     given = ["watched.size=4", "watched.every=3", "watched.every=0"]
-    assert aside(WatchedConfig(), given) == ("watched.every=3",)
+    assert overrides_outside_identity(WatchedConfig(), given) == ("watched.every=3",)
 
 
 def test_fields_that_changed_since_are_refused():

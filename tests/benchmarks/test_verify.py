@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from backbones.base.sections import as_plain
 from benchmarks.cli import main
 from benchmarks.leaderboard.protocol_page import page
 from benchmarks.leaderboard.published.band import architecture
 from benchmarks.leaderboard.published.pretraining import pretraining_data
-from benchmarks.overrides import as_plain
 from benchmarks.store.folders import Store
 from benchmarks.store.record import BackboneFacts, Labels, MetricValue
 from benchmarks.suites import get_task, task_names
@@ -137,7 +137,7 @@ def test_what_weights_were_pretrained_on(facts, tag, data):
 @pytest.mark.parametrize(
     ("facts", "name", "code", "words"),
     [
-        (MAE, "entri", 2, "Did you mean 'entry'"),
+        (MAE, "entri", 2, 'Did you mean "entry"'),
         (BackboneFacts("vit-nano", method="random"), "entry", 2, "Nobody published"),
     ],
 )

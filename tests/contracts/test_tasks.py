@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from backbones.base.errors import UserError
+from backbones.base.sections import as_plain, restore
 from backbones.catalog import get_spec, list_specs
 from backbones.weights.source import open_checkpoint
 from benchmarks import tasks
-from benchmarks.overrides import apply_overrides, as_plain, restore
+from benchmarks.overrides import apply_overrides
 from benchmarks.suites import SUITES, get_suite, get_task
 from benchmarks.task import Facts, Metric
 
@@ -132,5 +133,5 @@ def test_suites_hold_known_tasks_and_default_entries(mini):
         data = get_task(suite.tasks[0]).find_data({})
         sources = {entry.source for entry in suite.default_entries(data, None)}
         assert sources <= known | {f"pretrain:{name}" for name in get_task("pretrain").recipes()}
-    with pytest.raises(UserError, match="Did you mean 'coco'"):
+    with pytest.raises(UserError, match='Did you mean "coco"'):
         get_suite("coc")

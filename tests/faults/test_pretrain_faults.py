@@ -85,7 +85,7 @@ def test_fewer_images_than_a_batch(run, tmp_path):
 def test_an_unknown_recipe(run, tmp_path):
     code, said = run("mocov4-nano")
     assert code == 2
-    assert_one_sentence(said, "Did you mean 'mocov3-nano'")
+    assert_one_sentence(said, 'Did you mean "mocov3-nano"')
     assert not started(tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_images_that_are_not_there(run, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "change", "words"),
     [
-        ("mae-nano", "method=mea", "Did you mean 'mae'"),
+        ("mae-nano", "method=mea", 'Did you mean "mae"'),
         ("mae-nano", "data.img_size=60", "do not divide into patches of 8"),
         ("lomar-nano", "data.img_size=24", "window"),
         ("simmim-nano", "model.square_size=24", "model.square_size 24 must be a multiple"),

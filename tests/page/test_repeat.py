@@ -34,7 +34,7 @@ def asked_by(command, cache):
         ("imagenet", []),
         ("coco", ["evaluation.every_epochs=0.5"]),
     ],
-    ids=["plain", "overrides", "imagenet", "neutral"],
+    ids=["plain", "overrides", "imagenet", "outside-identity"],
 )
 def test_the_command_asks_for_the_same_run(tmp_path, monkeypatch, suite, overrides):
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)

@@ -304,14 +304,29 @@ def test_official_weights_go_in_and_out():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"saved": "both"}, "model.saved is 'both'"),
-        ({"num_prototypes": 0}, "num_prototypes must be at least 1"),
-        ({"local_scale": (0.4, 0.05)}, "local_scale must rise"),
-        ({"jitter": (0.4, 0.4, 0.2, 0.6)}, "jitter must hold values"),
-        ({"blur_radius": (2.0, 0.1)}, "blur_radius must rise"),
-        ({"grey_probability": 1.5}, r"grey_probability must lie in"),
-        ({"student_temperature": 0.0}, "temperatures of model must be above 0"),
-        ({"momentum": 1.5}, r"momentum must lie in \[0, 1\]"),
+        ({"saved": "both"}, 'model.saved: "both" is not supported; use "teacher" or "student"'),
+        (
+            {"num_prototypes": 0},
+            "num_prototypes: 0 is not supported; use a whole",
+        ),
+        (
+            {"local_scale": (0.4, 0.05)},
+            r"local_scale: \[0.4, 0.05\] .* in rising order",
+        ),
+        ({"jitter": (0.4, 0.4, 0.2, 0.6)}, "jitter: .* is not supported; use a list of 4 numbers"),
+        (
+            {"blur_radius": (2.0, 0.1)},
+            r"blur_radius: \[2.0, 0.1\] .* in rising order",
+        ),
+        ({"grey_probability": 1.5}, "grey_probability: 1.5 is not supported; use .* at most 1"),
+        (
+            {"student_temperature": 0.0},
+            "student_temperature: 0.0 .* use a number above 0",
+        ),
+        (
+            {"momentum": 1.5},
+            "model.momentum: 1.5 is not supported; use .* at most 1",
+        ),
     ],
 )
 def test_impossible_values(change, message):

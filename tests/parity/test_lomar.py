@@ -222,10 +222,13 @@ def test_what_cannot_be_trained(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"windows": "shared"}, "'shared'"),
-        ({"distance": "l3"}, "'l3'"),
-        ({"num_windows": 0}, "num_windows must be at least 1"),
-        ({"window_size": -1}, "window_size must be at least 0"),
+        (
+            {"windows": "shared"},
+            'windows: "shared" is not supported; use "per_image" or',
+        ),
+        ({"distance": "l3"}, 'distance: "l3" is not supported; use "l2" or "l1"'),
+        ({"num_windows": 0}, "num_windows: 0 is not supported; use a whole number of at least 1"),
+        ({"window_size": -1}, "window_size: -1 is not supported; use a whole number of at least 0"),
     ],
 )
 def test_impossible_values(change, message):

@@ -247,12 +247,18 @@ def test_images_that_do_not_divide():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"decoder_heads": 3}, "decoder_heads 3 must divide"),
-        ({"decoder_dim": 510}, "multiple of 4"),
-        ({"mask_ratio": 1.0}, "between 0 and 1"),
-        ({"sampling": "chess"}, "'chess'"),
-        ({"target": "tokens"}, "'tokens'"),
-        ({"augmentation": "blur"}, "'blur'"),
+        (
+            {"decoder_heads": 3},
+            "decoder_heads: 3 is not supported; use a divisor of",
+        ),
+        ({"decoder_dim": 510}, "decoder_dim: 510 is not supported; use a multiple of 4 above 0"),
+        ({"mask_ratio": 1.0}, "mask_ratio: 1.0 is not supported; use a number above 0 and below 1"),
+        (
+            {"sampling": "chess"},
+            'sampling: "chess" is not supported; use "random", "block"',
+        ),
+        ({"target": "tokens"}, 'target: "tokens" is not supported'),
+        ({"augmentation": "blur"}, 'augmentation: "blur" is not supported'),
     ],
 )
 def test_impossible_values(change, message):

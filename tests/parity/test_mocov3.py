@@ -260,9 +260,12 @@ def test_views_are_two_distorted_crops():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": 0.0}, "model.temperature must be above 0"),
-        ({"momentum": 1.5}, "model.momentum must lie in"),
-        ({"hidden_dim": 0}, "model.hidden_dim must be at least 1"),
+        ({"temperature": 0.0}, "model.temperature: 0.0 is not supported; use a number above 0"),
+        ({"momentum": 1.5}, "model.momentum: 1.5 is not supported; use a number"),
+        (
+            {"hidden_dim": 0},
+            "model.hidden_dim: 0 is not supported; use a whole",
+        ),
     ],
 )
 def test_impossible_settings(change, message):

@@ -202,9 +202,12 @@ def test_what_decays():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mixup": -1.0}, "model.mixup must be at least 0"),
-        ({"erase": 2.0}, "model.erase must lie in"),
-        ({"rand_operations": -1}, "model.rand_operations must be at least 0"),
+        ({"mixup": -1.0}, "model.mixup: -1.0 is not supported; use a number of at least 0"),
+        (
+            {"erase": 2.0},
+            "model.erase: 2.0 is not supported; use .* and at most 1",
+        ),
+        ({"rand_operations": -1}, "model.rand_operations: -1 is not supported; use a whole number"),
     ],
 )
 def test_impossible_settings(change, message):

@@ -20,14 +20,20 @@ def refused(recipe, **sections):
 @pytest.mark.parametrize(
     ("optim", "sentence"),
     [
-        ({"min_lr": -1.0}, "optim.min_lr must be at least 0; change it with --set."),
-        ({"warmup_base_lr": -1.0}, "optim.warmup_base_lr must be at least 0; change"),
-        ({"weight_decay": -5.0}, "optim.weight_decay must be at least 0; change"),
-        ({"weight_decay": float("nan")}, "optim.weight_decay must be at least 0; change"),
-        ({"weight_decay_end": float("nan")}, "optim.weight_decay_end must be a number; change"),
-        ({"betas": (2.0, 3.0)}, "optim.betas must lie in [0, 1); change"),
-        ({"betas": (0.9, 1.0)}, "optim.betas must lie in [0, 1); change"),
-        ({"eps": -1.0}, "optim.eps must be at least 0; change"),
+        ({"min_lr": -1.0}, "optim.min_lr: -1.0 is not supported; use a number of at least 0."),
+        (
+            {"warmup_base_lr": -1.0},
+            "optim.warmup_base_lr: -1.0 is not supported; use a",
+        ),
+        ({"weight_decay": -5.0}, "optim.weight_decay: -5.0 is not supported; use a number of"),
+        ({"weight_decay": float("nan")}, "optim.weight_decay: NaN is not supported; use a"),
+        (
+            {"weight_decay_end": float("nan")},
+            "optim.weight_decay_end: NaN is not supported; use",
+        ),
+        ({"betas": (2.0, 3.0)}, "optim.betas: [2.0, 3.0] is not supported; use a list of 2"),
+        ({"betas": (0.9, 1.0)}, "optim.betas: [0.9, 1.0] is not supported; use a list of 2"),
+        ({"eps": -1.0}, "optim.eps: -1.0 is not supported; use a number of at least 0."),
     ],
 )
 def test_an_optimizer_that_cannot_be(optim, sentence):
@@ -45,8 +51,8 @@ def test_regions_that_would_never_join_in(start):
     model = {"region_start_epoch": start}
     schedule = {"epochs": 40.0}
     assert refused("esvit-nano", model=model, schedule=schedule) == (
-        f"model.region_start_epoch {start} must be below schedule.epochs 40, or regions never join "
-        "in (model.region_weight=0 is for none); change it with --set."
+        f"model.region_start_epoch: {start} is not supported; use a number below schedule.epochs "
+        "(40), or train without regions with model.region_weight=0."
     )
     without = replace(config.model, region_start_epoch=start, region_weight=0.0)
     replace(config, model=without).resolved()
@@ -58,13 +64,14 @@ def test_regions_that_would_never_join_in(start):
         (
             "mae-nano",
             {"drop_epochs": (0.5,)},
-            "schedule.drop_epochs has no effect with schedule.decay 'cosine': it must be [], or "
-            "the decay 'step'; change it with --set.",
+            "schedule.drop_epochs: [0.5] is not supported; use [], or set schedule.decay to "
+            '"step".',
         ),
         (
             "simmim-swin-b-800ep",
             {"drop_epochs": ()},
-            "schedule.decay 'step' needs schedule.drop_epochs; change it with --set.",
+            "schedule.drop_epochs: [] is not supported; use at least one epoch with "
+            'schedule.decay "step".',
         ),
     ],
 )

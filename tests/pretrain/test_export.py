@@ -69,7 +69,7 @@ def test_layouts_of_other_networks_are_refused(tmp_path):
     backbone = get_spec("swin-nano").build(BuildOptions(img_size=64))
     with pytest.raises(UserError, match=r"for plain ViTs, not for SwinBackbone"):
         to_layout(backbone, "mae")
-    with pytest.raises(UserError, match=r"Unknown layout 'mea'. Did you mean 'mae'"):
+    with pytest.raises(UserError, match=r'Unknown layout "mea". Did you mean "mae"'):
         to_layout(backbone, "mea")
     with pytest.raises(PreflightError, match=r"There is no file"):
         export(tmp_path / "no.safetensors", "mae", tmp_path / "out.pth")

@@ -357,7 +357,7 @@ def test_unreadable_images_are_named_in_the_outcome(job, photos, tmp_path):
 
 
 def test_impossible_settings_are_named(job):
-    with pytest.raises(UserError, match=r"schedule.precision is 'fp16', it can be one of"):
+    with pytest.raises(UserError, match=r'schedule.precision: "fp16" is not supported; use'):
         run(job, config=with_(job.config, "schedule", precision="fp16"))
-    with pytest.raises(UserError, match=r"batch_size 4 must be a multiple of .*_per_device 3"):
+    with pytest.raises(UserError, match=r"batch_size: 4 .* use a multiple of .*_per_device \(3\)"):
         run(job, config=with_(job.config, "schedule", batch_size_per_device=3))

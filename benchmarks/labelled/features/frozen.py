@@ -14,6 +14,7 @@ from backbones.base import devices
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import canonical_json
 from backbones.base.monitor import Monitor
+from backbones.base.sections import as_plain
 from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig
 from benchmarks.labelled.features.extract import Extractor, Frozen, freeze
 from benchmarks.labelled.features.table import FeatureTable
@@ -22,7 +23,6 @@ from benchmarks.labelled.scores import ClassificationScores, ClassifierOutput, a
 from benchmarks.labelled.sets.folders import class_name, labels_of, open_labelled
 from benchmarks.labelled.sets.real_labels import judge_real, read_real_labels
 from benchmarks.labelled.sets.vision_sets import about_mean_class
-from benchmarks.overrides import as_plain
 from benchmarks.task import TaskInputs
 from pretrain.data.images import ImageSet
 

@@ -2,47 +2,35 @@
 
 from dataclasses import dataclass, field
 
-from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig, refuse
+from backbones.base.sections import Recipe, Section
+from backbones.base.values import Count, CountOrZero, Name
+from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig
 from benchmarks.task import Facts, Workload
 
 
 @dataclass(frozen=True)
-class LookConfig:
+class LookConfig(Section):
     """What is measured, and shown.
 
     Attributes:
-        num_pairs: Correspondence: the surest pairs of an image, which alone count.
+        num_pairs: Correspondence: number of most certain pairs of an image; only these count.
         num_images: Test images that are looked at, evenly spread; 0 for all.
-        num_pictures: Of these images, so many are drawn.
+        num_pictures: Number of these images that are drawn.
     """
 
-    num_pairs: int = 10
-    num_images: int = 0
-    num_pictures: int = 6
+    num_pairs: Count = 10
+    num_images: CountOrZero = 0
+    num_pictures: CountOrZero = 6
 
 
 @dataclass(frozen=True)
-class RegionConfig:
+class RegionConfig(Recipe):
     """A look at single regions of test images in the central view."""
 
-    protocol: str = "correspondence-esvit/v1"
+    protocol: Name = "correspondence-esvit/v1"
     data: CentralViewConfig = field(default_factory=CentralViewConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     look: LookConfig = field(default_factory=LookConfig)
-
-    def resolved(self) -> "RegionConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        problems = [*self.data.problems(), *self.extraction.problems()]
-        if self.look.num_pairs < 1:
-            problems.append("look.num_pairs must be positive")
-        if min(self.look.num_images, self.look.num_pictures) < 0:
-            problems.append("look.num_images and look.num_pictures must not be negative")
-        refuse(problems)
-        return self
 
 
 def look_workload(

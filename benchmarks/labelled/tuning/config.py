@@ -1,64 +1,58 @@
 """What a fine-tuning is made of."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+from backbones.base.sections import Recipe, Section
+from backbones.base.values import Below1, Name, Positive, Probability, Rule, Share, ShareRange
 from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from backbones.training.schedules import num_steps
-from benchmarks.labelled.config import CentralViewConfig, refuse
+from benchmarks.labelled.config import CentralViewConfig
 from benchmarks.task import Facts, Workload
 from pretrain.config import PretrainConfig
 from pretrain.config import PretrainDataConfig as CropConfig
 from pretrain.recipes.supervised import SupervisedConfig
 
-POOLINGS = ("pooled", "mean")
 ALL_BLOCKS = -1.0
+Blocks = Annotated[
+    float,
+    Meta(description="a whole number, 0.5 for the MLP of the last block, or -1 for all blocks"),
+    Rule("", lambda blocks: blocks == ALL_BLOCKS or (blocks >= 0 and blocks in (0.5, int(blocks)))),
+]
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class TuneConfig(Section):
     """What is trained, from which vectors, at which rates. Defaults are MAE's.
 
     Attributes:
         pooling: "pooled" classifies what the backbone pools; "mean" the mean of its last map
             behind a fresh LayerNorm, in place of the backbone's final norm.
-        head_std: Of the truncated normal that the head's weights are drawn from.
+        head_std: Standard deviation of the truncated normal that draws the head's weights.
         layer_decay: Factor of the learning rate from each layer to the one below.
-        blocks: So many last blocks are trained, and all behind them; 0.5 for the MLP of the last
-            one, 0 for the head alone, -1 for everything.
+        blocks: Number of last blocks that are trained, with all layers after them; 0.5 for the MLP
+            of the last block, 0 for only the head, -1 for everything.
         labels: Share of the training labels in use.
         crop_scale: Range of a training crop's area as a share of the image's.
         flip: Probability of a horizontal flip in training.
-        ema_momentum: Weights are averaged with this momentum, and the average is tested; 0 for
-            none.
+        ema_momentum: Momentum of the average of the weights, which is tested; 0 tests the weights
+            themselves.
     """
 
-    pooling: str = "mean"
-    head_std: float = 2e-5
-    layer_decay: float = 0.65
-    blocks: float = ALL_BLOCKS
-    labels: float = 1.0
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
-    ema_momentum: float = 0.0
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value, without its full stop."""
-        low, high = self.crop_scale
-        wrong = [
-            (f"tune.pooling must be one of {', '.join(POOLINGS)}", self.pooling not in POOLINGS),
-            ("tune.head_std must be positive", self.head_std <= 0),
-            ("tune.layer_decay must lie in (0, 1]", not 0 < self.layer_decay <= 1),
-            ("tune.labels must lie in (0, 1]", not 0 < self.labels <= 1),
-            ("tune.crop_scale must rise within (0, 1]", not 0 < low <= high <= 1),
-            ("tune.flip must lie in [0, 1]", not 0 <= self.flip <= 1),
-            ("tune.ema_momentum must lie in [0, 1)", not 0 <= self.ema_momentum < 1),
-        ]
-        found = [text for text, is_wrong in wrong if is_wrong]
-        return found + blocks_problems("tune.blocks", self.blocks)
+    pooling: Literal["pooled", "mean"] = "mean"
+    head_std: Positive = 2e-5
+    layer_decay: Share = 0.65
+    blocks: Blocks = ALL_BLOCKS
+    labels: Share = 1.0
+    crop_scale: ShareRange = (0.08, 1.0)
+    flip: Probability = 0.5
+    ema_momentum: Below1 = 0.0
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Recipe):
     """Training of backbone and head on labelled images, tested in the central view.
 
     Attributes:
@@ -71,7 +65,7 @@ class FinetuneConfig:
         runtime: How the work is done.
     """
 
-    protocol: str = "finetune-vit-b16/v1"
+    protocol: Name = "finetune-vit-b16/v1"
     data: CentralViewConfig = field(default_factory=CentralViewConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     model: SupervisedConfig = field(default_factory=SupervisedConfig)
@@ -86,16 +80,6 @@ class FinetuneConfig:
         )
     )
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-
-    def resolved(self) -> "FinetuneConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        refuse([*self.data.problems(), *self.tune.problems()])
-        self.training().resolved()
-        return self
 
     def training(self) -> PretrainConfig:
         """Return the part that it shares with supervised training from the start."""
@@ -116,13 +100,6 @@ class FinetuneConfig:
         )
 
 
-def blocks_problems(name: str, blocks: float) -> list[str]:
-    """Return a sentence where a number of trained blocks is impossible, without its full stop."""
-    if blocks == ALL_BLOCKS or (blocks >= 0 and blocks in (0.5, int(blocks))):
-        return []
-    return [f"{name} must be a whole number, 0.5 for the MLP of the last block, or -1 for all"]
-
-
 def finetune_workload(
     config: FinetuneConfig, facts: Facts, limit_images: int | None, times: int = 1
 ) -> Workload:
@@ -132,7 +109,7 @@ def finetune_workload(
         config: The recipe.
         facts: Of the data.
         limit_images: Of each split, None for all.
-        times: So many trainings.
+        times: Number of trainings.
     """
     in_use = min(facts.num_train, limit_images or facts.num_train)
     in_use = max(1, round(in_use * config.tune.labels))

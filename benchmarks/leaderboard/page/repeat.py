@@ -2,12 +2,12 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backbones.base.errors import UserError
 from backbones.base.files import canonical_json
-from benchmarks.overrides import apply_overrides, as_plain
+from backbones.base.sections import as_plain
+from benchmarks.overrides import apply_overrides, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import find_task, get_task
@@ -96,8 +96,8 @@ def _overrides(spec: RunSpec, recipe: str) -> tuple[list[str], str]:
         make = task.recipes()[recipe]
         if as_plain(task.check(make())) == spec.recipe:
             return [], ""
-        plain = dict(_leaves(as_plain(task.check(make()))))
-        wanted = dict(_leaves(spec.recipe))
+        plain = dict(leaves_of(as_plain(task.check(make()))))
+        wanted = dict(leaves_of(spec.recipe))
         texts = [
             f"{name}={_text(value)}"
             for name, value in wanted.items()
@@ -107,14 +107,6 @@ def _overrides(spec: RunSpec, recipe: str) -> tuple[list[str], str]:
     except (KeyError, UserError):
         return [], gone
     return texts, "" if same else gone
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _text(value: Any) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backbones.base.sections import as_plain
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
 from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
-from benchmarks.overrides import as_plain, base_protocol, leaves_of
+from benchmarks.overrides import base_protocol, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.suites import get_task
 

@@ -1,52 +1,46 @@
 """Recipes of the k-NN classification."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, refuse
+from msgspec import Meta
+
+from backbones.base.sections import Conflict, Recipe, Section
+from backbones.base.values import Count, Name, Positive
+from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, FeatureKind
 
 
 @dataclass(frozen=True)
-class VoteConfig:
+class VoteConfig(Section):
     """Weighted k-NN; the defaults are facebookresearch/dino ``eval_knn.py``'s.
 
     Attributes:
-        features: Kind of features that the headline is taken with, see ``imagenet.features``.
-        k: Neighbours that the headline is taken with.
+        features: Kind of features that the headline is taken with.
+        k: Number of neighbours that the headline is taken with.
         ks: Numbers of neighbours that are tried.
-        temperature: Of the votes.
+        temperature: Temperature of the votes: weights are exp(similarity / temperature).
     """
 
-    features: str = "pooled"
-    k: int = 20
-    ks: tuple[int, ...] = (10, 20, 100, 200)
-    temperature: float = 0.07
+    features: FeatureKind = "pooled"
+    k: Count = 20
+    ks: Annotated[tuple[Count, ...], Meta(min_length=1)] = (10, 20, 100, 200)
+    temperature: Positive = 0.07
 
 
 @dataclass(frozen=True)
-class KnnConfig:
+class KnnConfig(Recipe):
     """A k-NN classification of the test images by the training images."""
 
-    protocol: str = "knn/v1"
+    protocol: Name = "knn/v1"
     data: CentralViewConfig = field(default_factory=CentralViewConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     vote: VoteConfig = field(default_factory=VoteConfig)
 
-    def resolved(self) -> "KnnConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        problems = [*self.data.problems(), *self.extraction.problems()]
-        if not self.vote.ks or min(self.vote.ks) < 1:
-            problems.append("vote.ks must hold positive numbers")
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield a headline that is not among the numbers of neighbours that are tried."""
         if self.vote.k not in self.vote.ks:
-            problems.append(f"vote.k = {self.vote.k} must be one of vote.ks")
-        if self.vote.temperature <= 0:
-            problems.append("vote.temperature must be positive")
-        refuse(problems)
-        return self
+            yield Conflict("vote.k", f"one of vote.ks ({', '.join(map(str, self.vote.ks))})")
 
 
 def knn() -> KnnConfig:

@@ -1,42 +1,53 @@
 """Recipes of the linear probe: the common one and those of papers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+from backbones.base.sections import Conflict, Recipe, Section
+from backbones.base.values import (
+    Below1,
+    Count,
+    CountOrZero,
+    Name,
+    NotNegative,
+    Positive,
+    Probability,
+    ShareRange,
+)
 from benchmarks.labelled.config import (
-    INTERPOLATIONS,
     MINI_DATA,
     CentralViewConfig,
     ExtractionConfig,
-    refuse,
+    FeatureKind,
+    Interpolation,
 )
 
-OPTIMIZERS = ("sgd", "lars")
-NORMS = ("none", "batch")
-INITS = ("normal", "trunc_normal")
-LR_BY = ("epoch", "step")
+Norm = Literal["none", "batch"]
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """What the heads are trained on, beside what they are tested on.
+class AugmentConfig(Section):
+    """What the heads are trained on; they are tested on the central view.
 
     Attributes:
         views: Different random views of each image, taken in turn, an epoch each, extracted
             as the training gets to them; 0 trains on the central view.
         crop_scale: Range of a view's area as a share of the image's.
         flip: Probability of a horizontal flip.
-        interpolation: Filter of the resizing, one of ``INTERPOLATIONS``.
+        interpolation: Filter of the resizing.
     """
 
-    views: int = 0
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
-    interpolation: str = "bilinear"
+    views: CountOrZero = 0
+    crop_scale: ShareRange = (0.08, 1.0)
+    flip: Probability = 0.5
+    interpolation: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True)
-class GridConfig:
+class GridConfig(Section):
     """The heads: one for every combination, all trained in the same pass.
 
     Attributes:
@@ -47,55 +58,59 @@ class GridConfig:
             trained on; with a single head, 0 trains on everything.
     """
 
-    features: tuple[str, ...] = ("pooled", "cls4", "mean", "mean4", "stages")
-    norms: tuple[str, ...] = NORMS
-    base_lrs: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-    holdout: float = 0.1
+    features: Annotated[tuple[FeatureKind, ...], Meta(min_length=1)] = (
+        "pooled", "cls4", "mean", "mean4", "stages",
+    )  # fmt: skip
+    norms: Annotated[tuple[Norm, ...], Meta(min_length=1)] = ("none", "batch")
+    base_lrs: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (
+        0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0,
+    )  # fmt: skip
+    holdout: Below1 = 0.1
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(Section):
     """How each head begins and learns.
 
     Attributes:
         optimizer: "sgd" or "lars" (You et al. 2017; timm's), both with momentum.
-        momentum: Of the gradients.
-        weight_decay: Of weights and biases.
-        init: Of the weights, "normal" or "trunc_normal"; biases begin at 0.
-        init_std: Its standard deviation.
-        norm_eps: Of the BatchNorm.
+        momentum: Momentum of the gradients.
+        weight_decay: Weight decay of weights and biases.
+        init: Distribution that draws the weights; biases start at 0.
+        init_std: Standard deviation of ``init``.
+        norm_eps: Epsilon of the BatchNorm.
     """
 
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    init: str = "normal"
-    init_std: float = 0.01
-    norm_eps: float = 1e-5
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    momentum: Below1 = 0.9
+    weight_decay: NotNegative = 0.0
+    init: Literal["normal", "trunc_normal"] = "normal"
+    init_std: NotNegative = 0.01
+    norm_eps: NotNegative = 1e-5
 
 
 @dataclass(frozen=True)
-class ProbeScheduleConfig:
+class ProbeScheduleConfig(Section):
     """How long, and the course of the learning rate: a warm-up, then half a cosine to 0.
 
     Attributes:
         epochs: Passes over the training images.
         batch_size: Images a step; the incomplete batch at the end of an epoch is left out.
-        warmup_epochs: Over which the rate rises linearly.
+        warmup_epochs: Epochs over which the learning rate rises linearly.
         lr_by: The rate changes with each "epoch" or "step".
     """
 
-    epochs: int = 100
-    batch_size: int = 1024
-    warmup_epochs: float = 0.0
-    lr_by: str = "epoch"
+    epochs: Count = 100
+    batch_size: Annotated[int, Meta(ge=2)] = 1024
+    warmup_epochs: NotNegative = 0.0
+    lr_by: Literal["epoch", "step"] = "epoch"
 
 
 @dataclass(frozen=True)
-class LinearConfig:
+class LinearConfig(Recipe):
     """Linear classifiers on frozen features."""
 
-    protocol: str = "linear/v1"
+    protocol: Name = "linear/v1"
     data: CentralViewConfig = field(default_factory=CentralViewConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -103,41 +118,16 @@ class LinearConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     schedule: ProbeScheduleConfig = field(default_factory=ProbeScheduleConfig)
 
-    def resolved(self) -> "LinearConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        refuse([*self.data.problems(), *self.extraction.problems(), *self._problems()])
-        return self
-
-    def _problems(self) -> list[str]:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield a grid that nothing is left to choose from, and a warmup that is too long."""
         grid, schedule = self.grid, self.schedule
-        choices = (
-            ("augment.interpolation", (self.augment.interpolation,), INTERPOLATIONS),
-            ("grid.norms", grid.norms, NORMS),
-            ("head.optimizer", (self.head.optimizer,), OPTIMIZERS),
-            ("head.init", (self.head.init,), INITS),
-            ("schedule.lr_by", (schedule.lr_by,), LR_BY),
-        )
-        found = [
-            f"{key} must be of {', '.join(known)}"
-            for key, given, known in choices
-            if not given or not set(given) <= set(known)
-        ]
-        if not grid.features or not grid.base_lrs or min(grid.base_lrs) <= 0:
-            found.append("grid.features and grid.base_lrs (positive) must not be empty")
-        if not 0 <= grid.holdout < 1:
-            found.append(f"grid.holdout = {grid.holdout:g} must be at least 0 and below 1")
         single = len(grid.features) == len(grid.norms) == len(grid.base_lrs) == 1
         if not grid.holdout and not single:
-            found.append("grid.holdout = 0 leaves nothing to choose among several heads on")
-        if schedule.epochs < 1 or schedule.batch_size < 2:
-            found.append("schedule.epochs must be at least 1 and schedule.batch_size at least 2")
-        if not 0 <= schedule.warmup_epochs <= schedule.epochs:
-            found.append("schedule.warmup_epochs must be within the epochs")
-        return found
+            yield Conflict("grid.holdout", "a number above 0 to choose among several heads")
+        if schedule.warmup_epochs > schedule.epochs:
+            yield Conflict(
+                "schedule.warmup_epochs", f"a number of at most schedule.epochs ({schedule.epochs})"
+            )
 
 
 def linear() -> LinearConfig:

@@ -2,59 +2,47 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, refuse
+from msgspec import Meta
+
+from backbones.base.sections import Recipe, Section
+from backbones.base.values import Count, Name, Positive
+from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, FeatureKind
 
 # Shares of the labels, as published since SimCLR (Chen et al. 2020, section 6), by metric.
 SHARES: Mapping[str, float] = {"lowshot1": 0.01, "lowshot10": 0.1}
 
 
 @dataclass(frozen=True)
-class RegressionConfig:
+class RegressionConfig(Section):
     """Multinomial logistic regression on standardised features, to convergence.
 
     Attributes:
-        features: Kind of features, see ``imagenet.features``.
+        features: Kind of features that are classified.
         l2s: Penalties on half the squared weights, beside the mean cross-entropy; the best is
             found by cross-validation on the labelled images.
-        folds: Of the cross-validation, at most; a class has images in each.
+        folds: Largest number of folds of the cross-validation; each class has images in each.
         l2_alone: The penalty where some class has a single labelled image, so that nothing can be
             cross-validated.
-        max_iterations: Of L-BFGS.
+        max_iterations: Largest number of iterations of L-BFGS.
     """
 
-    features: str = "pooled"
-    l2s: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-    folds: int = 3
-    l2_alone: float = 0.1
-    max_iterations: int = 300
+    features: FeatureKind = "pooled"
+    l2s: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
+    folds: Annotated[int, Meta(ge=2)] = 3
+    l2_alone: Positive = 0.1
+    max_iterations: Count = 300
 
 
 @dataclass(frozen=True)
-class LowshotConfig:
+class LowshotConfig(Recipe):
     """Classification of the test images from 1 % and from 10 % of the labels."""
 
-    protocol: str = "lowshot-logistic/v1"
+    protocol: Name = "lowshot-logistic/v1"
     data: CentralViewConfig = field(default_factory=CentralViewConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
-
-    def resolved(self) -> "LowshotConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        own = self.regression
-        problems = [*self.data.problems(), *self.extraction.problems()]
-        if not own.l2s or min(*own.l2s, own.l2_alone) <= 0:
-            problems.append("regression.l2s and regression.l2_alone must be positive")
-        if own.folds < 2:
-            problems.append("regression.folds must be at least 2")
-        if own.max_iterations < 1:
-            problems.append("regression.max_iterations must be positive")
-        refuse(problems)
-        return self
 
 
 def lowshot() -> LowshotConfig:

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from benchmarks.labelled.config import refuse
-from benchmarks.labelled.tuning.config import ALL_BLOCKS, FinetuneConfig, blocks_problems
+from msgspec import Meta
+
+from backbones.base.values import DISTINCT
+from benchmarks.labelled.tuning.config import ALL_BLOCKS, Blocks, FinetuneConfig
 from benchmarks.tasks.finetune.recipes import finetune_mini, finetune_vit_l16
 
 
@@ -17,20 +20,9 @@ class PartialConfig(FinetuneConfig):
             not have are left out.
     """
 
-    blocks: tuple[float, ...] = field(default=(0.0, 0.5, 1.0, 2.0, 4.0, 6.0, 12.0, 18.0, -1.0))
-
-    def resolved(self) -> "PartialConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        super().resolved()
-        problems = [text for n in self.blocks for text in blocks_problems("blocks", n)]
-        if not self.blocks or len(set(self.blocks)) < len(self.blocks):
-            problems.append("blocks must hold numbers, each once")
-        refuse(problems)
-        return self
+    blocks: Annotated[tuple[Blocks, ...], Meta(min_length=1), DISTINCT] = field(
+        default=(0.0, 0.5, 1.0, 2.0, 4.0, 6.0, 12.0, 18.0, -1.0)
+    )
 
     def of(self, blocks: float) -> FinetuneConfig:
         """Return the fine-tuning with so many trained blocks."""

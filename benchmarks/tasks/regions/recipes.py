@@ -1,13 +1,18 @@
 """Recipes of the region probe."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from benchmarks.labelled.config import ExtractionConfig, refuse
+from msgspec import Meta
+
+from backbones.base.sections import Conflict, Recipe, Section
+from backbones.base.values import Below1, Count, CountOrZero, Inside01, Name, Positive
+from benchmarks.labelled.config import ExtractionConfig
 
 
 @dataclass(frozen=True)
-class RegionImagesConfig:
+class RegionImagesConfig(Section):
     """Which images are used, and at which size.
 
     Attributes:
@@ -17,25 +22,18 @@ class RegionImagesConfig:
             0: no limit.
     """
 
-    short_side: int = 1024
-    max_size: int = 1024
-    max_train_images: int = 20_000
+    short_side: Count = 1024
+    max_size: Count = 1024
+    max_train_images: CountOrZero = 20_000
 
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value, without its full stop."""
-        found = []
-        if not 0 < self.short_side <= self.max_size:
-            found.append(
-                f"images.short_side = {self.short_side} must be positive and at most "
-                f"images.max_size = {self.max_size}"
-            )
-        if self.max_train_images < 0:
-            found.append("images.max_train_images must not be negative")
-        return found
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield a short side that is longer than the long side may be."""
+        if self.short_side > self.max_size:
+            yield Conflict("short_side", f"a number of at most images.max_size ({self.max_size})")
 
 
 @dataclass(frozen=True)
-class BoxesConfig:
+class BoxesConfig(Section):
     """Which boxes are pooled from the maps.
 
     Attributes:
@@ -50,31 +48,17 @@ class BoxesConfig:
             regression reads; a seeded choice of images where there are more.
     """
 
-    grid: int = 3
-    samples: int = 2
-    jitters: int = 2
-    shift: float = 0.25
-    scale: float = 0.4
-    background_iou: float = 0.2
-    max_regression_boxes: int = 40_000
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value, without its full stop."""
-        found = []
-        for name in ("grid", "samples", "jitters", "max_regression_boxes"):
-            if getattr(self, name) < 1:
-                found.append(f"boxes.{name} must be positive")
-        if not 0 <= self.shift < 1:
-            found.append("boxes.shift must lie in [0, 1)")
-        if not 0 <= self.scale <= 2:
-            found.append("boxes.scale must lie in [0, 2]")
-        if not 0 <= self.background_iou < 1:
-            found.append("boxes.background_iou must lie in [0, 1)")
-        return found
+    grid: Count = 3
+    samples: Count = 2
+    jitters: Count = 2
+    shift: Below1 = 0.25
+    scale: Annotated[float, Meta(ge=0, le=2)] = 0.4
+    background_iou: Below1 = 0.2
+    max_regression_boxes: Count = 40_000
 
 
 @dataclass(frozen=True)
-class RegionHeadsConfig:
+class RegionHeadsConfig(Section):
     """The three readers of pooled boxes.
 
     Attributes:
@@ -86,53 +70,24 @@ class RegionHeadsConfig:
         max_iterations: Largest number of L-BFGS iterations of a fit.
     """
 
-    k: int = 20
-    temperature: float = 0.07
-    l2s: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
-    held_out: float = 0.2
-    max_iterations: int = 200
-
-    def problems(self) -> list[str]:
-        """Return one sentence per impossible value, without its full stop."""
-        found = []
-        if self.k < 1 or self.max_iterations < 1:
-            found.append("heads.k and heads.max_iterations must be positive")
-        if self.temperature <= 0:
-            found.append("heads.temperature must be positive")
-        if not self.l2s or min(self.l2s) <= 0:
-            found.append("heads.l2s must be positive")
-        if not 0 < self.held_out < 1:
-            found.append("heads.held_out must lie in (0, 1)")
-        return found
+    k: Count = 20
+    temperature: Positive = 0.07
+    l2s: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+    held_out: Inside01 = 0.2
+    max_iterations: Count = 200
 
 
 @dataclass(frozen=True)
-class RegionProbeConfig:
-    """All of a region probe but its backbone, data and seed."""
+class RegionProbeConfig(Recipe):
+    """A region probe, except for its backbone, data and seed."""
 
-    protocol: str = "region-probe/v1"
+    protocol: Name = "region-probe/v1"
     images: RegionImagesConfig = field(default_factory=RegionImagesConfig)
     boxes: BoxesConfig = field(default_factory=BoxesConfig)
     heads: RegionHeadsConfig = field(default_factory=RegionHeadsConfig)
     extraction: ExtractionConfig = field(
         default_factory=lambda: ExtractionConfig(batch_size=8, precision="bf16")
     )
-
-    def resolved(self) -> "RegionProbeConfig":
-        """Return the config itself.
-
-        Raises:
-            UserError: A value is impossible.
-        """
-        refuse(
-            [
-                *self.images.problems(),
-                *self.boxes.problems(),
-                *self.heads.problems(),
-                *self.extraction.problems(),
-            ]
-        )
-        return self
 
 
 def region_probe() -> RegionProbeConfig:

@@ -21,7 +21,7 @@ from typing import ClassVar
 from backbones.base.errors import PreflightError, StoppedError
 from backbones.base.files import cannot_write, write_json_atomically
 from backbones.base.monitor import Progress
-from backbones.base.sections import NEUTRAL
+from backbones.base.sections import OUTSIDE_IDENTITY
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, Task, TaskResult, Workload
 
@@ -30,7 +30,7 @@ from benchmarks.task import Facts, Metric, Task, TaskResult, Workload
 class Schedule:
     batch_size: int = 4
     num_steps: int = 10
-    watch: int = field(default=0, metadata=NEUTRAL)
+    watch: int = field(default=0, metadata=OUTSIDE_IDENTITY)
 
 
 @dataclass(frozen=True)
