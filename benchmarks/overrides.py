@@ -6,7 +6,7 @@ and become what the field's type asks for (``1`` and ``1e-4`` are numbers where 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 import msgspec
 import yaml  # type: ignore[import-untyped]
@@ -116,19 +116,28 @@ def _with(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _parse(text: str, hint: Any) -> Any:
-    """Return ``text`` as a value of a type, or what YAML takes it for where it is none."""
+    """Return ``text`` as a value of a type, or what YAML takes it for if the type refuses it."""
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         value = text
-    if _is_text(hint) and not isinstance(value, str | list | dict):
-        value = text  # YAML takes a bare none, off or 12 for something else than text.
-    try:
-        return msgspec.convert(value, type=hint, strict=False)
-    except msgspec.ValidationError:
-        return tuple(value) if isinstance(value, list) else value
-
-
-def _is_text(hint: Any) -> bool:
     base, _ = parts_of(hint)
-    return base is str or (get_origin(base) is Literal and isinstance(get_args(base)[0], str))
+    if base is str or get_origin(base) is Literal:
+        # YAML takes a bare none, off or 12 for something other than text.
+        return value if isinstance(value, str | list | dict) else text
+    if base is bool and isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    try:
+        return msgspec.convert(_numbers(value), type=hint)
+    except msgspec.ValidationError:
+        return _numbers(value)
+
+
+def _numbers(value: Any) -> Any:
+    """Return what YAML read with numbers such as 1e-4, for which YAML 1.1 wants 1.0e-4."""
+    if isinstance(value, list):
+        return tuple(map(_numbers, value))
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -47,7 +47,7 @@ ShareRange = Annotated[tuple[Share, Share], RISING]
 PositiveRange = Annotated[tuple[Positive, Positive], RISING]
 Betas = tuple[Below1, Below1]
 # What exists by that name is known to a registry, which refuses unknown names.
-Name = Annotated[str, Meta(pattern=r"^\S*\Z", description="a name without spaces")]
+Name = Annotated[str, Meta(pattern=r"^\S+\Z", description="a name without spaces")]
 
 
 def refusal(name: str, value: Any, hint: Any) -> str:
@@ -106,13 +106,6 @@ def unsupported(name: str, value: Any, instead: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as JSON, and a text that is a number, such as 1e-4 in YAML, as typed."""
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return json.dumps(value, ensure_ascii=False)
-        return value
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
