@@ -186,7 +186,8 @@ def settings_digest(settings: Mapping[str, Any], outside: Mapping[str, Collectio
 
     Args:
         settings: Of a recipe: plain values, or sections of them by name.
-        outside: By section, the settings outside the identity, which change no weight; empty for the whole section.
+        outside: By section, the settings outside the identity, which change no weight; empty for
+            the whole section.
     """
     deciding = dict(settings)
     for section, names in outside.items():
