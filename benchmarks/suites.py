@@ -143,18 +143,18 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
 
 def task_names() -> list[str]:
     """Return the name of every task there is."""
-    return sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+    return sorted(info.name for info in pkgutil.iter_modules(tasks.__path__) if info.ispkg)
 
 
 @cache
 def get_task(name: str) -> Task:
-    """Return the task that the folder ``benchmarks/tasks/NAME`` defines as ``TASK``.
+    """Return the task that ``benchmarks/tasks/NAME/task.py`` defines as ``TASK``.
 
     Raises:
         UserError: There is no such task.
     """
     known = {known: known for known in task_names()}
-    module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}")
+    module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}.task")
     task: Task = module.TASK
     return task
 

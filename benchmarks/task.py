@@ -33,6 +33,11 @@ class Metric:
     decimals: int = 1
 
 
+def percentages(*names: str) -> Mapping[str, Metric]:
+    """Return metrics in percent, of which more is better, by name."""
+    return {name: Metric() for name in names}
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a plan must know of a data set.
@@ -172,7 +177,7 @@ class PublishedResults:
 
 
 class Task(Protocol):
-    """A measurement; a folder in ``benchmarks/tasks`` that holds one as TASK registers it.
+    """A measurement; a folder in ``benchmarks/tasks`` whose task.py holds one as TASK registers it.
 
     Derive from this class: attributes that have a value here are optional. Raise ``version``
     whenever the same inputs give another number. docs/extending.md shows a whole task.

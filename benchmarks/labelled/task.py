@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from backbones.base.errors import PreflightError
-from backbones.base.monitor import Monitor
+from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
@@ -123,6 +123,11 @@ class LabelledTask(Task):
         """Return the inputs of a run on a few images of the mini data."""
         config = self.choices[self.defaults[0]]()
         return inputs_on_mini(self.data_kind, backbone, checkpoint, config, folder, _TRIED)
+
+    def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
+        """Measure on twenty images."""
+        result = self.run(self.try_out_inputs(backbone, checkpoint, folder), SilentMonitor())
+        return f"measured {self.headline} on {result.details['num_test']} images"
 
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         """Measure; see the contract."""

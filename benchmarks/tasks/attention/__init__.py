@@ -1,5 +1,1 @@
 """Attention statistics."""
-
-from benchmarks.tasks.attention.task import TASK
-
-__all__ = ["TASK"]

@@ -1,5 +1,1 @@
 """Mask R-CNN on COCO-format data."""
-
-from benchmarks.tasks.coco.task import TASK
-
-__all__ = ["TASK"]

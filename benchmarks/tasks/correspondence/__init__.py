@@ -1,5 +1,1 @@
 """Region correspondence."""
-
-from benchmarks.tasks.correspondence.task import TASK
-
-__all__ = ["TASK"]

@@ -1,5 +1,1 @@
 """Fine-tuning."""
-
-from benchmarks.tasks.finetune.task import TASK
-
-__all__ = ["TASK"]

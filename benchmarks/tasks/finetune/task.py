@@ -12,7 +12,7 @@ from benchmarks.by_image.classified import predictions_of
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import FinetuneConfig, finetune_workload
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, percentages
 from benchmarks.tasks.finetune.recipes import FINETUNE_RECIPES, recipe_for
 
 
@@ -23,10 +23,7 @@ class FinetuneTask(LabelledTask):
     version = 1
     headline = "finetune_top1"
     columns = ("finetune_top1", "finetune_top5")
-    metrics: Mapping[str, Metric] = {
-        name: Metric()
-        for name in ("finetune_top1", "finetune_top5", "finetune_mean_class", "finetune_real")
-    }
+    metrics = percentages("finetune_top1", "finetune_top5", "finetune_mean_class", "finetune_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = FINETUNE_RECIPES
     defaults = ("finetune-mini", "finetune-vit-b16")
     distributed = True

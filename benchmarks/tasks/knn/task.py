@@ -9,7 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
-from benchmarks.task import Metric, TaskInputs, TaskResult
+from benchmarks.task import TaskInputs, TaskResult, percentages
 from benchmarks.tasks.knn.recipes import KNN_RECIPES
 
 
@@ -20,9 +20,7 @@ class KnnTask(LabelledTask):
     version = 1
     headline = "knn_top1"
     columns = ("knn_top1", "knn_top5")
-    metrics: Mapping[str, Metric] = {
-        name: Metric() for name in ("knn_top1", "knn_top5", "knn_mean_class", "knn_real")
-    }
+    metrics = percentages("knn_top1", "knn_top5", "knn_mean_class", "knn_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES
     defaults = ("knn-mini", "knn")
     on_features = True

@@ -9,7 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, Passes, published_on_imagenet
-from benchmarks.task import Metric, TaskInputs, TaskResult
+from benchmarks.task import TaskInputs, TaskResult, percentages
 from benchmarks.tasks.linear.recipes import LINEAR_RECIPES, LinearConfig
 
 
@@ -20,10 +20,7 @@ class LinearTask(LabelledTask):
     version = 1
     headline = "linear_top1"
     columns = ("linear_top1", "linear_top5")
-    metrics: Mapping[str, Metric] = {
-        name: Metric()
-        for name in ("linear_top1", "linear_top5", "linear_mean_class", "linear_real")
-    }
+    metrics = percentages("linear_top1", "linear_top5", "linear_mean_class", "linear_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LINEAR_RECIPES
     defaults = ("linear-mini", "linear")
     on_features = True

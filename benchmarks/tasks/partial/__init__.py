@@ -1,5 +1,1 @@
 """Partial fine-tuning."""
-
-from benchmarks.tasks.partial.task import TASK
-
-__all__ = ["TASK"]

@@ -11,7 +11,7 @@ from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import finetune_workload
-from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
+from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, percentages
 from benchmarks.tasks.partial.recipes import PARTIAL_RECIPES, PartialConfig
 
 
@@ -28,7 +28,7 @@ class PartialTask(LabelledTask):
         "partial4_top1",
         "partial_all_top1",
     )
-    metrics: Mapping[str, Metric] = {name: Metric() for name in columns}
+    metrics = percentages(*columns)
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = PARTIAL_RECIPES
     defaults = ("partial-mini", "partial")
     distributed = True
