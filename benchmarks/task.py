@@ -46,11 +46,23 @@ class Facts:
         fingerprint: Identity of the content, wherever it lies.
         num_train: Training images.
         num_test: Images that the metrics are computed on.
+        former_fingerprint: What identified the data before their content did: names and sizes of
+            files. Records of then bear it; empty where the identity is the same.
+        notes: What was mended, and what a reader of the numbers has to know, one sentence each.
     """
 
     fingerprint: str
     num_train: int
     num_test: int
+    former_fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+    def bear(self, fingerprint: str) -> bool:
+        """Return whether a record's fingerprint is that of these data, by today's or former rule.
+
+        By the former rule, images of the same names and sizes are the same images.
+        """
+        return fingerprint in (self.fingerprint, self.former_fingerprint)
 
 
 @dataclass(frozen=True)

@@ -229,10 +229,15 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
         "backbone": job.spec.name,
         "weights": job.checkpoint.sha256,
         "recipe": settings_digest(asdict(job.config), {"evaluation": ()}),
-        "data": facts.fingerprint,
+        "data": _training_data(facts),
         "image limit": str(job.limit_images),
         "seed": str(job.seed),
     }
+
+
+def _training_data(facts: DataFacts) -> str:
+    """Return what trained weights depend on, of test images only whether they have masks."""
+    return facts.train_fingerprint + ("" if facts.has_masks else " boxes only")
 
 
 @contextmanager

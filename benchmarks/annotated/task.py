@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks import output
 from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
@@ -39,5 +40,11 @@ def facts_of(data: DataRoot, cache: Path) -> Facts:
     """
     if data.path is None:
         return Facts(MINI_SHA256, NUM_TRAINABLE, NUM_IMAGES["val"])
-    facts = read_facts(find_coco(data.path, data.name), cache)
-    return Facts(facts.fingerprint, facts.num_train, facts.num_val)
+
+    def tell(split: str, done: int, count: int) -> None:
+        output.note(f"checking the {split} images of {data.name}: {done:,} of {count:,}")
+
+    facts = read_facts(find_coco(data.path, data.name), cache, tell)
+    return Facts(
+        facts.fingerprint, facts.num_train, facts.num_val, facts.former_fingerprint, facts.notes
+    )

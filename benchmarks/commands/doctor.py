@@ -58,7 +58,7 @@ def main(options: Options) -> int:
         *_software(),
         *_detectron2(),
         *_device(),
-        *_data(options.data),
+        *_data(options.data, Store(options.out).cache),
         *_disk(options.out),
         *_processes(),
     ]
@@ -136,14 +136,24 @@ def _device() -> Iterator[Requirement]:
         yield Requirement("CUDA", "note", "torch is built without; runs go to the CPU")
 
 
-def _data(given: list[str]) -> Iterator[Requirement]:
+def _data(given: list[str], cache: Path) -> Iterator[Requirement]:
     for name in suite_tasks():
+        task = get_task(name)
         try:
-            root = get_task(name).find_data(parse_data(given))
+            root = task.find_data(parse_data(given))
+            # Exactly what a run checks; data that nobody named may take hours to read.
+            checked = root.path is not None and root.origin.startswith("--data")
+            facts = task.read_facts(root, cache) if checked else None
         except UserError as error:
             yield Requirement(f"{name} data", "missing", str(error))
             continue
-        if root.path is not None:
+        if facts is not None:
+            found = f"{root.path} ({root.origin}): {facts.num_train:,} training images"
+            tested = f", {facts.num_test:,} test images" if facts.num_test else ""
+            yield Requirement(f"{name} data", "ok", f"{found}{tested}")
+            for note in facts.notes:
+                yield Requirement(f"{name} data", "note", note)
+        elif root.path is not None:
             yield Requirement(f"{name} data", "ok", f"{root.path} ({root.origin})")
         else:
             fix = "--data or $DETECTRON2_DATASETS names real data"

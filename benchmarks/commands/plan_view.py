@@ -67,6 +67,8 @@ def _time(cell: Cell) -> str:
 def _data_lines(cells: Sequence[Cell]) -> list[str]:
     roots = dict.fromkeys(cell.request.data for cell in cells)
     lines = [f"data: {clean(str(root.path))} ({root.origin})" for root in roots if not root.mini]
+    notes = dict.fromkeys(note for cell in cells for note in cell.request.notes)
+    lines += [f"data: {clean(note)}" for note in notes]
     mini = sorted({root.kind for root in roots if root.mini})
     if mini:
         places = [f"--data {kind}" for kind in mini] + [VARIABLES[kind] for kind in mini]

@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import output
-from benchmarks.commands.run import HowToRun, carry_out, exit_code, facts, tell_failures
+from benchmarks.commands.run import (
+    HowToRun,
+    carry_out,
+    exit_code,
+    facts,
+    facts_cache,
+    tell_failures,
+)
 from benchmarks.data.roots import parse_data
 from benchmarks.plan.plan import Cell, Rerun, make_plan
 from benchmarks.plan.weights import WEIGHTS_FILE, PlanContext, Pretraining, pretraining_request
 from benchmarks.store.folders import Store
+from benchmarks.store.spec import RunRequest
 from benchmarks.task import PRETRAIN
 from benchmarks.work.outcome import Ended
 
@@ -47,15 +55,20 @@ def main(options: Options) -> int:
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
+    with facts_cache(options, store) as cache:
+        requests = _requests(options, cache)
+    return carry_out(options, store, requests, _report)
+
+
+def _requests(options: Options, cache: Path) -> list[RunRequest]:
     where = PlanContext(
-        parse_data(options.data), options.plugins, options.limit_images, store.cache, PRETRAIN
+        parse_data(options.data), options.plugins, options.limit_images, cache, PRETRAIN
     )
     wanted = [
         Pretraining(options.recipe, options.arch, seed, tuple(options.overrides), options.init_from)
         for seed in options.seeds
     ]
-    requests = [pretraining_request(one, where) for one in wanted]
-    return carry_out(options, store, requests, _report)
+    return [pretraining_request(one, where) for one in wanted]
 
 
 def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:

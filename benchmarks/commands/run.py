@@ -2,9 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from benchmarks import output
@@ -86,7 +88,27 @@ def main(options: Options) -> int:
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
-    return carry_out(options, store, assemble(_order(options), store.cache), report)
+    with facts_cache(options, store) as cache:
+        requests = assemble(_order(options), cache)
+    return carry_out(options, store, requests, report)
+
+
+@contextmanager
+def facts_cache(options: HowToRun, store: Store) -> Iterator[Path]:
+    """Give the folder that facts of data are remembered in; ``--rerun all`` finds it empty.
+
+    Args:
+        options: How to run.
+        store: Folder of runs.
+    """
+    if options.rerun != "all":
+        yield store.cache
+    elif options.dry_run:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        store.forget()
+        yield store.cache
 
 
 def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], tell: Report) -> int:

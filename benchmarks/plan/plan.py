@@ -86,6 +86,8 @@ def _cell(
     if fault:
         return Cell(request, state, f"{note}; {fault}" if note else fault, None, cost)
     older = answered.get(request.cell)
+    if older is None and request.former_fingerprint:
+        older = answered.get(request.former_cell)
     if state == "missing" and older is not None:
         return Cell(request, "stale", _difference(request, older), None, cost)
     return Cell(request, state, note, None, cost)
@@ -129,6 +131,8 @@ def _difference(request: RunRequest, older: RunRecord) -> str:
         change = f"version {older.spec.task_version} of {request.spec.task}"
     elif older.labels.protocol != request.protocol:
         change = f"protocol {older.labels.protocol}"
+    elif older.spec.data_fingerprint != request.spec.data_fingerprint:
+        change = "an identity of names and sizes, when nobody looked at the images' content"
     elif older.spec.backbone_sha256 != request.spec.backbone_sha256:
         change = f"another file of {request.spec.backbone}"
     else:

@@ -174,6 +174,8 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         batch_size_per_device=work.batch_size_per_device,
         data=inputs.data,
         plugins=where.plugins.resolve() if where.plugins else None,
+        former_fingerprint=inputs.facts.former_fingerprint,
+        notes=inputs.facts.notes,
     )
 
 

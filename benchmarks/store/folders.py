@@ -5,7 +5,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,9 @@ _LOCK_PATIENCE_SECONDS = 2.0
 
 # Next to the runs' folders; a name that starts with a dot is not a run.
 CACHE = ".cache"
+# In it: facts of data sets, listings of images, features.
+DATA_CACHE = "data"
+_REMEMBERED = (DATA_CACHE, "images", "features")
 
 
 class BusyError(Exception):
@@ -243,6 +246,17 @@ class Store:
     def cache(self) -> Path:
         """Folder for facts that can be computed anew."""
         return self.root / CACHE
+
+    def forget(self) -> None:
+        """Drop what is remembered of data and features, so that all of it is read again.
+
+        Renamed first: a run that reads features meanwhile finds them whole or not at all.
+        """
+        for remembered in (self.cache / name for name in _REMEMBERED):
+            old = remembered.with_name(f".{remembered.name}-{os.getpid()}")
+            with suppress(FileNotFoundError):
+                remembered.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
 
     def folder(self, run_id: str) -> RunFolder:
         """Return the folder of a run."""

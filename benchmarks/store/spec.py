@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from backbones.base.files import hash16
 from backbones.base.json_files import JsonFormat
@@ -80,6 +80,8 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
             the spec therefore leaves out (``backbones.base.sections``).
         batch_size_per_device: Images a process holds at once of a batch that processes share out;
             0 where they do not.
+        former_fingerprint: As in ``benchmarks.task.Facts``.
+        notes: On the data, as in ``benchmarks.task.Facts``.
     """
 
     spec: RunSpec
@@ -96,6 +98,14 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     needs: str = ""
     overrides_not_in_spec: tuple[str, ...] = ()
     batch_size_per_device: int = 0
+    former_fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def former_cell(self) -> str:
+        """Name of the cell that this run filled when names and sizes identified the data."""
+        spec = replace(self.spec, data_fingerprint=self.former_fingerprint)
+        return cell_of(spec, self.recipe, self.protocol)
 
     @property
     def cell(self) -> str:

@@ -29,7 +29,7 @@ from benchmarks.store.record import (
 )
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
-from benchmarks.task import Task, TaskInputs, TaskResult
+from benchmarks.task import Facts, Task, TaskInputs, TaskResult
 
 _FAILED = 3
 _AGAIN = "Run the same command again."
@@ -60,12 +60,13 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
         StoppedError: The monitor asked to stop; the state is saved.
         UserError: The weights, the data or the code are not what the plan knew.
     """
-    task, inputs = _prepare(request, folder)
+    task, inputs, facts = _prepare(request, folder)
     _stay_alone(task)
     result = task.run(inputs, monitor)
     kept = keep_resamples(folder.work, result.files, task.image_file, task.metrics)
     files = (*result.files, *kept)
-    return ExecutedRun(_done_record(request, task, inputs.checkpoint, result), files)
+    record = _done_record(request, task, inputs.checkpoint, result)
+    return ExecutedRun(replace(record, warnings=(*facts.notes, *record.warnings)), files)
 
 
 def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
@@ -80,7 +81,7 @@ def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
         StoppedError: The processes agreed to stop.
         UserError: As ``execute``.
     """
-    task, inputs = _prepare(request, folder)
+    task, inputs, _ = _prepare(request, folder)
     _stay_alone(task)
     task.take_part(inputs, monitor)
 
@@ -91,12 +92,12 @@ def _stay_alone(task: Task) -> None:
         os.environ.pop("WORLD_SIZE", None)
 
 
-def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
+def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, Facts]:
     task = get_task(request.spec.task)
     checkpoint = open_weights(request, folder.path.parent)
     cache = folder.path.parent / CACHE
     backbone = get_spec(checkpoint.backbone, request.plugins)
-    _check_unchanged(request, task, backbone, cache)
+    facts = _check_unchanged(request, task, backbone, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
@@ -105,7 +106,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
         raise UserError(
             f"The code changed since this run was planned: {error}. {_AGAIN}"
         ) from error
-    return task, TaskInputs(
+    inputs = TaskInputs(
         backbone=backbone,
         checkpoint=checkpoint,
         config=config,
@@ -116,6 +117,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs]:
         limit_images=request.spec.limit_images,
         evaluator=request.evaluator,
     )
+    return task, inputs, facts
 
 
 def failed_record(request: RunRequest, error: BaseException, phase: str) -> ExecutedRun:
@@ -130,8 +132,8 @@ def failed_record(request: RunRequest, error: BaseException, phase: str) -> Exec
     return ExecutedRun(replace(_blank(request), failure=failure))
 
 
-def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, cache: Path) -> None:
-    """Refuse to file a result under an identity that is not its own."""
+def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, cache: Path) -> Facts:
+    """Refuse to file a result under an identity that is not its own; return what the data are."""
     spec = request.spec
     if backbone.file_sha256 != spec.backbone_sha256:
         raise UserError(
@@ -139,8 +141,10 @@ def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, ca
         )
     if task.version != spec.task_version:
         raise UserError(f"The code changed since the plan was made. {_AGAIN}")
-    if task.read_facts(request.data, cache).fingerprint != spec.data_fingerprint:
+    facts = task.read_facts(request.data, cache)
+    if facts.fingerprint != spec.data_fingerprint:
         raise UserError(f"The {request.data.name} data changed since the plan was made. {_AGAIN}")
+    return facts
 
 
 def _done_record(

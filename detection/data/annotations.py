@@ -3,35 +3,39 @@
 A lie about the structure is refused, because every way to guess what was meant changes the score.
 A blemish that every COCO tool lives with, and that real COCO files have, is mended and counted.
 
-====================================================  =============================================
-refused (``PreflightError``, one sentence)            mended, with a counted note
-====================================================  =============================================
-absent, empty, cut off, not JSON, not a JSON object   missing ``iscrowd``: 0
-no ``images``, ``annotations`` or ``categories``      missing or impossible ``area``: of the mask,
-ids that are missing, no integers, or double            else of the box
-two categories of one name                            box without width or height: dropped
-``file_name`` absolute or with ``..``                   (COCO train2017 holds such)
-sizes of images that are no positive integers         box beyond the image by more than a pixel:
-annotation of an unknown image or category              clipped
-box absent, NaN, negative in size, or wholly          polygon with fewer than three points beside
-  outside its image                                     sound ones: dropped
-mask whose polygons all have fewer than three         masks on some objects only: the set counts
-  points, an odd count of numbers, NaN                  as boxes only
-RLE whose size is not the image's, or whose runs
-  do not add up to it
-====================================================  =============================================
+=================================================  ===============================================
+refused (``PreflightError``, one sentence)         fixed, with a counted note
+=================================================  ===============================================
+absent, empty, cut off, not JSON, not an object    missing ``iscrowd``: 0
+no ``images``, ``annotations`` or ``categories``   missing, impossible or placeholder ``area``:
+ids that are missing, no integers, or double         of the mask, else of the box
+two categories of one name                         category that only names Roboflow's group:
+``file_name`` absolute or with ``..``                dropped
+sizes of images that are no positive integers      box without width or height: dropped
+annotation of an unknown image or category           (COCO train2017 has such boxes)
+box absent, NaN or negative in size                box outside its image: dropped
+boxes that look like corners, centres or shares    box beyond the image by over a pixel: clipped
+masks that are broken or contradict their box,     polygon with fewer than three points next to
+  beyond the share in ``findings``                   valid ones: dropped
+                                                   polygon with a corner far outside: cut off
+                                                   few masks absent, broken or away from their
+                                                     box: the box as mask
+                                                   many masks absent: the set is boxes only
+=================================================  ===============================================
 """
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from detection.data.boxes import XYWH, mend_boxes
-from detection.data.findings import Mending
-from detection.data.segmentation import check_segmentation, segmentation_area
+from detection.data.contents import stays_inside
+from detection.data.findings import BROKEN_MASK, FAR, GROUPS, SHORT, Mending
+from detection.data.segmentation import BrokenMaskError, check_segmentation
+from detection.truth.comparison import compare_areas, compare_masks, rectangle
+from detection.truth.remarks import remark
 
 # Ids travel through float64 columns on their way to the evaluation engines.
 _LARGEST_ID = 2**53
@@ -79,14 +83,23 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 def _read(path: Path, mending: Mending) -> AnnotationFile:
     content = _read_json(path, mending)
-    category_ids, class_names = _categories(content["categories"], mending)
+    kinds = _without_groups(content["categories"], content["annotations"], mending)
+    category_ids, class_names = _categories(kinds, mending)
     images = _images(content["images"], mending)
     _check_owners(content["annotations"], images, mending)
     classes = {category_id: index for index, category_id in enumerate(category_ids)}
-    for annotation in mend_boxes(content["annotations"], images, mending):
-        image = images[annotation["image_id"]]
-        image["annotations"].append(_annotation(annotation, image, classes, mending))
-    has_masks = _settle_masks(images.values(), mending)
+    kept = mend_boxes(content["annotations"], images, mending)
+    pairs = [(_annotation(a, classes, mending), images[a["image_id"]]) for a in kept]
+    _read_masks(kept, pairs, mending)
+    objects = [(clean, image) for clean, image in pairs if not clean["iscrowd"]]
+    has_masks = compare_masks(objects, mending)
+    if not has_masks:
+        for clean, _ in pairs:
+            clean.pop("segmentation", None)
+    compare_areas(pairs, [a.get("area") for a in kept], mending)
+    for clean, image in pairs:
+        image["annotations"].append(clean)
+    remark(content, pairs, mending)
     ordered = [images[image_id] for image_id in sorted(images)]
     return AnnotationFile(path, category_ids, class_names, ordered, has_masks, mending.notes())
 
@@ -114,6 +127,26 @@ def _read_json(path: Path, mending: Mending) -> dict[str, list[dict[str, Any]]]:
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise mending.fault(f"has no list {section!r} of objects, as COCO instances files do")
     return content
+
+
+def _without_groups(
+    entries: list[dict[str, Any]], annotations: list[dict[str, Any]], mending: Mending
+) -> list[dict[str, Any]]:
+    """Return the categories without those that name a group of others, as Roboflow writes them.
+
+    They have no objects and no supercategory, and the name of a class.
+    """
+    used = {str(annotation.get("category_id")) for annotation in annotations}
+    names = [str(entry.get("name")) for entry in entries]
+    kept = []
+    for entry in entries:
+        above = entry.get("supercategory") in ("none", "", None)
+        twin = names.count(str(entry.get("name"))) > 1
+        if twin and above and "supercategory" in entry and str(entry.get("id")) not in used:
+            mending.mended(GROUPS, entry.get("id", 0))
+        else:
+            kept.append(entry)
+    return kept
 
 
 def _categories(
@@ -160,9 +193,7 @@ def _check_file_name(entry: dict[str, Any], mending: Mending) -> None:
     name = entry.get("file_name")
     if not isinstance(name, str) or not name or "\0" in name:
         raise mending.fault(f"gives image {entry['id']} no file_name")
-    windows = PureWindowsPath(name)
-    absolute = PurePosixPath(name).is_absolute() or windows.is_absolute() or windows.drive
-    if absolute or ".." in windows.parts:
+    if not stays_inside(name):
         raise mending.fault(
             f"names the file {name!r} for image {entry['id']}, which leaves the image folder; "
             "names must be relative and without '..'",
@@ -194,12 +225,9 @@ def _check_ids(section: str, entries: list[dict[str, Any]], mending: Mending) ->
 
 
 def _annotation(
-    annotation: dict[str, Any],
-    image: dict[str, Any],
-    classes: dict[int, int],
-    mending: Mending,
+    annotation: dict[str, Any], classes: dict[int, int], mending: Mending
 ) -> dict[str, Any]:
-    """Return the cleaned annotation, its category as a class."""
+    """Return the cleaned annotation without mask and area, its category as a class."""
     number = annotation["id"]
     category = annotation.get("category_id")
     if not _is_integer(category) or category not in classes:
@@ -208,57 +236,51 @@ def _annotation(
         )
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise mending.fault(f"has annotation {number} with iscrowd {annotation['iscrowd']!r}")
-    clean = {
+    return {
         "id": number,
         "bbox": annotation["bbox"],
         "bbox_mode": XYWH,
         "category_id": classes[category],
         "iscrowd": int(annotation.get("iscrowd", 0)),
     }
-    if annotation.get("segmentation"):
-        segmentation, num_dropped = check_segmentation(
-            annotation["segmentation"],
-            image["height"],
-            image["width"],
-            lambda fault: mending.fault(f"has annotation {number} with {fault}"),
-        )
-        clean["segmentation"] = segmentation
-        if num_dropped:
-            mending.mended("polygons with fewer than three points, dropped", number)
-    clean["area"] = _area(annotation, clean, image, mending)
-    return clean
 
 
-def _area(
-    annotation: dict[str, Any], clean: dict[str, Any], image: dict[str, Any], mending: Mending
-) -> float:
-    area: Any = annotation.get("area")
-    if _is_number(area) and math.isfinite(area) and area >= 0:
-        return float(area)
-    mending.mended("areas missing or impossible, computed", clean["id"])
-    if "segmentation" in clean:
-        return segmentation_area(clean["segmentation"], image["height"], image["width"])
-    return float(clean["bbox"][2] * clean["bbox"][3])
+def _read_masks(
+    annotations: Sequence[dict[str, Any]],
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    mending: Mending,
+) -> None:
+    """Give cleaned annotations their masks.
 
+    Args:
+        annotations: As in the file.
+        pairs: The cleaned ones, each with its image.
+        mending: Hears of what was mended.
 
-def _settle_masks(images: Iterable[dict[str, Any]], mending: Mending) -> bool:
-    """Return whether the set has masks; if only some objects have them, nobody keeps them."""
-    annotations = [a for image in images for a in image["annotations"]]
-    objects = [a for a in annotations if not a["iscrowd"]]
-    without = [a for a in objects if "segmentation" not in a]
-    if objects and not without:
-        return True
-    if len(without) < len(objects):
-        for annotation in without:
-            mending.mended("objects without a mask, so all masks are left aside", annotation["id"])
-    for annotation in annotations:
-        annotation.pop("segmentation", None)
-    return False
+    Raises:
+        PreflightError: More masks are broken than ``BROKEN_MASK`` allows.
+    """
+    broken: list[dict[str, Any]] = []
+    first = ""
+    for annotation, (clean, image) in zip(annotations, pairs, strict=True):
+        if not annotation.get("segmentation"):
+            continue
+        try:
+            found = check_segmentation(annotation["segmentation"], image["height"], image["width"])
+        except BrokenMaskError as error:
+            first = first or str(error)
+            broken.append(clean)
+            continue
+        if found.segmentation is not None:
+            clean["segmentation"] = found.segmentation
+        for kind, happened in ((SHORT, found.dropped), (FAR, found.cut)):
+            if happened:
+                mending.mended(kind, clean["id"])
+    mending.settle(BROKEN_MASK, [a["id"] for a in broken], len(pairs), first=first)
+    for clean in broken:
+        # A crowd is only left out of the count, which its box does as well as its mask.
+        clean["segmentation"] = [rectangle(clean["bbox"])]
 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

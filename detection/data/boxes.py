@@ -5,15 +5,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detection.data.findings import Mending
+from detection.data.findings import BEYOND, NO_SIZE, OUTSIDE, SLIVERS, Mending
+from detection.truth.causes import SLACK, misread_boxes
 
 # COCO rounds boxes to 0.01 pixels, so an honest box may end just beyond its image.
-TOLERANCE = 1.0
+TOLERANCE = SLACK
 
 # detectron2's BoxMode.XYWH_ABS as a plain number, because importing it imports torch.
 XYWH = 1
 
 Rows = npt.NDArray[np.bool_]
+Boxes = npt.NDArray[np.float64]
 
 
 def mend_boxes(
@@ -27,33 +29,58 @@ def mend_boxes(
         mending: Hears of clipped and dropped boxes.
 
     Raises:
-        PreflightError: A box is absent, not finite, negative in size or outside its image.
+        PreflightError: A box is absent, not finite or negative in size, too many are of no use, or
+            all look misread.
     """
     if not annotations:
         return []
     boxes = _as_array(annotations, mending)
     owners = [images[annotation["image_id"]] for annotation in annotations]
     sides = np.array([(image["width"], image["height"]) for image in owners], dtype=np.float64)
+    _refuse(annotations, _any(~np.isfinite(boxes)), "a box that is not finite", mending)
+    _refuse(annotations, _any(boxes[:, 2:] < 0), "a box of negative width or height", mending)
+    cause = misread_boxes(boxes, sides, _areas(annotations))
+    if cause:
+        raise mending.fault(f"has boxes that cannot be right: {cause}")
     low, size = boxes[:, :2], boxes[:, 2:]
     high = low + size
-    empty = _any(size == 0)
-    outside = ~empty & _any((low >= sides) | (high <= 0))
-    _refuse(annotations, _any(~np.isfinite(boxes)), "a box that is not finite", mending)
-    _refuse(annotations, _any(size < 0), "a box of negative width or height", mending)
-    _refuse(annotations, outside, "a box outside its image", mending)
+    useless = _settle_useless(annotations, boxes, sides, mending)
     beyond = _any((low < -TOLERANCE) | (high > sides + TOLERANCE))
     corners, extents = np.maximum(low, 0), np.minimum(high, sides) - np.maximum(low, 0)
     kept = []
     for index, annotation in enumerate(annotations):
-        if empty[index]:
-            mending.mended("boxes without width or height, dropped", annotation["id"])
-        elif beyond[index]:
-            mending.mended("boxes beyond their image, clipped", annotation["id"])
+        if useless[index]:
+            continue
+        if beyond[index]:
+            mending.mended(BEYOND, annotation["id"])
             clipped = [*corners[index].tolist(), *extents[index].tolist()]
             kept.append({**annotation, "bbox": clipped})
         else:
             kept.append(annotation)
     return kept
+
+
+def _settle_useless(
+    annotations: list[dict[str, Any]], boxes: Boxes, sides: Boxes, mending: Mending
+) -> Rows:
+    """Return which boxes have nothing inside their image, after settling them by kind."""
+    low, size = boxes[:, :2], boxes[:, 2:]
+    empty = _any(size == 0)
+    outside = ~empty & _any((low >= sides) | (low + size <= 0))
+    # Tools that cut or turn images leave such; they would show nothing anyway.
+    gap = np.maximum(low - sides, -(low + size)).max(axis=1)
+    slivers = outside & (size.min(axis=1) < TOLERANCE) & (gap <= TOLERANCE)
+    for kind, wrong in ((NO_SIZE, empty), (SLIVERS, slivers), (OUTSIDE, outside & ~slivers)):
+        at = np.flatnonzero(wrong)
+        ids = [annotations[index]["id"] for index in at]
+        first = str(annotations[at[0]]["bbox"]) if len(at) else ""
+        mending.settle(kind, ids, len(annotations), first=first)
+    return empty | outside
+
+
+def _areas(annotations: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    areas = [annotation.get("area") for annotation in annotations]
+    return np.array([area if _is_number(area) else np.nan for area in areas], dtype=np.float64)
 
 
 def _as_array(annotations: list[dict[str, Any]], mending: Mending) -> npt.NDArray[np.float64]:

@@ -1,48 +1,75 @@
 """A COCO-format data set on disk: found, checked once, loaded as detectron2 dicts."""
 
 import hashlib
-import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from backbones.base.content import BLOCK_BYTES, WHOLE_BYTES
 from backbones.base.errors import PreflightError
-from backbones.base.files import canonical_json, sha256_file, write_json_atomically
+from backbones.base.files import hash16, sha256_file
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.config import DetectionDataConfig
-from detection.data.annotations import read_annotations
+from detection.data.annotations import AnnotationFile, read_annotations
+from detection.data.contents import Progress, SplitContents, look_at_split, refuse_unusable
 from detection.schedule import images_in_use
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 2
-_NAMES_SHOWN = 3
+_FACTS_VERSION = 3
+# Within a cache that others use too.
+_CACHE = "data"
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """Where a split lies.
+
+    Attributes:
+        annotations: COCO's JSON file.
+        images: Folder that its file names start from.
+    """
+
+    annotations: Path
+    images: Path
 
 
 @dataclass(frozen=True)
 class CocoData:
-    """A data set in COCO's layout.
+    """A data set with annotations in COCO's format.
 
     Attributes:
         name: What people call it.
-        root: Holds ``annotations/instances_{train,val}2017.json`` and ``{train,val}2017/``.
+        root: The folder or file that a person named.
         mini: It is the embedded data, whose scores are marked wherever they appear.
+        files: Where training and validation images lie; None for COCO's own layout,
+            ``annotations/instances_{train,val}2017.json`` and ``{train,val}2017/``.
     """
 
     name: str
     root: Path
     mini: bool = False
+    files: tuple[SplitFiles, SplitFiles] | None = None
 
     def annotation_file(self, split: Split) -> Path:
         """Return the annotation file of a split."""
-        return self.root / "annotations" / f"instances_{split}2017.json"
+        return self.files_of(split).annotations
 
     def image_folder(self, split: Split) -> Path:
         """Return the folder that a split's file names start from."""
-        return self.root / f"{split}2017"
+        return self.files_of(split).images
+
+    def files_of(self, split: Split) -> SplitFiles:
+        """Return where a split lies."""
+        if self.files is not None:
+            return self.files[SPLITS.index(split)]
+        return SplitFiles(
+            self.root / "annotations" / f"instances_{split}2017.json", self.root / f"{split}2017"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,23 +77,32 @@ class DataFacts:
     """What is known of a data set after all of it was checked.
 
     Attributes:
-        fingerprint: Hex SHA-256 of both annotation files and of all images' names and sizes in
-            bytes; where the data lies does not matter.
+        fingerprint: Hex SHA-256 of the content of both annotation files and of all images; where
+            the data lies does not matter.
+        train_fingerprint: The same of the training split, which decides the trained weights.
+        former_fingerprint: What identified the data before content did: annotations, and names
+            and sizes of images. Records and states of then bear it.
         num_train: Training images with at least one object that is no crowd.
         num_val: Validation images.
         class_names: In order of a detector's class index.
         category_ids: The file's ids in the same order.
         has_masks: Both splits have a mask for each object.
-        notes: What was mended while reading, one sentence each.
+        notes: What was mended while reading and what a reader of the scores has to know, one
+            sentence each.
     """
 
     fingerprint: str
+    train_fingerprint: str
+    former_fingerprint: str
     num_train: int
     num_val: int
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     has_masks: bool
     notes: tuple[str, ...]
+
+
+_FACTS = JsonFormat(DataFacts, "file of a data set's facts")
 
 
 @dataclass(frozen=True)
@@ -114,25 +150,41 @@ def find_coco(root: Path, name: str = "coco", mini: bool = False) -> CocoData:
     return data
 
 
-def read_facts(data: CocoData, cache: Path) -> DataFacts:
-    """Check a data set in full, once.
+def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) -> DataFacts:
+    """Check a data set in full: annotations, and that every image decodes at its stated size.
 
     Args:
         data: The data set.
-        cache: Folder for the answer, which is used again until path, size or time of an
-            annotation file or image folder changes.
+        cache: Folder for what is known. A file is read again when its size or times change, and
+            everything is checked again when the content of any file does.
+        progress: Called now and then while images are read.
 
     Raises:
         PreflightError: An annotation file is wrong, the splits disagree, one has no object, or
-            images are missing.
+            images are missing, broken or of another size.
     """
-    key = hashlib.sha256(canonical_json(_key(data)).encode()).hexdigest()
-    path = cache / f"coco-{key[:16]}.json"
-    known = _known_facts(path, key)
-    if known is None:
-        known = _check(data)
-        write_json_atomically(path, {"key": key, "facts": asdict(known)})
-    return known
+    cache = cache / _CACHE
+    looks = {split: _look(data, split, cache, progress) for split in SPLITS}
+    train, val = (looks[split].fingerprint for split in SPLITS)
+    fingerprint = hashlib.sha256(f"content-2 {train} {val}".encode()).hexdigest()
+    path = cache / f"coco-{hash16([_FACTS_VERSION, fingerprint])}.json"
+    with suppress(UnreadableFileError):
+        known = _FACTS.read(path)
+        if known.fingerprint == fingerprint:
+            return known
+    found = _check(data, looks, fingerprint)
+    _FACTS.write(path, found)
+    return found
+
+
+def _look(data: CocoData, split: Split, cache: Path, progress: Progress | None) -> SplitContents:
+    files = data.files_of(split)
+    found = look_at_split(files.annotations, files.images, cache, split, progress)
+    if found is not None:
+        return found
+    # What cannot list its images is refused in words of its own.
+    read_annotations(files.annotations)
+    raise PreflightError(f"The annotation file {files.annotations} cannot be read.")
 
 
 def load_split(
@@ -210,77 +262,69 @@ def _choose(images: list[dict[str, Any]], count: int, purpose: str) -> list[dict
     return [image for image in images if image["image_id"] in chosen]
 
 
-def _key(data: CocoData) -> list[Any]:
-    """Return what has to stay the same for a cached answer to hold."""
-    watched = [data.annotation_file(s) for s in SPLITS] + [data.image_folder(s) for s in SPLITS]
-    try:
-        stats = [(str(path.resolve()), path.stat()) for path in watched]
-    except OSError as error:
-        raise PreflightError(f"Cannot read the data set {data.root}: {error}.") from error
-    return [_FACTS_VERSION, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
-
-
-def _known_facts(path: Path, key: str) -> DataFacts | None:
-    """Return a cached answer; None where there is none, or one that cannot be used."""
-    try:
-        content = json.loads(path.read_bytes())
-        facts: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in content["facts"].items()
-        }
-        return DataFacts(**facts) if content["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _check(data: CocoData) -> DataFacts:
+def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) -> DataFacts:
     train, val = (read_annotations(data.annotation_file(split)) for split in SPLITS)
     if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
         raise PreflightError(
             f"The training and validation annotations of {data.root} list different categories; "
             "both must have the same ids and names."
         )
-    check_objects(train.images, train.path, "train")
-    check_objects(val.images, val.path, "val")
-    digest = hashlib.sha256()
     for split, read in zip(SPLITS, (train, val), strict=True):
-        digest.update(sha256_file(data.annotation_file(split)).encode())
-        names = [image["file_name"] for image in read.images]
-        for name, size in zip(names, _image_sizes(data.image_folder(split), names), strict=True):
-            digest.update(f"{name}\0{size}\0".encode())
+        check_objects(read.images, read.path, split)
+        refuse_unusable(looks[split], read.images, data.image_folder(split), split)
     return DataFacts(
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint,
+        train_fingerprint=looks["train"].fingerprint,
+        former_fingerprint=_former_fingerprint(looks, (train, val)),
         num_train=sum(map(has_objects, train.images)),
         num_val=len(val.images),
         class_names=train.class_names,
         category_ids=train.category_ids,
         has_masks=train.has_masks and val.has_masks,
-        notes=train.notes + val.notes,
+        notes=(*train.notes, *val.notes, *_remarks(looks, (train, val))),
     )
 
 
-def _image_sizes(folder: Path, names: Iterable[str]) -> list[int]:
-    """Return all images' sizes in bytes.
+def _former_fingerprint(
+    looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
+) -> str:
+    """Return the identity that records of before content bear, from names and sizes."""
+    digest = hashlib.sha256()
+    for split, file in zip(SPLITS, read, strict=True):
+        sizes = dict(zip(looks[split].names, looks[split].images, strict=True))
+        digest.update(sha256_file(file.path).encode())
+        for image in file.images:
+            name = image["file_name"]
+            digest.update(f"{name}\0{sizes[name].size}\0".encode())
+    return digest.hexdigest()
 
-    Raises:
-        PreflightError: Files are missing or empty; names the first few and counts the others.
-    """
-    sizes, bad = [], []
-    for name in names:
-        try:
-            size = os.stat(folder / name).st_size  # noqa: PTH116 - once per image, 120,000 times
-        except OSError:
-            size = 0
-        sizes.append(size)
-        if size == 0:
-            bad.append(name)
-    if bad:
-        more = len(bad) - _NAMES_SHOWN
-        raise PreflightError(
-            f"{len(bad)} of {len(sizes)} images that the annotations name are missing or empty in "
-            f"{folder}: {', '.join(bad[:_NAMES_SHOWN])}"
-            + (f" and {more} more." if more > 0 else ".")
+
+def _remarks(
+    looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
+) -> list[str]:
+    """Return sentences on the two splits together."""
+    train, val = (looks[split] for split in SPLITS)
+    found = []
+    known = {look.digest for look in train.images}
+    same = [n for n, look in zip(val.names, val.images, strict=True) if look.digest in known]
+    if same:
+        found.append(
+            f"{len(same)} of {len(val.names)} validation images are training images too, byte for "
+            f"byte (first: {same[0]}), so the scores are too high."
         )
-    return sizes
+    if read[0].has_masks != read[1].has_masks:
+        split = SPLITS[int(read[0].has_masks)]
+        found.append(
+            f"Only one split has masks, {split} has none, so only boxes are trained and scored."
+        )
+    sampled = [split for split in SPLITS if looks[split].sampled]
+    if sampled:
+        found.append(
+            f"The images of {' and '.join(sampled)} are identified by their sizes and three blocks "
+            f"of {BLOCK_BYTES // 1024} KiB each, since all bytes together exceed "
+            f"{WHOLE_BYTES // 2**30} GiB."
+        )
+    return found
 
 
 # By split, what its images are called and what they are for.
@@ -311,6 +355,11 @@ def check_objects(
     kind, purpose = _PURPOSES[split]
     which = f"{kind} images in {path}"
     advice = "annotate objects there, or give other data with --data"
+    if any(image["annotations"] for image in images):
+        advice = (
+            "where iscrowd is 1 for single objects, as CVAT's brush writes it, set it to 0; else "
+            "give other data with --data"
+        )
     if limit_images is not None:
         which = f"{len(images)} {kind} images that --limit-images leaves of {path}"
         advice = "raise --limit-images"

@@ -1,10 +1,12 @@
 """COCO's two encodings of a mask, polygons and run lengths: checked and measured."""
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pycocotools.mask as rle_tools
+
+from detection.truth.polygons import cut_to_image
 
 Segmentation = list[list[float]] | dict[str, Any]
 
@@ -12,38 +14,69 @@ Segmentation = list[list[float]] | dict[str, Any]
 FEWEST_NUMBERS = 6
 
 
-def check_segmentation(
-    segmentation: Any, height: int, width: int, fault: Callable[[str], Exception]
-) -> tuple[Segmentation, int]:
-    """Return the mask in canonical form and how many of its polygons were dropped.
+class BrokenMaskError(Exception):
+    """A mask cannot be read; the message is a phrase that says what it is."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A mask in canonical form.
+
+    Attributes:
+        segmentation: Polygons as lists of numbers, or compressed run lengths with ``counts`` as
+            ASCII text; None where the annotation has no mask.
+        dropped: How many of its polygons were no polygons.
+        cut: A corner lay so far outside the image that what lies there was cut off.
+    """
+
+    segmentation: Segmentation | None
+    dropped: int = 0
+    cut: bool = False
+
+
+def check_segmentation(segmentation: Any, height: int, width: int) -> Checked:
+    """Return a mask in canonical form.
 
     Args:
         segmentation: As a COCO file has it: polygons, or a dict with ``size`` and ``counts``.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
-        fault: Makes the error from a phrase that says what the annotation is wrong with.
-
-    Returns:
-        Polygons as lists of numbers, or compressed run lengths with ``counts`` as ASCII text.
 
     Raises:
-        Exception: What ``fault`` makes, for a mask that cannot be right.
+        BrokenMaskError: The mask cannot be right.
     """
     if isinstance(segmentation, dict):
-        return _check_rle(segmentation, height, width, fault), 0
+        return Checked(_check_rle(segmentation, height, width))
     if not isinstance(segmentation, list):
-        raise fault("a segmentation that is neither polygons nor run lengths")
-    sound = []
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
-            raise fault("a polygon that is not a list of numbers")
-        if len(polygon) % 2 or not all(map(math.isfinite, polygon)):
-            raise fault("a polygon with NaN or an odd count of numbers")
-        if len(polygon) >= FEWEST_NUMBERS:
-            sound.append(polygon)
+        raise BrokenMaskError("a segmentation that is neither polygons nor run lengths")
+    if not any(segmentation):
+        return Checked(None)
+    faults = [_polygon_fault(polygon) for polygon in segmentation]
+    sound = [p for p, fault in zip(segmentation, faults, strict=True) if not fault]
     if not sound:
-        raise fault("a polygon of fewer than three points")
-    return sound, len(segmentation) - len(sound)
+        raise BrokenMaskError(next(filter(None, faults)))
+    near = [_near(polygon, height, width) for polygon in sound]
+    kept = [polygon for polygon in near if len(polygon) >= FEWEST_NUMBERS]
+    if not kept:
+        raise BrokenMaskError("a mask far outside its image")
+    return Checked(kept, len(segmentation) - len(sound), near != sound)
+
+
+def _polygon_fault(polygon: Any) -> str:
+    """Say what is wrong with a polygon, empty for a sound one."""
+    if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
+        return "a polygon that is not a list of numbers"
+    if len(polygon) % 2 or not all(map(math.isfinite, polygon)):
+        return "a polygon with NaN or an odd count of numbers"
+    return "" if len(polygon) >= FEWEST_NUMBERS else "a polygon of fewer than three points"
+
+
+def _near(polygon: list[float], height: int, width: int) -> list[float]:
+    """Return a polygon, without what lies farther outside the image than the image is large."""
+    far = max(height, width)
+    if min(polygon) >= -far and max(polygon) <= 2 * far:
+        return polygon
+    return cut_to_image(polygon, width, height)
 
 
 def segmentation_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
@@ -59,12 +92,10 @@ def segmentation_area(segmentation: Segmentation, height: int, width: int) -> fl
     return float(rle_tools.area(segmentation_rle(segmentation, height, width)))
 
 
-def _check_rle(
-    rle: dict[str, Any], height: int, width: int, fault: Callable[[str], Exception]
-) -> dict[str, Any]:
+def _check_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """Return a run-length mask with compressed counts, after proving that it fits the image."""
     if rle.get("size") != [height, width]:
-        raise fault(
+        raise BrokenMaskError(
             f"a run-length mask of size {rle.get('size')} in an image of height {height} and "
             f"width {width}"
         )
@@ -74,10 +105,10 @@ def _check_rle(
     elif isinstance(counts, str):
         runs = _uncompressed(counts)
     else:
-        raise fault("a run-length mask without counts")
+        raise BrokenMaskError("a run-length mask without counts")
     # The C decoder trusts its input: runs that go beyond the image would be written there.
     if min(runs, default=-1) < 0 or sum(runs) != height * width:
-        raise fault(
+        raise BrokenMaskError(
             f"a run-length mask whose runs do not add up to the {height * width} pixels of its "
             "image"
         )

@@ -7,10 +7,9 @@ those arrays here, so both engines share every other step.
 
 import contextlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import hotcoco
 import numpy as np
@@ -22,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from backbones.base.errors import UserError
 from detection.data.dataset import Truth
 from detection.scoring.detections import Detections, check
+from detection.scoring.matches import MOST_DETECTIONS
 
 Kind = Literal["bbox", "segm"]
 Floats = npt.NDArray[np.float64]
@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 # Positions on COCO's axes, fixed by both engines' defaults (pycocotools ``Params.setDetParams``).
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 _BEST_1, _BEST_10, _BEST_100 = range(3)
+# Precision is read with as many detections as count.
+_MOST = -1
 _IOU_50, _IOU_75 = 0, 5
 # COCO's own mark for a cell without ground truth.
 _NONE = -1.0
@@ -55,21 +57,38 @@ class Curves:
     """What an engine returns, with COCO's axes.
 
     Attributes:
-        precision: (10 IoUs, 101 recalls, classes, 4 areas, 3 limits), -1 without ground truth.
-        recall: (10 IoUs, classes, 4 areas, 3 limits), -1 without ground truth.
+        precision: (10 IoUs, 101 recalls, classes, 4 areas, limits), -1 without ground truth; the
+            limits are those of ``limits``.
+        recall: (10 IoUs, classes, 4 areas, limits), -1 without ground truth.
     """
 
     precision: Floats
     recall: Floats
 
 
-def score(truth: Truth, detections: Detections, evaluator: str = "hotcoco") -> CocoScores:
+def limits(most: int) -> list[int]:
+    """Return COCO's numbers of detections that count in an image and class, ascending.
+
+    Args:
+        most: What a detector finds in an image; more than COCO's 100 all count.
+    """
+    return [1, 10, MOST_DETECTIONS, *([most] if most > MOST_DETECTIONS else [])]
+
+
+def score(
+    truth: Truth,
+    detections: Detections,
+    evaluator: str = "hotcoco",
+    most: int = MOST_DETECTIONS,
+) -> CocoScores:
     """Score detections against the truth.
 
     Args:
         truth: Images, annotations and classes; ``detections`` has exactly these images.
         detections: Of all images.
         evaluator: "hotcoco" or "pycocotools".
+        most: Detections that count in an image and class, COCO's 100 at least; AR1, AR10 and
+            AR100 keep their limits.
 
     Raises:
         UserError: The evaluator is unknown, or the detections cannot be scored.
@@ -82,21 +101,30 @@ def score(truth: Truth, detections: Detections, evaluator: str = "hotcoco") -> C
     metrics: dict[str, float | None] = {}
     per_class: dict[str, dict[str, float | None]] = {name: {} for name in truth.class_names}
     for kind, suffix in kinds:
-        curves = curves_of(truth, detections, kind)
+        curves = curves_of(truth, detections, kind, most)
         metrics.update({name + suffix: value for name, value in summarize(curves).items()})
         for index, name in enumerate(truth.class_names):
-            cells = curves.precision[:, :, index, _ALL, _BEST_100]
+            cells = curves.precision[:, :, index, _ALL, _MOST]
             per_class[name][f"AP{suffix}"] = _percent(cells)
     return CocoScores(metrics, per_class, f"{evaluator} {version(evaluator)}")
 
 
-def get_engine(name: str) -> Callable[[Truth, Detections, Kind], Curves]:
+class Engine(Protocol):
+    """Precision and recall by one implementation."""
+
+    def __call__(
+        self, truth: Truth, detections: Detections, kind: Kind, most: int = MOST_DETECTIONS
+    ) -> Curves:
+        """Return the curves of one kind; the arguments are those of ``score``."""
+
+
+def get_engine(name: str) -> Engine:
     """Return an engine by name.
 
     Raises:
         UserError: There is none of this name.
     """
-    engines = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}
+    engines: dict[str, Engine] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}
     if name not in engines:
         raise UserError(f"There is no evaluator {name!r}; it can be {' or '.join(engines)}.")
     return engines[name]
@@ -106,18 +134,18 @@ def summarize(curves: Curves) -> dict[str, float | None]:
     """Return COCO's twelve numbers in percent (pycocotools ``COCOeval.summarize``)."""
     precision, recall = curves.precision, curves.recall
     return {
-        "AP": _percent(precision[..., _ALL, _BEST_100]),
-        "AP50": _percent(precision[_IOU_50, ..., _ALL, _BEST_100]),
-        "AP75": _percent(precision[_IOU_75, ..., _ALL, _BEST_100]),
-        "APs": _percent(precision[..., _SMALL, _BEST_100]),
-        "APm": _percent(precision[..., _MEDIUM, _BEST_100]),
-        "APl": _percent(precision[..., _LARGE, _BEST_100]),
+        "AP": _percent(precision[..., _ALL, _MOST]),
+        "AP50": _percent(precision[_IOU_50, ..., _ALL, _MOST]),
+        "AP75": _percent(precision[_IOU_75, ..., _ALL, _MOST]),
+        "APs": _percent(precision[..., _SMALL, _MOST]),
+        "APm": _percent(precision[..., _MEDIUM, _MOST]),
+        "APl": _percent(precision[..., _LARGE, _MOST]),
         "AR1": _percent(recall[..., _ALL, _BEST_1]),
         "AR10": _percent(recall[..., _ALL, _BEST_10]),
         "AR100": _percent(recall[..., _ALL, _BEST_100]),
-        "ARs": _percent(recall[..., _SMALL, _BEST_100]),
-        "ARm": _percent(recall[..., _MEDIUM, _BEST_100]),
-        "ARl": _percent(recall[..., _LARGE, _BEST_100]),
+        "ARs": _percent(recall[..., _SMALL, _MOST]),
+        "ARm": _percent(recall[..., _MEDIUM, _MOST]),
+        "ARl": _percent(recall[..., _LARGE, _MOST]),
     }
 
 
@@ -126,7 +154,9 @@ def _percent(cells: Floats) -> float | None:
     return 100 * float(np.mean(known)) if known.size else None
 
 
-def _hotcoco(truth: Truth, detections: Detections, kind: Kind) -> Curves:
+def _hotcoco(
+    truth: Truth, detections: Detections, kind: Kind, most: int = MOST_DETECTIONS
+) -> Curves:
     annotations = _annotations(truth, kind)
     known = hotcoco.COCO.from_arrays(
         _images(truth),
@@ -149,6 +179,7 @@ def _hotcoco(truth: Truth, detections: Detections, kind: Kind) -> Curves:
     else:
         found = known.load_res(rows)
     engine = hotcoco.COCOeval(known, found, kind)
+    engine.params.max_dets = limits(most)
     engine.evaluate()
     engine.accumulate()
     return _curves(engine)
@@ -161,7 +192,9 @@ def areas_of(rles: list[dict[str, Any]]) -> Floats:
     return np.concatenate([rle_tools.area(chunk) for chunk in chunks]).astype(np.float64)
 
 
-def _pycocotools(truth: Truth, detections: Detections, kind: Kind) -> Curves:
+def _pycocotools(
+    truth: Truth, detections: Detections, kind: Kind, most: int = MOST_DETECTIONS
+) -> Curves:
     with contextlib.redirect_stdout(io.StringIO()):
         known, found = COCO(), COCO()
         known.dataset = {
@@ -177,6 +210,7 @@ def _pycocotools(truth: Truth, detections: Detections, kind: Kind) -> Curves:
             found.dataset = {**known.dataset, "annotations": []}
             found.createIndex()
         engine = COCOeval(known, found, kind)
+        engine.params.maxDets = limits(most)
         engine.evaluate()
         engine.accumulate()
     return _curves(engine)
@@ -187,10 +221,16 @@ def _curves(engine: Any) -> Curves:
 
 
 def _images(truth: Truth) -> list[dict[str, Any]]:
+    """Return the images, numbered from 1: engines trip over ids that are negative."""
     return [
-        {"id": i["image_id"], "height": i["height"], "width": i["width"], "file_name": ""}
-        for i in truth.images
+        {"id": number, "height": i["height"], "width": i["width"], "file_name": ""}
+        for number, i in enumerate(_in_order(truth), start=1)
     ]
+
+
+def _in_order(truth: Truth) -> list[dict[str, Any]]:
+    """Return the images by their ids, as detections have them."""
+    return sorted(truth.images, key=lambda image: int(image["image_id"]))
 
 
 def _categories(truth: Truth) -> list[dict[str, Any]]:
@@ -198,13 +238,18 @@ def _categories(truth: Truth) -> list[dict[str, Any]]:
 
 
 def _annotations(truth: Truth, kind: Kind) -> list[dict[str, Any]]:
-    """Return copies, because engines write into them; for masks, without crowds that have none."""
-    return [
-        {**annotation, "image_id": image["image_id"]}
-        for image in truth.images
+    """Return copies, because engines write into them; for masks, without crowds that have none.
+
+    Ids run from 1 on: 0 stands for "none" in what engines match, so that an object of this id would
+    never be found.
+    """
+    kept = [
+        {**annotation, "image_id": number}
+        for number, image in enumerate(_in_order(truth), start=1)
         for annotation in image["annotations"]
         if kind == "bbox" or "segmentation" in annotation
     ]
+    return [{**annotation, "id": number} for number, annotation in enumerate(kept, start=1)]
 
 
 def xywh_of(detections: Detections) -> npt.NDArray[np.float32]:
@@ -216,14 +261,18 @@ def xywh_of(detections: Detections) -> npt.NDArray[np.float32]:
 
 def _rows(detections: Detections) -> Floats:
     """Return one row of numbers a detection: image, x, y, width, height, score, class."""
-    images = detections.image_ids[detections.rows_images]
-    columns = (images, *xywh_of(detections).T, detections.scores, detections.classes)
+    columns = (
+        detections.rows_images + 1,
+        *xywh_of(detections).T,
+        detections.scores,
+        detections.classes,
+    )
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _results(detections: Detections, kind: Kind) -> list[dict[str, Any]]:
     """Return one dict a detection; masks go without box, whose area would be taken instead."""
-    images = detections.image_ids[detections.rows_images].tolist()
+    images = (detections.rows_images + 1).tolist()
     places = xywh_of(detections).tolist() if kind == "bbox" else detections.rles()
     name = "bbox" if kind == "bbox" else "segmentation"
     columns = zip(

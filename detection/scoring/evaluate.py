@@ -19,6 +19,7 @@ from backbones.base.monitor import Monitor, Progress
 from detection.config import EvaluationConfig
 from detection.data.dataset import CocoData, Truth, load_truth
 from detection.data.loader import Sample, evaluation_batches
+from detection.model.lazy_masks import LazyMasks
 from detection.scoring.cocoeval import CocoScores, get_engine, score
 from detection.scoring.detections import (
     DETECTIONS_FILE,
@@ -27,8 +28,11 @@ from detection.scoring.detections import (
     collect,
     write_detections,
 )
-from detection.scoring.matches import MATCHES_FILE, write_matches
+from detection.scoring.matches import MATCHES_FILE, MOST_DETECTIONS, write_matches
 from detection.scoring.matching import match
+
+# Of masks drawn at full size at a time: 16 MiB as bytes, several times that while they are drawn.
+_PIXELS_AT_ONCE = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,10 @@ def evaluate(
     truth = _truth(data, config, options)
 
     def judge(detections: Detections) -> CocoScores:
-        scores = score(truth, detections, options.evaluator)
+        most = max(MOST_DETECTIONS, config.detections_per_image)
+        scores = score(truth, detections, options.evaluator, most)
         write_detections(out_dir / DETECTIONS_FILE, detections)
-        write_matches(out_dir / MATCHES_FILE, match(truth, detections))
+        write_matches(out_dir / MATCHES_FILE, match(truth, detections, most))
         return scores
 
     scores, rate = _detect_and_judge(model, truth, config, monitor, options, judge)
@@ -137,7 +142,8 @@ def look(
     truth = _truth(data, config, options)
 
     def judge(detections: Detections) -> CocoScores:
-        return score(truth, detections, options.evaluator)
+        most = max(MOST_DETECTIONS, config.detections_per_image)
+        return score(truth, detections, options.evaluator, most)
 
     return _detect_and_judge(model, truth, config, monitor, options, judge)[0]
 
@@ -252,22 +258,27 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _keep(sample: Sample, instances: Instances) -> ImageDetections:
     """Return a model's output for one image, in pixels of its file, off the device."""
-    instances = instances.to("cpu")
+    masks = _encode(instances.pred_masks) if instances.has("pred_masks") else None
     return ImageDetections(
         image_id=sample["image_id"],
         height=sample["height"],
         width=sample["width"],
-        boxes=instances.pred_boxes.tensor.float().numpy(),
-        scores=instances.scores.float().numpy(),
-        classes=instances.pred_classes.numpy().astype(np.int32),
-        masks=_encode(instances.pred_masks) if instances.has("pred_masks") else None,
+        boxes=instances.pred_boxes.tensor.float().cpu().numpy(),
+        scores=instances.scores.float().cpu().numpy(),
+        classes=instances.pred_classes.cpu().numpy().astype(np.int32),
+        masks=masks,
     )
 
 
-def _encode(masks: Tensor) -> list[bytes]:
-    """Return the compressed run lengths of (N, h, w) bool masks."""
-    if not len(masks):
-        return []
-    # COCO counts along columns, so the encoder wants (h, w, N) in Fortran's order.
-    columns = masks.to(torch.uint8).permute(0, 2, 1).contiguous().numpy()
-    return [rle["counts"] for rle in rle_tools.encode(columns.transpose(2, 1, 0))]
+def _encode(masks: Tensor | LazyMasks) -> list[bytes]:
+    """Return the compressed run lengths of N masks, drawing no more than a few at a time."""
+    found: list[bytes] = []
+    area = max(1, math.prod(masks.shape[1:]))
+    at_once = max(1, _PIXELS_AT_ONCE // area)
+    for start in range(0, len(masks), at_once):
+        drawn = masks[start : start + at_once]
+        drawn = drawn if isinstance(drawn, Tensor) else drawn.draw()
+        # COCO counts along columns, so the encoder wants (h, w, N) in Fortran's order.
+        columns = drawn.to("cpu", torch.uint8).permute(0, 2, 1).contiguous().numpy()
+        found += [rle["counts"] for rle in rle_tools.encode(columns.transpose(2, 1, 0))]
+    return found

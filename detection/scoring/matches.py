@@ -23,6 +23,7 @@ IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 # Squared pixels of all, small, medium and large objects, both ends included.
 AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
+# Detections that count in an image and class, unless a detector is asked for more.
 MOST_DETECTIONS = 100
 _CELLS = (len(AREAS), len(IOUS))
 
@@ -50,7 +51,7 @@ class DetectionMatches:
     """An evaluation before any number is computed.
 
     Detections stand in the order of class, image, score (best first); of equal ones the earlier
-    one stays in front. Those beyond ``MOST_DETECTIONS`` of an image and class are left out.
+    one stays in front. Those beyond ``most`` of an image and class are left out.
 
     Attributes:
         image_ids: (I,) int64, ascending; images without anything included.
@@ -62,6 +63,7 @@ class DetectionMatches:
         object_classes: (M,) int32 class indices from 0.
         object_sizes: (M, 4) bool: the object is of that area.
         kinds: "box" and, where both sides have masks, "mask".
+        most: Detections that count in an image and class.
     """
 
     image_ids: npt.NDArray[np.int64]
@@ -73,6 +75,7 @@ class DetectionMatches:
     object_classes: npt.NDArray[np.int32]
     object_sizes: npt.NDArray[np.bool_]
     kinds: Mapping[str, KindMatches]
+    most: int = MOST_DETECTIONS
 
     @cached_property
     def places(self) -> npt.NDArray[np.int64]:
@@ -111,6 +114,8 @@ def write_matches(path: Path, matches: DetectionMatches) -> None:
         "object_classes": matches.object_classes,
         "object_sizes": matches.object_sizes,
     }
+    if matches.most != MOST_DETECTIONS:
+        columns["most"] = np.array(matches.most, dtype=np.int32)
     for name, kind in matches.kinds.items():
         columns[f"{name}/matched"] = _pack(kind.matched)
         columns[f"{name}/ignored"] = _pack(kind.ignored)
@@ -137,7 +142,8 @@ def _parse(columns: dict[str, Any]) -> DetectionMatches:
         for name in names
     }
     class_names = tuple(map(str, columns.pop("class_names")))
-    return DetectionMatches(**columns, class_names=class_names, kinds=kinds)
+    most = int(columns.pop("most", MOST_DETECTIONS))
+    return DetectionMatches(**columns, class_names=class_names, kinds=kinds, most=most)
 
 
 def _pack(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

@@ -125,16 +125,17 @@ Floats = npt.NDArray[np.float64]
 _Objects = dict[tuple[int, int], list[dict[str, Any]]]
 
 
-def match(truth: Truth, detections: Detections) -> DetectionMatches:
+def match(truth: Truth, detections: Detections, most: int = MOST_DETECTIONS) -> DetectionMatches:
     """Match detections with the truth.
 
     Args:
         truth: Images, annotations and classes.
         detections: Of exactly these images, checked.
+        most: Detections that count in an image and class.
     """
     positions = {int(image_id): n for n, image_id in enumerate(detections.image_ids)}
     order, places = _order(detections)
-    order = order[places < MOST_DETECTIONS]
+    order = order[places < most]
     images = detections.rows_images[order].astype(np.int32)
     classes = detections.classes[order]
     boxes = xywh_of(detections)[order].astype(np.float64)
@@ -165,6 +166,7 @@ def match(truth: Truth, detections: Detections) -> DetectionMatches:
         object_classes=np.array([kind for _, kind, _ in counted], dtype=np.int32),
         object_sizes=np.array([sizes for _, _, sizes in counted], dtype=bool).reshape(-1, 4),
         kinds=kinds,
+        most=most,
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detection.data.segmentation import segmentation_rle
 from detection.scoring.detections import Detections
-from detection.scoring.matches import MOST_DETECTIONS, DetectionMatches, places_within
+from detection.scoring.matches import DetectionMatches, places_within
 
 Colour = tuple[int, int, int]
 
@@ -87,7 +87,7 @@ def found_shapes(
     count = int((matches.object_images == at).sum())
     # Matches stand by class, image and score, and leave out what is too much of one class.
     rows = rows[np.lexsort((-detections.scores[rows], detections.classes[rows]))]
-    rows = rows[places_within(detections.classes[rows], np.zeros_like(rows)) < MOST_DETECTIONS]
+    rows = rows[places_within(detections.classes[rows], np.zeros_like(rows)) < matches.most]
     fate = np.flatnonzero(matches.images == at)
     right = matches.kinds["box"].right[fate, 0, 0]
     best = np.argsort(-detections.scores[rows], kind="stable")[: max(count, _FEWEST_SHOWN)]

@@ -25,7 +25,7 @@ NAMES = (
 )  # fmt: skip
 WHOLE = -1
 _IOU_50, _IOU_75 = 0, 5
-_FEW = (1, 10)
+_FEW = (1, 10, 100)
 # As pycocotools: keeps nothing / nothing a number.
 _EPS = np.spacing(1)
 
@@ -91,7 +91,7 @@ class ResampledClass:
             everything[_IOU_75],
             *(area.mean(axis=0) for area in areas[1:]),
             *(_recall(own, objects[0]) for own in found[: len(_FEW)]),
-            *map(_recall, found[len(_FEW) :], objects),
+            *map(_recall, found[len(_FEW) :], objects[1:]),
         ]
         return np.stack(columns, axis=1)
 
@@ -147,7 +147,7 @@ def _found(ranked: Ranked, rows: Weights) -> list[Weights]:
     """Return rows of right detections, as often as they are at any IoU: few an image, by area."""
     everywhere = ranked.right.sum(axis=2)
     few = [np.where(ranked.places < limit, everywhere[:, 0], 0) for limit in _FEW]
-    return [np.repeat(rows, times) for times in (*few, *everywhere.T)]
+    return [np.repeat(rows, times) for times in (*few, *everywhere.T[1:])]
 
 
 def _sums(rows: list[Weights], width: int) -> csr_array:

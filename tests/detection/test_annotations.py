@@ -62,8 +62,8 @@ REFUSED = {
     "infinite box": (change("annotations", bbox=[0, 0, math.inf, 5]), "not finite"),
     "negative width": (change("annotations", bbox=[9, 9, -5, 5]), "negative"),
     "negative height": (change("annotations", bbox=[9, 9, 5, -5]), "negative"),
-    "box outside": (change("annotations", bbox=[64, 9, 5, 5]), "outside its image"),
-    "box left of it": (change("annotations", bbox=[-9, 9, 9, 5]), "outside its image"),
+    "box outside": (change("annotations", bbox=[64, 9, 5, 5]), "outside their image"),
+    "box left of it": (change("annotations", bbox=[-9, 9, 9, 5]), "outside their image"),
     "box of three": (change("annotations", bbox=[9, 9, 5]), "not four numbers"),
     "box of text": (change("annotations", bbox=[9, 9, 5, "5"]), "not four numbers"),
     "huge box": (change("annotations", bbox=[9, 9, 5, 10**400]), "too large"),
@@ -159,11 +159,11 @@ def test_refuses_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_drops_boxes_without_size_and_counts_them(
     tmp_path: Path, coco_content: Callable[..., Content]
 ) -> None:
-    content = coco_content()
+    content = coco_content(10)
     content["annotations"][0]["bbox"] = [5, 5, 0, 9]
     content["annotations"][2]["bbox"] = [64, 48, 0, 0]
     found = read(tmp_path, content)
-    assert [len(image["annotations"]) for image in found.images] == [1, 1, 2, 2]
+    assert [len(image["annotations"]) for image in found.images] == [1, 1, *[2] * 8]
     (note,) = found.notes
     assert "without width or height, dropped: 2 (first: annotation 10)" in note
 
@@ -172,8 +172,11 @@ def test_clips_boxes_that_stick_out_and_counts_them(
     tmp_path: Path, coco_content: Callable[..., Content]
 ) -> None:
     content = coco_content()
+    content = coco_content(masks=False)
     content["annotations"][0]["bbox"] = [-5, 40, 20, 20]
     content["annotations"][1]["bbox"] = [50.0, 40.0, 14.5, 8.5]
+    for annotation in content["annotations"][:2]:
+        annotation["area"] = 120.0
     found = read(tmp_path, content)
     boxes = [annotation["bbox"] for annotation in found.images[0]["annotations"]]
     # COCO's own rounding stays as it is, so that scores equal those of the original file.
@@ -214,7 +217,8 @@ def test_knows_data_without_masks(tmp_path: Path, coco_content: Callable[..., Co
     found = read(tmp_path, content)
     assert not found.has_masks
     assert all("segmentation" not in a for i in found.images for a in i["annotations"])
-    assert "without a mask, so all masks are left aside: 1 (first: annotation 21)" in found.notes[0]
+    assert "1 of 8 objects have no mask, so all masks are left aside" in found.notes[0]
+    assert "first: annotation 21" in found.notes[0]
 
 
 def test_run_lengths_become_one_form(tmp_path: Path, coco_content: Callable[..., Content]) -> None:
@@ -228,6 +232,8 @@ def test_run_lengths_become_one_form(tmp_path: Path, coco_content: Callable[...,
         **SIZE,
         "counts": compressed["counts"].decode("ascii"),
     }
+    for annotation in content["annotations"][:2]:
+        annotation["bbox"] = [30, 5, 20, 15]
     first, second = read(tmp_path, content).images[0]["annotations"]
     assert first["segmentation"] == second["segmentation"]
     assert (rle_tools.decode(first["segmentation"]) == mask).all()
@@ -240,8 +246,8 @@ def test_accepts_every_mask_that_coco_encodes(height: int, width: int, random: A
     mask = np.array([[random.random() < share for _ in range(width)] for _ in range(height)])
     rle = rle_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
     given_rle = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-    clean, dropped = check_segmentation(given_rle, height, width, AssertionError)
-    assert (clean, dropped) == (given_rle, 0)
+    found = check_segmentation(given_rle, height, width)
+    assert (found.segmentation, found.dropped, found.cut) == (given_rle, 0, False)
 
 
 @settings(

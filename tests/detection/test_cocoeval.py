@@ -11,6 +11,9 @@ from detection.data.dataset import Truth, find_coco, load_truth
 from detection.data.segmentation import segmentation_rle
 from detection.scoring.cocoeval import get_engine, score
 from detection.scoring.detections import Detections, ImageDetections, collect
+from detection.scoring.matches import read_matches, write_matches
+from detection.scoring.matching import match
+from detection.scoring.resampling import resample
 
 ENGINES = ("hotcoco", "pycocotools")
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -172,3 +175,62 @@ def test_order_of_masks_and_many_detections(truth: Truth) -> None:
         )
     results = [score(truth, collect(many), engine).metrics for engine in ENGINES]
     assert results[0] == results[1]
+
+
+def grid(image_ids: list[int], annotation_ids: list[int], objects: int = 1) -> Any:
+    """Truth of ``objects`` boxes an image in a grid, with the ids given, and detections of all."""
+    images, found = [], []
+    numbers = iter(annotation_ids)
+    for image_id in image_ids:
+        boxes = [[10.0 * (n % 30), 10.0 * (n // 30), 8.0, 8.0] for n in range(objects)]
+        annotations = [
+            {"id": next(numbers), "bbox": box, "bbox_mode": 1, "category_id": 0, "iscrowd": 0,
+             "area": 64.0}
+            for box in boxes
+        ]  # fmt: skip
+        size = {"height": 300, "width": 300}
+        images.append({"image_id": image_id, "file_name": "", **size, "annotations": annotations})
+        corners = np.array(boxes, dtype=np.float32)
+        corners[:, 2:] += corners[:, :2]
+        scores = np.linspace(0.9, 0.5, objects, dtype=np.float32)
+        classes = np.zeros(objects, dtype=np.int32)
+        found.append(ImageDetections(image_id, 300, 300, corners, scores, classes, None))
+    return Truth(images, ("thing",)), collect(found)
+
+
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize(
+    ("image_ids", "annotation_ids"),
+    [([1], [0]), ([0], [0]), ([-5, -4, 3], [-100, 0, 7]), ([2**53, 1], [2**53, 2**53 - 1])],
+)
+def test_a_perfect_detector_scores_100_whatever_the_ids(
+    evaluator: str, image_ids: list[int], annotation_ids: list[int]
+) -> None:
+    truth, detections = grid(image_ids, annotation_ids)
+    found = score(truth, detections, evaluator)
+    for name in ("APbox", "AR1box"):
+        assert found.metrics[name] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_more_than_100_objects_count_where_a_detector_may_find_them(evaluator: str) -> None:
+    truth, detections = grid([1, 2], list(range(1, 401)), objects=200)
+    assert score(truth, detections, evaluator).metrics["AR100box"] == 50
+    found = score(truth, detections, evaluator, most=300).metrics
+    for name in ("APbox", "APsbox", "ARsbox"):
+        assert found[name] == pytest.approx(100)
+    few = [found[name] for name in ("AR1box", "AR10box", "AR100box")]
+    assert few == pytest.approx([0.5, 5, 50])
+    matches = match(truth, detections, 300)
+    (numbers,) = resample(matches, "box", np.ones((1, 2), dtype=np.int32))
+    ours = dict(zip(NAMES, numbers[:, 0].tolist(), strict=True))
+    assert {f"{name}box": value for name, value in ours.items() if value == value} == {
+        name: pytest.approx(value, abs=1e-12) for name, value in found.items() if value is not None
+    }
+
+
+def test_matches_of_more_detections_are_read_again(tmp_path: Path) -> None:
+    matches = match(*grid([1], list(range(200)), objects=200), 300)
+    write_matches(tmp_path / "matches.npz", matches)
+    read = read_matches(tmp_path / "matches.npz")
+    assert (read.most, len(read.scores)) == (300, 200)

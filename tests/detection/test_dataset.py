@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,14 @@ def test_facts_are_kept_until_something_changes(
 def test_damaged_cache_is_no_answer(tmp_path: Path, write_coco: Callable[..., Path]) -> None:
     data, cache = find_coco(write_coco()), tmp_path / "cache"
     first = read_facts(data, cache)
-    (path,) = cache.iterdir()
-    for text in ("", "[]", "{}", path.read_text()[:-30], '{"facts": {"a": 1}, "key": ""}'):
+    for path, text in product(
+        sorted((cache / "data").iterdir()),
+        ("", "[]", "{}", "\0\xff", '{"facts": {"a": 1}, "key": ""}', '{"kind": 1, "files": []}'),
+    ):
         path.write_text(text)
+        assert read_facts(data, cache) == first
+    for path in sorted((cache / "data").iterdir()):
+        path.write_text(path.read_text()[:-30])
         assert read_facts(data, cache) == first
 
 

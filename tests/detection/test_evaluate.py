@@ -140,7 +140,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, data: CocoData) 
 ONE_OF_TWO = """
 import sys
 from pathlib import Path
-from backbones import distributed
+from backbones.base import distributed
 from backbones.base.monitor import SilentMonitor
 from detection.data.dataset import find_coco
 from detection.scoring.evaluate import evaluate

@@ -28,7 +28,7 @@ def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
     """
     root = _root(store, record, given)
     facts = get_task(record.spec.task).read_facts(root, store.cache)
-    if facts.fingerprint != record.spec.data_fingerprint:
+    if not facts.bear(record.spec.data_fingerprint):
         where = root.path or "the embedded mini data"
         raise UserError(f"{where}: these are other data than the run was tested on")
     evaluation = record.spec.recipe.get("evaluation", {})

@@ -1,0 +1,162 @@
+"""The files of a data set looked at: what they hold, and whether every image can be used.
+
+A file is read and decoded once and then trusted while its size and times stay
+(``backbones.base.content``), so that a second look at 118,000 images takes a second or two.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import msgspec
+
+from backbones.base.content import FileContents, Look, sampled
+from backbones.base.errors import PreflightError
+from backbones.base.images import open_stored, to_rgb, turn
+
+# Raised when the same bytes give another ``_sight`` or ``_names``.
+_VERSION = 1
+_NAMES_SHOWN = 3
+# What begins the sight of an image that cannot be decoded.
+_BROKEN = "!"
+# Called with the name of a split, images looked at, and images to look at.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SplitContents:
+    """What the files of a split hold.
+
+    Attributes:
+        annotations: What is known of the annotation file.
+        names: Of the images, as the annotation file lists them.
+        images: What is known of each.
+    """
+
+    annotations: Look
+    names: tuple[str, ...]
+    images: tuple[Look, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content: hex SHA-256 of the annotations and of every image's bytes."""
+        digest = hashlib.sha256(f"content-2 {self.annotations.digest}".encode())
+        for name, look in zip(self.names, self.images, strict=True):
+            digest.update(f"{name}\0{look.digest}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    @property
+    def sampled(self) -> bool:
+        """Whether blocks of each image stand for it, because all bytes are too many."""
+        return sampled(self.images)
+
+
+class _Named(msgspec.Struct):
+    file_name: str
+
+
+class _Listing(msgspec.Struct):
+    images: list[_Named]
+
+
+def look_at_split(
+    annotations: Path, images: Path, cache: Path, split: str, progress: Progress | None = None
+) -> SplitContents | None:
+    """Return what the files of a split hold; None where its annotations cannot list its images.
+
+    Args:
+        annotations: COCO's JSON file.
+        images: Folder that its file names start from.
+        cache: Folder for what is remembered.
+        split: Name of the split, for ``progress``.
+        progress: Called now and then where reading takes seconds.
+
+    Raises:
+        PreflightError: The cache cannot be written.
+    """
+    key = hashlib.sha256(f"{annotations.resolve()}\0{images.resolve()}".encode()).hexdigest()[:16]
+    listed = FileContents(cache / f"annotations-{key}.json", _names, _VERSION)
+    (own,) = listed.look(annotations.parent, [annotations.name])
+    if not own.seen:
+        return None
+    names = tuple(json.loads(own.seen))
+    contents = FileContents(cache / f"images-{key}.json", _sight, _VERSION)
+    told = None if progress is None else lambda done, count: progress(split, done, count)
+    unique = list(dict.fromkeys(names))
+    looks = dict(zip(unique, contents.look(images, unique, told), strict=True))
+    return SplitContents(own, names, tuple(looks[name] for name in names))
+
+
+def refuse_unusable(
+    contents: SplitContents, images: Sequence[dict[str, Any]], folder: Path, split: str
+) -> None:
+    """Refuse a split with an image that training or evaluation could not use.
+
+    Args:
+        contents: Of the split.
+        images: Its dataset dicts, with the sizes that the annotations state and relative names.
+        folder: That the names start from.
+        split: "train" or "val".
+
+    Raises:
+        PreflightError: Images are missing, empty, broken or of another size; counts them and names
+            the first few.
+    """
+    looks = dict(zip(contents.names, contents.images, strict=True))
+    absent, broken, other = [], [], []
+    for image in images:
+        look = looks[image["file_name"]]
+        if look.size <= 0:
+            absent.append(image["file_name"])
+        elif look.seen.startswith(_BROKEN):
+            broken.append(f"{image['file_name']} ({look.seen[1:]})")
+        elif look.seen and [image["width"], image["height"]] not in json.loads(look.seen):
+            width, height = json.loads(look.seen)[0]
+            other.append(
+                f"{image['file_name']} has {width} x {height} pixels, its annotations say "
+                f"{image['width']} x {image['height']}"
+            )
+    about = f"of {len(images)} images that the {split} annotations name"
+    for faulty, what in (
+        (absent, f"{about} are missing or empty in {folder}"),
+        (broken, f"{about} cannot be decoded in {folder}, so replace the files"),
+        (other, f"{about} have another size, so they belong to another data set, in {folder}"),
+    ):
+        if faulty:
+            raise PreflightError(f"{len(faulty)} {what}: {_first(faulty)}.")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _names(content: bytes) -> str:
+    """Return the file names of an annotation file as JSON, empty where it lists none properly."""
+    try:
+        names = [image.file_name for image in msgspec.json.decode(content, type=_Listing).images]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    return json.dumps(names) if all(map(stays_inside, names)) else ""
+
+
+def stays_inside(name: str) -> bool:
+    """Return whether a file name stays in the folder that it starts from, whatever the system."""
+    path = PureWindowsPath(name)
+    anchored = name.startswith("/") or path.is_absolute() or path.drive
+    return bool(name) and "\0" not in name and not anchored and ".." not in path.parts
+
+
+def _sight(content: bytes) -> str:
+    """Return an image's sizes in pixels, upright and as stored, or why it cannot be used."""
+    try:
+        stored = open_stored(content)
+        upright = turn(stored)
+        if stored.mode not in ("RGB", "L"):
+            to_rgb(stored)
+    except ValueError as error:
+        return f"{_BROKEN}{error}"
+    return json.dumps([upright.size, stored.size])

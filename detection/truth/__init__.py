@@ -1,0 +1,1 @@
+"""Ground truth held against itself: masks, boxes, areas and images that contradict each other."""

@@ -1,0 +1,73 @@
+"""What a reader of the scores has to know of an annotation file that is not wrong."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from detection.data.findings import Mending
+
+# COCO's own files have one crowd in eighty objects.
+_CROWDS = 0.1
+# COCO's evaluation looks at this many detections of an image.
+_MOST_OBJECTS = 100
+
+
+def remark(
+    content: dict[str, Any],
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    mending: Mending,
+) -> None:
+    """Warn of crowds, ignored objects, repeated images, full images and LVIS's rules.
+
+    Args:
+        content: The file.
+        pairs: Its cleaned annotations, each with its image.
+        mending: Hears of it.
+    """
+    _remark_crowds(pairs, mending)
+    ignored = sum(1 for a in content["annotations"] if a.get("ignore"))
+    if ignored:
+        mending.warn(
+            f"{ignored} annotations are marked ignore, which COCO's evaluation does not know, so "
+            "they are trained and counted like all others"
+        )
+    names = Counter(image["file_name"] for image in content["images"])
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        mending.warn(
+            f"{len(repeated)} image files are listed more than once (first: {repeated[0]}), so "
+            "that objects missing in one entry count as errors in the other"
+        )
+    full = Counter(image["image_id"] for a, image in pairs if not a["iscrowd"])
+    most = max(full.values(), default=0)
+    if most > _MOST_OBJECTS:
+        count = sum(number > _MOST_OBJECTS for number in full.values())
+        mending.warn(
+            f"{count} images have more than {_MOST_OBJECTS} objects, up to {most}, and in each no "
+            f"more than evaluation.detections_per_image ({_MOST_OBJECTS} unless set) can be found"
+        )
+    _remark_lvis(content, mending)
+
+
+def _remark_crowds(
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], mending: Mending
+) -> None:
+    crowds = [a for a, _ in pairs if a["iscrowd"]]
+    if len(crowds) <= _CROWDS * len(pairs):
+        return
+    mending.warn(
+        f"{len(crowds)} of {len(pairs)} annotations have iscrowd 1, so they are neither trained "
+        f"nor counted (first: annotation {crowds[0]['id']}); CVAT's brush and other tools write it "
+        "for any run-length mask, so set iscrowd to 0 where one object is meant"
+    )
+
+
+def _remark_lvis(content: dict[str, Any], mending: Mending) -> None:
+    images, kinds = content["images"], content["categories"]
+    if any("not_exhaustive_category_ids" in i for i in images) or any(
+        "frequency" in kind for kind in kinds
+    ):
+        mending.warn(
+            "this is an LVIS file, whose images are not searched for all classes; COCO's AP counts "
+            "what it finds of the others as errors and is not LVIS's AP"
+        )

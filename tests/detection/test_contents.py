@@ -1,0 +1,154 @@
+"""Identity follows content, and what only the evaluation looks at is checked before training."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backbones.base.content import FileContents
+from backbones.base.errors import PreflightError
+from detection.data.dataset import CocoData, find_coco, read_facts
+
+
+@pytest.fixture
+def data(write_coco: Callable[..., Path]) -> CocoData:
+    return find_coco(write_coco())
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Write into the existing file, with the times that it had."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_an_image_replaced_in_place_is_another(tmp_path: Path, data: CocoData) -> None:
+    """Same name, same size in bytes, same times: only the change time tells."""
+    first = read_facts(data, tmp_path / "cache")
+    path = data.image_folder("val") / "1.png"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # within the end chunk's checksum, which nobody shows
+    overwrite(path, bytes(content))
+    second = read_facts(data, tmp_path / "cache")
+    assert second.fingerprint != first.fingerprint
+    assert second.train_fingerprint == first.train_fingerprint
+    assert second.former_fingerprint == first.former_fingerprint
+
+
+def test_a_copy_elsewhere_is_the_same(tmp_path: Path, data: CocoData) -> None:
+    shutil.copytree(data.root, tmp_path / "copy")
+    (tmp_path / "copy" / "train2017" / "1.png").touch()
+    one, two = (read_facts(d, tmp_path / "c") for d in (data, find_coco(tmp_path / "copy")))
+    assert one == two
+
+
+def test_a_deleted_image_is_noticed(tmp_path: Path, data: CocoData) -> None:
+    read_facts(data, tmp_path)
+    (data.image_folder("train") / "2.png").unlink()
+    with pytest.raises(PreflightError, match=r"1 of 4 images that the train .* missing.*2\.png"):
+        read_facts(data, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_broken_image_is_refused_until_it_is_mended(
+    tmp_path: Path, data: CocoData, split: Any
+) -> None:
+    path = data.image_folder(split) / "3.png"
+    sound = path.read_bytes()
+    overwrite(path, sound[: len(sound) // 2])
+    for _ in range(2):
+        with pytest.raises(PreflightError, match=rf"1 of 4 .*{split} .* decoded .*3\.png"):
+            read_facts(data, tmp_path)
+    overwrite(path, sound)
+    assert read_facts(data, tmp_path).num_val == 4
+
+
+def test_an_image_of_another_size_is_refused(tmp_path: Path, data: CocoData) -> None:
+    Image.new("RGB", (20, 30)).save(data.image_folder("val") / "2.png")
+    with pytest.raises(PreflightError, match=r"2\.png has 20 x 30 pixels, .* say 64 x 48"):
+        read_facts(data, tmp_path)
+
+
+def test_an_image_may_lie_on_its_side(tmp_path: Path, data: CocoData) -> None:
+    """With an orientation in its metadata, annotated upright or as it is stored."""
+    for name, size in (("1.png", (48, 64)), ("2.png", (64, 48))):
+        image = Image.new("RGB", size)
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(data.image_folder("val") / name, exif=exif)
+    assert read_facts(data, tmp_path).num_val == 4
+
+
+def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    def inspect(content: bytes) -> str:
+        seen.append(content)
+        return content.decode()
+
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1, 1))
+    contents = FileContents(tmp_path / "record.json", inspect)
+
+    def settled() -> bool:
+        """Look until the files are older than a tick of the clock."""
+        seen.clear()
+        contents.look(tmp_path, "abc")
+        return not seen
+
+    for _ in range(200):
+        if settled():
+            break
+    assert not seen
+    (tmp_path / "b").write_text("new")
+    looks = contents.look(tmp_path, "abcd")
+    assert seen == [b"new"]
+    assert [look.seen for look in looks] == ["a", "new", "c", ""]
+    assert looks[3].size == -1
+
+
+def test_large_sets_are_identified_by_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(200_000))
+    names = ["a"]
+    whole = FileContents(tmp_path / "one.json").look(tmp_path, names)[0].digest
+    monkeypatch.setattr("backbones.base.content.WHOLE_BYTES", 100_000)
+
+    def digest() -> str:
+        return FileContents(tmp_path / "two.json").look(tmp_path, names)[0].digest
+
+    first = digest()
+    assert first != whole
+    assert digest() == first
+    for at in (0, 100_000, 199_999):
+        content = bytearray(200_000)
+        content[at] = 1
+        (tmp_path / "a").write_bytes(content)
+        assert digest() != first
+    (tmp_path / "a").write_bytes(bytes(200_001))
+    assert digest() != first
+
+
+def test_names_that_are_no_text_are_kept_apart(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png"), "ü.png"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes([number]))
+    contents = FileContents(tmp_path / "record.json")
+    first = contents.look(tmp_path, names)
+    assert len({look.digest for look in first}) == 3
+    again = contents.look(tmp_path, names)
+    assert [look.digest for look in again] == [look.digest for look in first]
+
+
+def test_images_in_both_splits_are_told(tmp_path: Path, data: CocoData) -> None:
+    # The fixture makes the same images for both.
+    (note,) = read_facts(data, tmp_path).notes
+    assert "4 of 4 validation images are training images too" in note
