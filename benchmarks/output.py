@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import why_unwritable
@@ -28,6 +28,8 @@ def prepare() -> None:
     codecs.register_error("plain", _plain)
     # Python has None for a stream that was closed before it began. Opened here, nulls take the
     # lowest free numbers, those of the streams, which no other file can get then.
+    if sys.stdin is None:
+        sys.stdin = _null("r")
     if sys.stdout is None:
         sys.stdout = _null()
     if sys.stderr is None:
@@ -120,8 +122,11 @@ def document(content: Any) -> None:
     line(json.dumps(content, indent=2, ensure_ascii=escaped, allow_nan=False))
 
 
-def _null() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
+def _null(mode: Literal["r", "w"] = "w") -> TextIO:
+    number = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+    # Processes that are started later get it as well, as they get any standard stream.
+    os.set_inheritable(number, True)
+    return os.fdopen(number, mode, encoding="utf-8")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -29,7 +29,7 @@ ALSO_DELAYED = {
     ("benchmarks.work.follower", "benchmarks.store.folders"),
     ("benchmarks.work.follower", "benchmarks.work.execute"),
     # A run loads the code as it is when the run begins, not when its server began.
-    ("benchmarks.local.warm", "benchmarks.work.worker"),
+    ("benchmarks.local.forked", "benchmarks.work.worker"),
     # --dry-run shows no leaderboard, whose files are an eighth of its time.
     ("benchmarks.commands.run", "benchmarks.commands.leaderboard"),
     ("benchmarks.commands.run", "benchmarks.leaderboard.formats.sheets"),

@@ -70,7 +70,7 @@ def make_executor(
     name = chosen_executor(choice)
     if name == "local":
         slots = divide(_at_most(todo), choice.jobs, choice.processes or 1)
-        return Pool(store, screen, fresh, slots, warm=all(slot.gpus is None for slot in slots))
+        return Pool(store, screen, fresh, slots, fork=all(slot.gpus is None for slot in slots))
     if name == "print":
         return Printer(store)
     if name == "slurm":
@@ -79,7 +79,7 @@ def make_executor(
 
         cluster = read_cluster(choice.cluster)
         return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
-    return Pool(store, screen, fresh, warm=not visible_gpus())
+    return Pool(store, screen, fresh, fork=not visible_gpus())
 
 
 def chosen_executor(choice: ExecutionOptions) -> str:

@@ -1,15 +1,16 @@
 """Run a plan on this machine: one worker process at a time, or several."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.local.fork import ForkServer
 from benchmarks.local.process import WorkerProcess
 from benchmarks.local.resources import Slot
 from benchmarks.local.terminal import Line, Screen, duration
-from benchmarks.local.warm_start import WarmStart
 from benchmarks.plan.plan import Cell
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import not_ready
+from benchmarks.suites import get_task
 from benchmarks.work.interrupt import Interrupt
 from benchmarks.work.outcome import Ended
 
@@ -19,7 +20,6 @@ _REFRESH_SECONDS = 0.25
 @dataclass
 class _Running:
     process: WorkerProcess
-    warm: WarmStart | None
     slot: Slot
     line: Line
 
@@ -32,8 +32,8 @@ class Pool:
         screen: To show progress on.
         fresh: Drop what earlier attempts left.
         slots: The parts of the machine; at least one, equal where they have no GPUs.
-        warm: Load libraries once for the runs of a slot. Not on GPUs: of those hours, seconds are
-            nothing, and a driver must not be forked.
+        fork: Load libraries once and fork workers. Not on GPUs: there a run takes hours, so the
+            seconds do not count, and a driver does not survive a fork.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Pool:
         screen: Screen,
         fresh: bool,
         slots: Sequence[Slot] = (Slot(),),
-        warm: bool = False,
+        fork: bool = False,
     ) -> None:
         self._store = store
         self._screen = screen
@@ -50,8 +50,8 @@ class Pool:
         self._free = list(slots)
         self._several = len(slots) > 1
         # A run of several processes has an environment of its own.
-        self._warm = warm and all(slot.processes == 1 for slot in slots)
-        self._idle: list[WarmStart] = []
+        self._fork = fork and all(slot.processes == 1 for slot in slots)
+        self._server: ForkServer | None = None
         self._running: list[_Running] = []
         self._not_done: set[str] = set()
         self._interrupt = Interrupt(self._end_at_once)
@@ -63,6 +63,8 @@ class Pool:
         """
         self._interrupt.install()
         waiting = list(cells)
+        if self._fork:
+            self._server = ForkServer(_libraries(cells))
         titles = _titles(cells)
         try:
             while self._running or (waiting and not self._interrupt.requested):
@@ -74,9 +76,6 @@ class Pool:
             # Also when whoever asked for the results does not want the rest.
             for running in self._running:
                 running.process.stop()
-                self._keep(running.warm)
-            for warm in self._idle:
-                warm.close()
 
     def _fill(self, waiting: list[Cell], titles: dict[str, str]) -> Iterator[Ended]:
         """Start what can be started, and give up what needs a run that did not succeed."""
@@ -92,19 +91,10 @@ class Pool:
                 continue
             slot = self._free.pop(0)
             folder = self._store.prepare(cell.request)
-            environment = slot.environment()
-            warm = self._warm_start(environment) if self._warm else None
-            process = WorkerProcess(cell, folder, self._fresh, environment, slot.processes, warm)
-            self._running.append(_Running(process, warm, slot, line))
-
-    def _warm_start(self, environment: Mapping[str, str]) -> WarmStart:
-        return self._idle.pop() if self._idle else WarmStart(environment)
-
-    def _keep(self, warm: WarmStart | None) -> None:
-        if warm is not None and warm.lives():
-            self._idle.append(warm)
-        elif warm is not None:
-            warm.close()
+            process = WorkerProcess(
+                cell, folder, self._fresh, slot.environment(), slot.processes, self._server
+            )
+            self._running.append(_Running(process, slot, line))
 
     def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
         unfinished = [*waiting, *(running.process.cell for running in self._running)]
@@ -125,7 +115,6 @@ class Pool:
             if code is not None:
                 self._running.remove(running)
                 self._free.append(running.slot)
-                self._keep(running.warm)
                 yield self._end(running.process.ended(code), running.line)
 
     def _end(self, ended: Ended, line: Line) -> Ended:
@@ -143,6 +132,11 @@ class Pool:
         for running in self._running:
             running.process.kill()
         raise KeyboardInterrupt
+
+
+def _libraries(cells: Sequence[Cell]) -> list[str]:
+    tasks = dict.fromkeys(cell.request.spec.task for cell in cells)
+    return list(dict.fromkeys(name for task in tasks for name in get_task(task).libraries))
 
 
 def _titles(cells: Sequence[Cell]) -> dict[str, str]:

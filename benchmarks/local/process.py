@@ -17,15 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO
 
 from backbones.base.errors import PreflightError
-from benchmarks.local.warm_start import Order, WarmChild, WarmStart, held_back
+from benchmarks.local.fork import ForkedWorker, ForkServer, held_back
 from benchmarks.plan.plan import Cell
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import Heartbeat
 from benchmarks.store.record_file import BadRecordError
-from benchmarks.suites import get_task
 from benchmarks.work.contract import (
     BLOCKED,
     BUSY,
@@ -56,7 +56,7 @@ class WorkerProcess:
         fresh: Drop what earlier attempts left.
         environment: Of the process.
         processes: How many do the run together.
-        warm: Forks the worker; without it, the worker starts from nothing.
+        server: Forks the worker; without it, a new Python is started.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class WorkerProcess:
         fresh: bool,
         environment: Mapping[str, str],
         processes: int = 1,
-        warm: WarmStart | None = None,
+        server: ForkServer | None = None,
     ) -> None:
         self.cell = cell
         self._folder = folder
@@ -75,15 +75,8 @@ class WorkerProcess:
         self._told = False
         self._lost = ""
         self._first_end: float | None = None
-        arguments = _arguments(folder, fresh)
-        libraries = get_task(cell.request.spec.task).libraries
         ranks = [{**environment, **group} for group in _groups(processes)]
-        with folder.log.open("a") as log:
-            self._process: subprocess.Popen[str] | WarmChild = (
-                _start([*_WORKER, *arguments], log, ranks[0])
-                if warm is None
-                else warm.start(Order(libraries=libraries, arguments=arguments), log)
-            )
+        self._process = _lead(_arguments(folder, fresh), folder.log, ranks[0], server)
         self._followers = [_follow(folder, rank, ranks[rank]) for rank in range(1, processes)]
         assert self._process.stdout is not None
         self._listener = threading.Thread(
@@ -105,6 +98,8 @@ class WorkerProcess:
         for process in (self._process, *self._followers):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            # A worker that was forked just now leads no group yet.
+            process.kill()
 
     def words(self) -> list[str]:
         """Return what the worker said since the last call."""
@@ -205,6 +200,17 @@ def _groups(processes: int) -> list[dict[str, str]]:
         TICKET: secrets.token_hex(8),
     }
     return [{**shared, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+
+
+def _lead(
+    arguments: list[str], log: Path, environment: Mapping[str, str], server: ForkServer | None
+) -> "subprocess.Popen[str] | ForkedWorker":
+    """Start the worker, forked where there is a server that can do it."""
+    forked = server.start(arguments, environment, log) if server is not None else None
+    if forked is not None:
+        return forked
+    with log.open("a") as file:
+        return _start([*_WORKER, *arguments], file, environment)
 
 
 def _follow(

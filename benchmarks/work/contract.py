@@ -1,7 +1,7 @@
 """What a launcher and a worker process agree on: exit codes, arguments, environment variables.
 
-This file imports nothing, because the process that forks workers (``benchmarks.local.warm``) must
-not load code that a run loads for itself.
+This file imports nothing, because the process that forks workers (``benchmarks.local.preload``)
+must not load code that a run loads for itself.
 """
 
 # Exit codes of a worker. They are hints; the record is the result.

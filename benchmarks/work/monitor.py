@@ -1,6 +1,7 @@
 """What a worker tells the world while it works, and how it hears of it."""
 
 import contextlib
+import multiprocessing
 import os
 import socket
 import sys
@@ -116,5 +117,10 @@ class WorkerMonitor:
                 self._interrupt.request()
                 return
             write_heartbeat(self._folder.heartbeat, replace(self._beat, time=time.time()))
-            if self._parent and os.getppid() != self._parent:
+            if self._parent and not self._parent_lives():
                 self._interrupt.request()
+
+    def _parent_lives(self) -> bool:
+        """Return whether the launcher is there, and the process that forked this one."""
+        launcher = multiprocessing.parent_process()
+        return os.getppid() == self._parent and (launcher is None or launcher.is_alive())

@@ -261,7 +261,7 @@ def test_a_full_disk_behind_standard_error_changes_no_exit_code(run_py):
     assert process.returncode == 2
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_stop_nothing(closed, run_py):
     line = shlex.join([sys.executable, str(RUN), "--entries", "vit-nano"])
     environment = run_py.environment()
