@@ -10,7 +10,8 @@ from importlib import import_module
 
 from backbones.base.errors import UserError
 from benchmarks import output
-from benchmarks.flags import add_commands
+from benchmarks.flags import add_flags
+from benchmarks.options import COMMANDS, Options
 
 _ABOUT = "Does this pretraining transfer to detection, and at what price?"
 _MORE = """\
@@ -49,7 +50,10 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_commands(commands)
+    for name, options in COMMANDS.items():
+        about = _about(options)
+        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        add_flags(command, options)
     return root
 
 
@@ -57,9 +61,15 @@ def _dispatch(given: list[str]) -> int:
     help_wanted = given[:1] in (["-h"], ["--help"])
     bare = not given or (given[0].startswith("-") and not help_wanted)
     parsed = vars(parser().parse_args(["run", *given] if bare else given))
-    module = import_module(f"benchmarks.commands.{parsed.pop('command')}")
-    code: int = module.main(module.Options(**parsed))
+    name = parsed.pop("command")
+    code: int = import_module(f"benchmarks.commands.{name}").main(COMMANDS[name](**parsed))
     return code
+
+
+def _about(options: type[Options]) -> str:
+    """Return the first line of a docstring the way ``argparse`` writes help."""
+    line = (options.__doc__ or "").partition("\n")[0].rstrip(".")
+    return line[:1].lower() + line[1:]
 
 
 def _internal_error(given: list[str]) -> int:

@@ -1,22 +1,12 @@
 """``run.py adopt``: find the jobs of submissions that were cut off before they were noted down."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from benchmarks import output
 from benchmarks.commands.status import open_store
+from benchmarks.options import AdoptOptions
 from benchmarks.slurm.submission import adopt
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: AdoptOptions) -> int:
     """Run the command.
 
     Raises:

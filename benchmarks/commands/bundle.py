@@ -1,27 +1,15 @@
 """``run.py bundle FILE``: the records of a folder in one file."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.leaderboard.bundle import pack, write_bundle
+from benchmarks.options import BundleOptions
 from benchmarks.store.record_file import BadRecordError
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    file: Path
-    anonymous: bool
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: BundleOptions) -> int:
     """Run the command.
 
     Raises:

@@ -1,30 +1,17 @@
 """``run.py cancel``: take runs out of Slurm's queue; they save and leave, and can go on later."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.commands.logs import find_run
 from benchmarks.commands.status import open_store
+from benchmarks.options import CancelOptions
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.submission import adopt, queued_runs
 
 _AT_ONCE = 500
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    runs: Sequence[str]
-    all: bool
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: CancelOptions) -> int:
     """Run the command.
 
     Raises:

@@ -2,8 +2,8 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from backbones.spec import BackboneSpec
 from backbones.weights.source import open_checkpoint
 from benchmarks import output
 from benchmarks.entries import Entry, parse_entries
+from benchmarks.options import CheckOptions
 from benchmarks.plan.weights import parse_pretraining
 from benchmarks.suites import get_task, suite_tasks
 from pretrain.catalog import get_recipe
@@ -23,16 +24,7 @@ from pretrain.config import PretrainConfig
 _FAILED = 3
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    names: Sequence[str]
-    plugins: Path | None
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: CheckOptions) -> int:
     """Run the command; the exit code is 3 when a check fails.
 
     Raises:

@@ -1,12 +1,11 @@
 """``run.py cluster init|test NAME``: draft a profile from what Slurm says, and try it out."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from backbones.base.errors import UserError
 from backbones.base.files import write_atomically
 from benchmarks import output
+from benchmarks.options import ClusterOptions
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.cluster import FOLDER
 
@@ -15,17 +14,7 @@ _LONGEST_MINUTES = 24 * 60
 _KEPT_CPUS = 8
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    action: Literal["init", "test"]
-    name: str
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: ClusterOptions) -> int:
     """Run the command.
 
     Raises:

@@ -24,6 +24,7 @@ from benchmarks.leaderboard.statistics.detections import (
 )
 from benchmarks.leaderboard.statistics.selection import Mismatch, Side, select
 from benchmarks.leaderboard.statistics.table import done_runs
+from benchmarks.options import CompareOptions
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
 from benchmarks.store.record_file import BadRecordError
@@ -31,19 +32,6 @@ from benchmarks.suites import image_file_of
 
 REFUSED = 5
 _LEGEND = "yellow: objects, blue: right at IoU 0.5, orange: wrong"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    names: list[str]
-    out: Path
-    task: str
-    pictures: Path | None
-    images: int
-    data: list[str]
-    json: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class _Shown:
     notes: list[str] = field(default_factory=list)
 
 
-def main(options: Options) -> int:
+def main(options: CompareOptions) -> int:
     """Run the command.
 
     Raises:
@@ -94,7 +82,7 @@ def main(options: Options) -> int:
     return REFUSED if mismatches else 0
 
 
-def _compare(subjects: Sequence[Side], store: Store, scan: Scan, options: Options) -> _Shown:
+def _compare(subjects: Sequence[Side], store: Store, scan: Scan, options: CompareOptions) -> _Shown:
     comparison = compare(subjects, store, scan.records)
     whole = subjects[0].table
     kept = image_file_of(whole.key.task)
@@ -120,7 +108,7 @@ def _draw(
     images: Sequence[ImageDifference],
     store: Store,
     records: Mapping[str, RunRecord],
-    options: Options,
+    options: CompareOptions,
 ) -> list[Path]:
     """Draw images with what the first run of each subject found, and return the files.
 

@@ -5,7 +5,7 @@ import platform
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, util
 from pathlib import Path
@@ -15,6 +15,7 @@ from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.data.mini.cache import default_cache
 from benchmarks.data.roots import parse_data
+from benchmarks.options import DoctorOptions
 from benchmarks.store.environment import detectron2_version, version, worker_environment
 from benchmarks.store.folders import Store
 from benchmarks.suites import get_task, suite_tasks
@@ -24,15 +25,6 @@ _SETUP = "run `make setup`, or pip install {}"
 _GIB = 2**30
 # A mini suite needs a few hundred MiB; a ViT-B run keeps two states of about 1.3 GiB each.
 _ENOUGH_DISK = 10 * _GIB
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    data: list[str]
-    out: Path
-    json: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class Requirement:
     fix: str = ""
 
 
-def main(options: Options) -> int:
+def main(options: DoctorOptions) -> int:
     """Run the command; the exit code is 4 when something required is missing."""
     findings = [
         *_software(),
@@ -136,7 +128,7 @@ def _device() -> Iterator[Requirement]:
         yield Requirement("CUDA", "note", "torch is built without; runs go to the CPU")
 
 
-def _data(given: list[str], cache: Path) -> Iterator[Requirement]:
+def _data(given: Sequence[str], cache: Path) -> Iterator[Requirement]:
     for name in suite_tasks():
         task = get_task(name)
         try:

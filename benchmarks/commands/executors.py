@@ -1,7 +1,6 @@
 """Which executor the command line asks for."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from backbones.base.errors import UserError
 from backbones.base.micro_batches import micro_batches
@@ -9,7 +8,8 @@ from benchmarks import output
 from benchmarks.local.pool import Pool
 from benchmarks.local.resources import divide, visible_gpus
 from benchmarks.local.terminal import Screen
-from benchmarks.plan.plan import Cell, Rerun
+from benchmarks.options import HowToRun
+from benchmarks.plan.plan import Cell
 from benchmarks.slurm.cluster import read_cluster
 from benchmarks.slurm.sbatch import plain_text, sbatch_text
 from benchmarks.slurm.submission import CODE, FOLDER, plan_submission
@@ -19,41 +19,7 @@ from benchmarks.work.outcome import Ended, Executor
 from benchmarks.work.tracking import choose_tracker
 
 
-class ExecutionOptions(Protocol):
-    """What of the command line decides how runs are executed."""
-
-    @property
-    def executor(self) -> str:
-        """Name of the way to run; empty leaves the choice."""
-
-    @property
-    def jobs(self) -> int | None:
-        """Runs at a time on this machine; None leaves the choice."""
-
-    @property
-    def processes(self) -> int | None:
-        """Processes of one run on this machine; None means one."""
-
-    @property
-    def cluster(self) -> str:
-        """Name of the cluster's profile; empty for none."""
-
-    @property
-    def max_parallel(self) -> int | None:
-        """Runs of an array at a time; None leaves that to the cluster."""
-
-    @property
-    def track(self) -> str:
-        """Name of the tracker that runs tell how they go; empty for none."""
-
-    @property
-    def rerun(self) -> Rerun:
-        """What to do again; "all" drops what is there."""
-
-
-def make_executor(
-    choice: ExecutionOptions, store: Store, screen: Screen, todo: Sequence[Cell]
-) -> Executor:
+def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence[Cell]) -> Executor:
     """Return the executor.
 
     Args:
@@ -82,7 +48,7 @@ def make_executor(
     return Pool(store, screen, fresh, fork=not visible_gpus())
 
 
-def chosen_executor(choice: ExecutionOptions) -> str:
+def chosen_executor(choice: HowToRun) -> str:
     """Return what was asked for; else several runs at a time where they are small.
 
     Without GPUs that is what they are. With GPUs nobody should take all of them unasked.
@@ -93,7 +59,7 @@ def chosen_executor(choice: ExecutionOptions) -> str:
     return choice.executor or ("inline" if visible_gpus() else "local")
 
 
-def preview(choice: ExecutionOptions, store: Store, todo: Sequence[Cell]) -> list[str]:
+def preview(choice: HowToRun, store: Store, todo: Sequence[Cell]) -> list[str]:
     """Return the scripts that would be submitted, in lines; nothing is written.
 
     Raises:
@@ -111,7 +77,7 @@ def preview(choice: ExecutionOptions, store: Store, todo: Sequence[Cell]) -> lis
     return [line for script in scripts for line in ["", *script.splitlines()]]
 
 
-def advice(choice: ExecutionOptions, todo: Sequence[Cell]) -> list[str]:
+def advice(choice: HowToRun, todo: Sequence[Cell]) -> list[str]:
     """Return a sentence where another executor would be done sooner.
 
     Raises:
@@ -141,7 +107,7 @@ class Printer:
             yield Ended(cell, "submitted", "left to you")
 
 
-def check(choice: ExecutionOptions) -> None:
+def check(choice: HowToRun) -> None:
     """Refuse flags that do not go together, before anything is planned.
 
     Raises:
@@ -166,7 +132,7 @@ def check(choice: ExecutionOptions) -> None:
         )
 
 
-def check_sharing(choice: ExecutionOptions, todo: Sequence[Cell]) -> None:
+def check_sharing(choice: HowToRun, todo: Sequence[Cell]) -> None:
     """Refuse runs whose batch their processes could not share out, before anything waits for them.
 
     Args:
@@ -186,7 +152,7 @@ def check_sharing(choice: ExecutionOptions, todo: Sequence[Cell]) -> None:
             raise UserError(f"{task}, recipe {request.recipe}: {error}") from error
 
 
-def has_gpus(choice: ExecutionOptions) -> bool:
+def has_gpus(choice: HowToRun) -> bool:
     """Tell whether runs get GPUs: the cluster's, or this machine's.
 
     Raises:

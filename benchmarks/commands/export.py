@@ -1,24 +1,11 @@
 """``run.py export FILE --format mae --to OUT``: our weights for others' code."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from backbones.base.errors import UserError
 from benchmarks import output
+from benchmarks.options import ExportOptions
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    source: Path
-    layout: str
-    out: Path
-    plugins: Path | None
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: ExportOptions) -> int:
     """Run the command.
 
     Raises:

@@ -1,7 +1,6 @@
 """``run.py leaderboard``: the tables of a folder of records, in many formats, and as a page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
@@ -14,28 +13,11 @@ from benchmarks.leaderboard.formats.sheets import to_json
 from benchmarks.leaderboard.published.tables import published_alone
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.shown import ShownTable, chosen, make_choice, plain, shown_tables
+from benchmarks.options import LeaderboardOptions
 from benchmarks.store.folders import Scan, Store
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    out: Path
-    format: str
-    json: bool
-    html: Path | None = None
-    where: str = ""
-    order: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    fail_if: str = ""
-    baseline: str = ""
-    anonymous: bool = False
-    published: bool = False
-    readme: Path | None = None
-
-
-def main(options: Options) -> int:
+def main(options: LeaderboardOptions) -> int:
     """Run the command.
 
     Raises:
@@ -62,7 +44,7 @@ def main(options: Options) -> int:
     return _judge(tables, options)
 
 
-def _write_page(options: Options, scan: Scan, store: Store) -> int:
+def _write_page(options: LeaderboardOptions, scan: Scan, store: Store) -> int:
     if any((options.where, options.order, options.columns, options.published, options.readme)):
         raise UserError(
             "--html shows everything and has filters of its own; leave --filter, --sort, "
@@ -83,7 +65,7 @@ def _write_page(options: Options, scan: Scan, store: Store) -> int:
     return _judge([plain(table) for table in tables], options)
 
 
-def _tell_written(path: Path, where: str, options: Options) -> None:
+def _tell_written(path: Path, where: str, options: LeaderboardOptions) -> None:
     if options.json:
         output.document({"written": str(path)})
     else:
@@ -112,7 +94,7 @@ def _print(tables: Sequence[ShownTable], store: Store, scan: Scan, form: str) ->
     output.left_out(scan.rejected)
 
 
-def _judge(tables: Sequence[ShownTable], options: Options) -> int:
+def _judge(tables: Sequence[ShownTable], options: LeaderboardOptions) -> int:
     """Return the exit code: that of the gate if it stopped anything."""
     if not options.fail_if:
         if options.baseline:

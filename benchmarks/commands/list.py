@@ -1,6 +1,5 @@
 """``run.py list``: what there is to choose from."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +7,12 @@ from backbones.catalog import list_specs
 from backbones.weights.formats import FORMATS
 from benchmarks import output
 from benchmarks.entries import GROUPS
+from benchmarks.options import ListOptions
 from benchmarks.suites import all_suites, get_task, task_names
 from benchmarks.text_table import Column, text_table
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    plugins: Path | None
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: ListOptions) -> int:
     """Run the command.
 
     Raises:

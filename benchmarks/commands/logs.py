@@ -1,7 +1,6 @@
 """``run.py logs ID``: how a run's attempts ended, and the last lines of its log."""
 
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import asdict
@@ -9,20 +8,11 @@ from msgspec.structs import asdict
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.commands.status import open_store
+from benchmarks.options import LogsOptions
 from benchmarks.store.folders import RunFolder, Store
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    run: str
-    lines: int
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: LogsOptions) -> int:
     """Run the command.
 
     Raises:

@@ -1,26 +1,17 @@
 """``run.py merge FILE``: the records of a bundle into a folder of runs."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.leaderboard.bundle import merge, read_bundle
+from benchmarks.options import MergeOptions
 from benchmarks.store.folders import Store
 
 _SOME_REFUSED = 3
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    file: Path
-    out: Path
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: MergeOptions) -> int:
     """Run the command.
 
     Raises:

@@ -1,12 +1,10 @@
 """``run.py pretrain RECIPE``: make one checkpoint, and say how to measure it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import output
 from benchmarks.commands.run import (
-    HowToRun,
     carry_out,
     exit_code,
     facts,
@@ -14,7 +12,8 @@ from benchmarks.commands.run import (
     tell_failures,
 )
 from benchmarks.data.roots import parse_data
-from benchmarks.plan.plan import Cell, Rerun, make_plan
+from benchmarks.options import HowToRun, PretrainOptions
+from benchmarks.plan.plan import Cell, make_plan
 from benchmarks.plan.weights import WEIGHTS_FILE, PlanContext, Pretraining, pretraining_request
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import RunRequest
@@ -22,31 +21,7 @@ from benchmarks.task import PRETRAIN
 from benchmarks.work.outcome import Ended
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    recipe: str
-    arch: str
-    overrides: Sequence[str]
-    seeds: Sequence[int]
-    init_from: Path | None
-    data: Sequence[str]
-    out: Path
-    plugins: Path | None
-    executor: str
-    jobs: int | None
-    processes: int | None
-    cluster: str
-    max_parallel: int | None
-    track: str
-    rerun: Rerun
-    limit_images: int | None
-    dry_run: bool
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: PretrainOptions) -> int:
     """Run the command.
 
     Raises:
@@ -60,7 +35,7 @@ def main(options: Options) -> int:
     return carry_out(options, store, requests, _report)
 
 
-def _requests(options: Options, cache: Path) -> list[RunRequest]:
+def _requests(options: PretrainOptions, cache: Path) -> list[RunRequest]:
     where = PlanContext(
         parse_data(options.data), options.plugins, options.limit_images, cache, PRETRAIN
     )

@@ -1,36 +1,14 @@
 """``run.py retry``: do again what failed or was left off, without the command that asked for it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
 from benchmarks.commands.logs import find_run
 from benchmarks.commands.run import carry_out, report
 from benchmarks.commands.status import open_store
+from benchmarks.options import RetryOptions
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import RunRequest
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    runs: Sequence[str]
-    failed: bool
-    out: Path
-    executor: str
-    jobs: int | None
-    processes: int | None
-    cluster: str
-    max_parallel: int | None
-    track: str
-    dry_run: bool
-    json: bool
-    rerun: Literal["failed"] = "failed"
-
-
-def main(options: Options) -> int:
+def main(options: RetryOptions) -> int:
     """Run the command.
 
     Raises:
@@ -41,7 +19,7 @@ def main(options: Options) -> int:
     return carry_out(options, store, _requests(options, store), report)
 
 
-def _requests(options: Options, store: Store) -> list[RunRequest]:
+def _requests(options: RetryOptions, store: Store) -> list[RunRequest]:
     """Return the runs that were chosen, needed ones first."""
     scan = store.scan()
     failed = [run for run, record in scan.records.items() if record.status == "failed"]

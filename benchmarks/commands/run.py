@@ -4,14 +4,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks import output
 from benchmarks.commands.executors import (
-    ExecutionOptions,
     advice,
     check,
     check_sharing,
@@ -23,8 +21,9 @@ from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.roots import parse_data
 from benchmarks.entries import parse_entries
 from benchmarks.local.terminal import Screen
+from benchmarks.options import HowToRun, RunOptions
 from benchmarks.plan.assemble import PlanRequest, assemble
-from benchmarks.plan.plan import Cell, Rerun, chosen, make_plan
+from benchmarks.plan.plan import Cell, chosen, make_plan
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
@@ -34,52 +33,10 @@ from benchmarks.work.outcome import Ended
 SOME_FAILED, CANNOT_SERVE = 3, 4
 
 
-class HowToRun(ExecutionOptions, Protocol):
-    """What every command that runs something lets a person choose."""
-
-    @property
-    def out(self) -> Path:
-        """Folder of runs."""
-
-    @property
-    def dry_run(self) -> bool:
-        """Show the plan, no more."""
-
-    @property
-    def json(self) -> bool:
-        """One JSON document on stdout."""
-
-
 Report = Callable[[HowToRun, Store, Sequence[Cell], Sequence[Ended]], int]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    suite: str
-    tasks: Sequence[str]
-    entries: Sequence[str]
-    recipe: str | None
-    overrides: Sequence[str]
-    seeds: Sequence[int]
-    data: Sequence[str]
-    out: Path
-    plugins: Path | None
-    evaluator: str
-    executor: str
-    jobs: int | None
-    processes: int | None
-    cluster: str
-    max_parallel: int | None
-    track: str
-    rerun: Rerun
-    limit_images: int | None
-    dry_run: bool
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: RunOptions) -> int:
     """Run the command.
 
     Raises:
@@ -144,7 +101,7 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
     return tell(options, store, cells, ended)
 
 
-def _order(options: Options) -> PlanRequest:
+def _order(options: RunOptions) -> PlanRequest:
     suite = choose_suite(options.suite, options.tasks)
     return PlanRequest(
         suite=suite,

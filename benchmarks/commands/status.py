@@ -8,6 +8,7 @@ from pathlib import Path
 from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.local.terminal import describe
+from benchmarks.options import StatusOptions
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.submission import known_jobs, queued_runs, read_submissions
 from benchmarks.store.folders import Scan, Store, run_state
@@ -32,14 +33,6 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    out: Path
-    json: bool
-
-
-@dataclass(frozen=True)
 class RunStatus:
     """A line of the report; the fields are its columns."""
 
@@ -54,7 +47,7 @@ class RunStatus:
     note: str
 
 
-def main(options: Options) -> int:
+def main(options: StatusOptions) -> int:
     """Run the command.
 
     Raises:

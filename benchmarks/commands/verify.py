@@ -1,8 +1,7 @@
 """``run.py verify ROW``: does a measured row lie where others published it?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.registry import did_you_mean
@@ -11,6 +10,7 @@ from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.published.band import Verdict, compare, counterparts
 from benchmarks.leaderboard.published.figures import published_rows
 from benchmarks.leaderboard.rows import Row, Table, make_tables
+from benchmarks.options import VerifyOptions
 from benchmarks.store.folders import Scan
 from benchmarks.store.record import RunRecord
 from benchmarks.text_table import Column, text_table
@@ -31,19 +31,10 @@ _DIFFERENCES = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    row: str
-    out: Path
-    json: bool
-
-
 Measured = tuple[Table, Row, RunRecord]
 
 
-def main(options: Options) -> int:
+def main(options: VerifyOptions) -> int:
     """Run the command.
 
     Raises:

@@ -2,8 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -11,20 +9,12 @@ from rich.text import Text
 
 from benchmarks import output
 from benchmarks.commands.status import open_store, report, survey
+from benchmarks.options import WatchOptions
 
 _OPEN = {"running", "queued", "starting", "stalled"}
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was typed; see the command line's own help."""
-
-    out: Path
-    every: int
-    json: bool
-
-
-def main(options: Options) -> int:
+def main(options: WatchOptions) -> int:
     """Run the command; ends when no run is at work or in the queue any more.
 
     Raises:

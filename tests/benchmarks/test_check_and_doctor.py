@@ -3,6 +3,7 @@ import json
 import pytest
 
 from benchmarks.commands import doctor
+from benchmarks.options import DoctorOptions
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_doctor_names_the_fix_for_what_is_missing(monkeypatch, capsys, tmp_path)
     )
     monkeypatch.setattr(doctor, "detectron2_version", lambda: "")
     monkeypatch.setattr(doctor, "_device", lambda: [])
-    options = doctor.Options(["coco=/absent"], tmp_path, json=False)
+    options = DoctorOptions(data=["coco=/absent"], out=tmp_path)
     assert doctor.main(options) == 4
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()[:-1]}
     assert lines["torch"].startswith("missing")

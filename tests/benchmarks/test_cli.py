@@ -6,64 +6,58 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from benchmarks import cli, output
+from benchmarks.options import COMMANDS, RunOptions
+from benchmarks.plan.plan import Rerun
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "benchmarks" / "run.py"
 
-FLAGS = {
-    "run": {
-        "--suite", "--tasks", "--entries", "--recipe", "--set", "--seeds", "--data", "--out",
-        "--plugins", "--evaluator", "--executor", "--jobs", "--processes", "--cluster",
-        "--max-parallel", "--track", "--rerun", "--limit-images", "--dry-run", "--json",
-    },
-    "pretrain": {
-        "recipe", "--arch", "--set", "--seeds", "--init-from", "--data", "--out", "--plugins",
-        "--executor", "--jobs", "--processes", "--cluster", "--max-parallel", "--track",
-        "--rerun", "--limit-images", "--dry-run", "--json",
-    },
-    "export": {"source", "--format", "--to", "--plugins", "--json"},
-    "list": {"--plugins", "--json"},
-    "check": {"names", "--plugins", "--json"},
-    "doctor": {"--data", "--out", "--json"},
-    "leaderboard": {
-        "--out", "--format", "--html", "--readme", "--filter", "--sort", "--columns",
-        "--published", "--fail-if", "--baseline", "--anonymous", "--json",
-    },
-    "verify": {"row", "--out", "--json"},
-    "bundle": {"file", "--anonymous", "--out", "--json"},
-    "merge": {"file", "--out", "--json"},
-    "status": {"--out", "--json"},
-    "watch": {"--every", "--out", "--json"},
-    "compare": {"names", "--task", "--pictures", "--images", "--data", "--out", "--json"},
-    "logs": {"run", "--lines", "--out", "--json"},
-    "cancel": {"runs", "--all", "--out", "--json"},
-    "retry": {
-        "runs", "--failed", "--dry-run", "--out", "--executor", "--jobs", "--processes",
-        "--cluster", "--max-parallel", "--track", "--json",
-    },
-    "adopt": {"--out", "--json"},
-    "cluster": {"action", "name", "--out", "--json"},
-}  # fmt: skip
-
 
 def test_the_command_line_is_frozen():
+    """Every flag with what it takes, its default and its choices, a line each."""
     (commands,) = (
         action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
     )
-    found = {
-        name: {
-            (action.option_strings or [action.dest])[0]
-            for action in command._actions
-            if not isinstance(action, argparse._HelpAction)
-        }
+    found = [
+        " ".join([name, *typed(action)])
         for name, command in commands.choices.items()
-    }
-    assert found == FLAGS
+        for action in sorted(command._actions, key=lambda action: action.option_strings)
+        if not isinstance(action, argparse._HelpAction)
+    ]
+    assert found == Path(__file__).with_name("command_line.txt").read_text().splitlines()
+
+
+def typed(action):
+    """Yield the words that describe a flag."""
+    yield from action.option_strings or [action.dest]
+    if action.metavar or action.choices:
+        yield action.metavar or "|".join(action.choices)
+    if action.nargs not in (None, 0):
+        yield f"nargs={action.nargs}"
+    if isinstance(action, argparse._AppendAction):
+        yield "repeatable"
+    yield "required" if action.required else f"default={action.default!r}"
+
+
+def test_every_command_takes_its_own_options_and_every_flag_has_a_help():
+    for name, options in COMMANDS.items():
+        main = import_module(f"benchmarks.commands.{name}").main
+        assert main.__annotations__ == {"options": options, "return": int}
+        assert options.__doc__, name
+        assert all(item.metadata["given"]["help"] for item in fields(options) if item.metadata)
+
+
+def test_choices_of_rerun_are_those_of_a_plan():
+    (rerun,) = (item for item in fields(RunOptions) if item.name == "rerun")
+    assert rerun.metadata["given"]["choices"] == get_args(Rerun)
 
 
 def run_without_torch(*arguments, cwd):

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from backbones.base.errors import UserError
-from benchmarks.commands.leaderboard import Options, main
+from benchmarks.commands.leaderboard import main
 from benchmarks.leaderboard.gate import EXIT_CODE
+from benchmarks.options import LeaderboardOptions
 from benchmarks.store.folders import Store
 from benchmarks.store.record import Labels
 
@@ -30,7 +31,7 @@ def board(tmp_path, make_record, make_spec):
 
 
 def run(root, **options):
-    return main(Options(out=root, **{"format": "csv", "json": False, **options}))
+    return main(LeaderboardOptions(out=root, **{"format": "csv", **options}))
 
 
 def shown(capsys):
