@@ -1,8 +1,8 @@
 """COCO's metrics by one of two engines, summed up by one rule.
 
 pycocotools is what papers report. hotcoco gives the same precision and recall arrays to the last
-bit (``tests/parity/test_cocoeval.py``) in a fraction of the time. The 12 numbers are taken from
-those arrays here, so both engines share every other step.
+bit (``tests/parity/detection/test_cocoeval.py``) in a fraction of the time. The 12 numbers are
+taken from those arrays here, so both engines share every other step.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ from benchmarks.suites import get_task, image_file_of
 from benchmarks.tasks.correspondence.by_image import CORRESPONDENCE
 from detection.scoring.matches import MATCHES_FILE, write_matches
 from detection.scoring.matching import match
-from tests.parity.test_cocoeval import jitter, make_truth
+from tests.parity.detection.test_cocoeval import jitter, make_truth
 
 NUM_CLASSES = 6
 VARIANTS = {

@@ -13,7 +13,7 @@ from detection.scoring.detections import Detections, ImageDetections, collect
 from detection.scoring.matches import read_matches, write_matches
 from detection.scoring.matching import match
 from detection.scoring.resampling import NAMES, resample
-from tests.parity.test_cocoeval import jitter, make_truth
+from tests.parity.detection.test_cocoeval import jitter, make_truth
 
 KINDS = {"box": "bbox", "mask": "segm"}
 CASES = [(3, 7), (3, 1), (3, 0), (40, 2), (0, 1)]

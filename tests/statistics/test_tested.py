@@ -18,7 +18,7 @@ from detection.scoring.detections import DETECTIONS_FILE, write_detections
 from detection.scoring.matches import MATCHES_FILE, write_matches
 from detection.scoring.matching import match
 from tests.detection.conftest import content, write_files
-from tests.parity.test_cocoeval import jitter
+from tests.parity.detection.test_cocoeval import jitter
 
 
 def run_of(store, root, entry, seed):

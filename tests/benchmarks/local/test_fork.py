@@ -14,7 +14,7 @@ import pytest
 from benchmarks.local.fork import ForkServer
 from benchmarks.task import NETWORK_LIBRARIES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # In the place of the worker: says who it is and what is loaded, then does as its argument says.
 WORKER = """

@@ -234,7 +234,7 @@ def test_reading_facts_imports_no_torch(tmp_path: Path, write_coco: Callable[...
         f"read_facts(find_coco(Path({str(write_coco())!r})), Path({str(tmp_path)!r}));"
         "assert 'torch' not in sys.modules"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)}
     )

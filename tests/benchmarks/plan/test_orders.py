@@ -12,7 +12,7 @@ from benchmarks.entries import parse_entries
 from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.suites import choose_suite, get_suite
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

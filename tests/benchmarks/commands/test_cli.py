@@ -17,7 +17,7 @@ from benchmarks import cli, output
 from benchmarks.options import COMMANDS, RunOptions
 from benchmarks.plan.plan import Rerun
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "benchmarks" / "run.py"
 
 

@@ -160,7 +160,7 @@ distributed.leave_process_group()
 @pytest.mark.slow
 def test_two_real_processes_find_the_same(tmp_path: Path, data: CocoData) -> None:
     alone = evaluate(Oracle(data), data, CONFIG, tmp_path / "alone", SilentMonitor())
-    tests = Path(__file__).resolve().parent
+    tests = Path(__file__).resolve().parents[1]
     code = ONE_OF_TWO.format(tests=str(tests), root=str(data.root), out=str(tmp_path / "two"))
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -102,7 +102,7 @@ def test_a_worker_refuses_a_run_that_is_not_the_planned_one(
     spec = make_spec(**{"data_fingerprint": "facts-of-mini", **changes})
     folder = Store(run_py.runs).prepare(make_request(spec))
     environment = run_py.environment()
-    environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parents[3])
     command = [sys.executable, "-P", "-m", "benchmarks.work.worker", str(folder.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3

@@ -32,7 +32,7 @@ from benchmarks.data.mini.png import png_bytes
 from benchmarks.data.mini.shapes import fill
 from benchmarks.data.mini.stream import Stream
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Of images 0 to 3 and pictures 0 to 9 of each split: tells in a second whether anything drew
 # differently. A deliberate change needs a new MINI_VERSION, MINI_SHA256 and this.

@@ -21,7 +21,7 @@ from pretrain.catalog import recipes
 
 # Every default entry is measured, and some are pretrained before.
 NUM_DEFAULT_RUNS = len(MINI_ENTRIES) + sum(entry in recipes() for entry in MINI_ENTRIES)
-RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
+RUN = Path(__file__).resolve().parents[3] / "benchmarks" / "run.py"
 
 
 def wait_for(condition, seconds=30.0):

@@ -24,7 +24,7 @@ from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
 from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED
 from benchmarks.work.monitor import WorkerMonitor
 
-RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
+RUN = Path(__file__).resolve().parents[3] / "benchmarks" / "run.py"
 SLURM = ("--executor", "slurm", "--cluster", "my")
 
 

@@ -16,7 +16,7 @@ from benchmarks.store.folders import Store
 from benchmarks.store.record import BackboneFacts, Labels, MetricValue
 from benchmarks.suites import get_task, task_names
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MAE = BackboneFacts("vit-b16", "mae", method="mae", epochs=1600.0)
 
 
