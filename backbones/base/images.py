@@ -6,12 +6,26 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
 
 # What Pillow raises for a damaged file depends on format and place of the damage.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
+# What Pillow reads, as far as it was built with the libraries.
+_COMMON = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".tif", ".tiff", ".gif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
+)  # fmt: skip
+_JPEG_2000 = (".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ()
+_AVIF = (".avif",) if "avif" in features.modules and features.check("avif") else ()
+SUFFIXES = frozenset((*_COMMON, *_JPEG_2000, *_AVIF))
+# Images that cannot be read here: a folder that holds such has more images than are used.
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
+     ".psd", ".raw", ".cr2", ".nef", ".dng", ".exr", ".hdr"}
+) - SUFFIXES  # fmt: skip
+# Levels of grey that cameras and microscopes fill of a file's 16 or 32 bits.
+_GREY_BITS = (8, 12, 16)
 
 
 def decode(content: bytes) -> Image.Image:
@@ -65,10 +79,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255, which leaves a white image.
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((values.clip(0, 65_535) >> 8).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image).astype(np.int64).clip(min=0)
+        shift = grey_bits(int(values.max(initial=0))) - 8
+        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels of unknown range; save it with 8 bits")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def grey_bits(largest: int) -> int:
+    """Return how many bits of a deep grey image are used.
+
+    No header says it, so its largest value does: up to 255 it holds 8 bits, up to 4,095 the 12 of
+    thermal cameras and microscopes, up to 65,535 16 bits, else as many as that value takes.
+
+    Args:
+        largest: Value of the image.
+    """
+    known = [bits for bits in _GREY_BITS if largest < 1 << bits]
+    return known[0] if known else largest.bit_length()

@@ -6,7 +6,7 @@ import os
 import re
 import reprlib
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,12 +16,11 @@ import numpy as np
 from backbones.base.errors import PreflightError
 from backbones.base.files import write_json_atomically
 from backbones.base.images import SUFFIXES
-from pretrain.data.images import FileImages, ImageSet, Subset, TarImages
+from pretrain.data.images import FileImages, ImageSet, Subset, TarImages, digests_of
+from pretrain.data.listing import walk
 
 _SHARD = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
-Listing = list[tuple[str, int]]
 
 
 def find_images(path: Path, cache: Path) -> ImageSet:
@@ -51,7 +50,7 @@ def find_images(path: Path, cache: Path) -> ImageSet:
             f"{path} is compressed, so single images cannot be read from it; unpack it to plain "
             "tar shards or to a folder."
         )
-    return _open_list(path.resolve())
+    return _open_list(path.resolve(), cache)
 
 
 def take_fraction(images: ImageSet, fraction: float, limit: int | None, seed: int) -> ImageSet:
@@ -69,18 +68,25 @@ def _open_folder(path: Path, cache: Path) -> ImageSet:
     shards = sorted(root.glob(f"*{_SHARD}"))
     if shards:
         return _open_shards(path.name, shards, cache)
-    files = _list_folder(root, cache)
+    walked = walk(root)
+    files = walked.files
     if not files:
+        there = " ".join(walked.notes(root))
         raise PreflightError(
             f"No images in {root}: looked for {', '.join(sorted(SUFFIXES))} in it and all folders "
-            f"below, and for {_SHARD} shards in it."
+            f"below, and for {_SHARD} shards in it.{f' {there}' if there else ''}"
         )
+    digests = digests_of(root, [name for name, _ in files], cache)
     folders = [name.partition("/")[0] if "/" in name else "" for name, _ in files]
     if "" in folders:
-        return _named(FileImages(root, files), path)
+        images = FileImages(root, files, digests=digests)
+        images.notes = walked.notes(root)
+        return _named(images, path)
     classes = tuple(sorted(set(folders)))
     number = {name: i for i, name in enumerate(classes)}
-    return _named(FileImages(root, files, [number[f] for f in folders], classes), path)
+    images = FileImages(root, files, [number[f] for f in folders], classes, digests=digests)
+    images.notes = walked.notes(root)
+    return _named(images, path)
 
 
 def _named(images: FileImages, path: Path) -> FileImages:
@@ -90,44 +96,7 @@ def _named(images: FileImages, path: Path) -> FileImages:
     return images
 
 
-def _list_folder(root: Path, cache: Path) -> Listing:
-    """Return names and sizes of all images below ``root``, sorted, from the cache if it holds."""
-    record = _record(cache, str(root))
-    known = _read_record(record)
-    if known and all(_changed_at(root / f) == at for f, at in known["folders"].items()):
-        return [(name, size) for name, size in known["files"]]
-    folders, files = {}, []
-    for folder, found in _walk(root):
-        folders[folder] = _changed_at(root / folder)
-        files += found
-    files.sort()
-    write_json_atomically(record, {"folders": folders, "files": files})
-    return files
-
-
-def _walk(root: Path) -> Iterator[tuple[str, Listing]]:
-    """Yield each folder below ``root`` with its images, links followed, none visited twice."""
-    waiting, seen = [""], set()
-    while waiting:
-        folder = waiting.pop()
-        real = os.path.realpath(root / folder)
-        if real in seen:
-            continue
-        seen.add(real)
-        images: Listing = []
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    waiting.append(name)
-                elif _is_image(entry.name) and entry.is_file():
-                    images.append((name, entry.stat().st_size))
-        yield folder, images
-
-
-def _open_list(path: Path) -> ImageSet:
+def _open_list(path: Path, cache: Path) -> ImageSet:
     rows = _read_list(path)
     if not rows:
         raise PreflightError(f"No images: {path} lists none; it needs a path a line.")
@@ -146,7 +115,8 @@ def _open_list(path: Path) -> ImageSet:
             f"relative to {path.parent}."
         )
     classes = tuple(str(number) for number in range(max(labels) + 1)) if labels else ()
-    images = FileImages(path.parent, files, labels or None, classes)
+    digests = digests_of(path.parent, [name for name, _ in files], cache, path.name)
+    images = FileImages(path.parent, files, labels or None, classes, digests=digests)
     images.name = path.stem
     return images
 
@@ -172,7 +142,7 @@ def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
     contents = {}
     for shard in shards:
         # With the last class: an index made before there was one holds any number.
-        stamp = [shard.stat().st_size, _changed_at(shard), LAST_CLASS]
+        stamp = [*_state(shard), LAST_CLASS]
         old = known.get(str(shard))
         contents[str(shard)] = old if old and old["stamp"] == stamp else _index(shard, stamp)
     if contents != known:
@@ -185,19 +155,21 @@ def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
             f"{', '.join(sorted(SUFFIXES))}."
         )
     labels = [label for _, label in rows if label is not None]
+    digests = digests_of("", [str(shard).lstrip("/") for shard in shards], cache, str(shards[0]))
     if len(labels) == len(rows):
-        return TarImages(name, shards, members, labels)
-    images = TarImages(name, shards, members)
+        return TarImages(name, shards, members, labels, digests=digests)
+    images = TarImages(name, shards, members, digests=digests)
     if labels:
         # Most methods need no classes, so these images serve them.
         images.partly_classed = tell_partly(name, rows)
     return images
 
 
-def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
+def _index(shard: Path, stamp: list[int]) -> dict[str, Any]:
     """Return a shard's images, each with name, offset, size, class or None."""
     found: list[tuple[str, int, int]] = []
     labels: dict[str, int] = {}
+    described: dict[str, int] = {}
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -205,17 +177,37 @@ def _index(shard: Path, stamp: list[int | None]) -> dict[str, Any]:
                     continue
                 if _is_image(member.name):
                     found.append((member.name, member.offset_data, member.size))
-                elif member.name.endswith(".cls"):
+                elif member.name.endswith((".cls", ".json")):
                     content = tar.extractfile(member)
                     assert content is not None  # it is a file
-                    label = content.read().decode("utf-8", "replace")
-                    labels[_key(member.name)] = class_number(label, f"{shard}/{member.name}")
+                    label = content.read().decode("utf-8-sig", "replace")
+                    place = f"{shard}/{member.name}"
+                    if member.name.endswith(".cls"):
+                        labels[_key(member.name)] = class_number(label, place)
+                    else:
+                        described |= _described(label, _key(member.name), place)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise PreflightError(
             f"The shard {shard} cannot be read ({error}); copy or make it again."
         ) from error
+    labels = labels or described
     members = [[name, at, size, labels.get(_key(name))] for name, at, size in found]
     return {"stamp": stamp, "members": members}
+
+
+# What tools call the class in the JSON next to an image of a shard.
+_JSON_LABELS = ("label", "cls", "class", "class_id")
+
+
+def _described(text: str, key: str, place: str) -> dict[str, int]:
+    """Return the class that the JSON next to an image gives it; empty where it gives none."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    known = content if isinstance(content, dict) else {}
+    given = [known[name] for name in _JSON_LABELS if isinstance(known.get(name), int)]
+    return {key: class_number(str(given[0]), place)} if given else {}
 
 
 def _expand(path: Path) -> list[Path]:
@@ -268,11 +260,9 @@ def _read_record(path: Path) -> Any:
         return None
 
 
-def _changed_at(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 # Far above ImageNet-21k's 21,841; a head of so many on 768 features takes 12 GB with its gradient

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones.base.content import FileContents
+
 # Tar shards that a process keeps open at once; the usual limit of open files is 1,024.
 _OPEN_SHARDS = 64
 
@@ -42,7 +44,9 @@ class ImageSet(ABC):
 
     Attributes:
         name: For people: the folder's or file's.
-        fingerprint: Identity of the content, wherever it lies: of names, sizes and classes.
+        fingerprint: Identity of the content, wherever it lies: of names, bytes and classes.
+        former_fingerprint: What identified them before content did: names, sizes and classes.
+        notes: What was left out of the set, one sentence each.
         classes: Names of the classes; empty where images have none.
         partly_classed: Where some have a class and some have none, so that ``classes`` is empty, a
             sentence on which; else empty.
@@ -52,6 +56,8 @@ class ImageSet(ABC):
     fingerprint: str
     classes: tuple[str, ...] = ()
     partly_classed: str = ""
+    former_fingerprint: str = ""
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -88,6 +94,8 @@ class FileImages(ImageSet):
         files: Sequence[tuple[str, int]],
         labels: Sequence[int] | None = None,
         classes: tuple[str, ...] = (),
+        *,
+        digests: Sequence[str],
     ) -> None:
         """Number the files.
 
@@ -96,13 +104,16 @@ class FileImages(ImageSet):
             files: Names and sizes in bytes, in the order of their numbers.
             labels: Their classes, if any.
             classes: Names of the classes.
+            digests: Of the content of each (``digests_of``).
         """
         self.name = root.name
         self.classes = classes
         self._root = root
         self._files = Strings([name for name, _ in files])
         self._labels = np.asarray(labels, dtype=np.int32) if labels is not None else None
-        self.fingerprint = _fingerprint(files, labels)
+        self.former_fingerprint = _fingerprint(files, labels)
+        identified = [(name, digest) for (name, _), digest in zip(files, digests, strict=True)]
+        self.fingerprint = _fingerprint(identified, labels)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -130,6 +141,8 @@ class TarImages(ImageSet):
         shards: Sequence[Path],
         members: Sequence[Sequence[tuple[str, int, int]]],
         labels: Sequence[int] | None = None,
+        *,
+        digests: Sequence[str],
     ) -> None:
         """Number the images shard by shard.
 
@@ -138,6 +151,7 @@ class TarImages(ImageSet):
             shards: The tar files.
             members: For each, its images: name, offset of the content, size; in bytes.
             labels: Their classes, if any.
+            digests: Of the content of each shard (``digests_of``).
         """
         self.name = name
         self._shards = tuple(shards)
@@ -153,7 +167,9 @@ class TarImages(ImageSet):
             for shard, inside in zip(shards, members, strict=True)
             for member in inside
         ]
-        self.fingerprint = _fingerprint(sized, labels)
+        self.former_fingerprint = _fingerprint(sized, labels)
+        identified = [(shard.name, digest) for shard, digest in zip(shards, digests, strict=True)]
+        self.fingerprint = _fingerprint([*sized, *identified], labels)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -186,8 +202,11 @@ class Subset(ImageSet):
         self.partly_classed = images.partly_classed
         self._images = images
         self._indices = np.asarray(indices, dtype=np.int64)
-        chosen = hashlib.sha256(images.fingerprint.encode() + self._indices.tobytes())
-        self.fingerprint = chosen.hexdigest()[:16]
+        self.notes = images.notes
+        self.fingerprint, self.former_fingerprint = (
+            hashlib.sha256(known.encode() + self._indices.tobytes()).hexdigest()[:16]
+            for known in (images.fingerprint, images.former_fingerprint)
+        )
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -206,7 +225,24 @@ class Subset(ImageSet):
         return self._images.label(int(self._indices[index]))
 
 
-def _fingerprint(files: Sequence[tuple[str, int]], labels: Sequence[int] | None) -> str:
+def digests_of(root: Path | str, names: Sequence[str], cache: Path, what: str = "") -> list[str]:
+    """Return what identifies the content of files; read only where size or times changed.
+
+    Args:
+        root: Folder that the names start from.
+        names: Of the files.
+        cache: Folder for what is known.
+        what: Tells sets apart that have files in the same folder.
+
+    Raises:
+        PreflightError: The cache cannot be written.
+    """
+    key = hashlib.sha256(f"{root}\0{what}".encode("utf-8", "surrogateescape"))
+    record = cache / "images" / f"content-{key.hexdigest()[:16]}.json"
+    return [look.digest for look in FileContents(record).look(root, names)]
+
+
+def _fingerprint(files: Sequence[tuple[str, int | str]], labels: Sequence[int] | None) -> str:
     digest = hashlib.sha256()
     for name, size in files:
         digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))

@@ -1,14 +1,17 @@
 """Image sets from folders, lists and tar shards."""
 
 import io
+import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from backbones.base.errors import PreflightError
-from backbones.base.images import decode
+from backbones.base.images import SUFFIXES, decode
 from pretrain.data.find import find_images, take_fraction
 from pretrain.data.images import Strings
 
@@ -64,14 +67,77 @@ def test_images_beside_folders_have_no_classes(photos, tmp_path):
         images.label(0)
 
 
-def test_a_listing_is_made_once_and_follows_changes(photos, tmp_path, monkeypatch):
-    shutil.copytree(photos, tmp_path / "set")
-    first = find_images(tmp_path / "set", tmp_path / "cache")
-    with monkeypatch.context() as patched:
-        patched.setattr("pretrain.data.find._walk", lambda _: pytest.fail("listed again"))
-        assert find_images(tmp_path / "set", tmp_path / "cache").fingerprint == first.fingerprint
-    shutil.copy(photos / "ants" / "01.png", tmp_path / "set" / "bees" / "new.png")
-    assert len(find_images(tmp_path / "set", tmp_path / "cache")) == 21
+def test_the_identity_of_images_follows_their_content(photos, tmp_path):
+    root, cache = tmp_path / "set", tmp_path / "cache"
+    shutil.copytree(photos, root)
+    first = find_images(root, cache)
+    assert find_images(root, cache).fingerprint == first.fingerprint
+    path = root / "ants" / "01.png"
+    content, before = bytearray(path.read_bytes()), path.stat()
+    content[-1] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = find_images(root, cache)
+    assert second.fingerprint != first.fingerprint
+    assert second.former_fingerprint == first.former_fingerprint
+    next((root / "bees").iterdir()).unlink()
+    assert len(find_images(root, cache)) == 19
+    shutil.copy(photos / "ants" / "01.png", root / "bees" / "new.png")
+    assert len(find_images(root, cache)) == 20
+
+
+def test_shards_are_identified_by_their_content(shards, tmp_path):
+    first = find_images(shards, tmp_path / "cache")
+    (path, *_) = sorted(shards.glob("*.tar"))
+    content, before = bytearray(path.read_bytes()), path.stat()
+    content[600] ^= 1  # within the first image
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert find_images(shards, tmp_path / "cache").fingerprint != first.fingerprint
+
+
+def test_what_a_folder_leaves_out_is_counted_and_named(photos, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(photos, root)
+    for number in range(5):
+        (root / "ants" / f"gone{number}.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    for name in ("wasps/1.heic", "wasps/2.heic", "ants/@eaDir/01.png", "__MACOSX/x/1.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    images = find_images(root, tmp_path / "cache")
+    assert len(images) == 20
+    said = " ".join(images.notes)
+    for part in ("5 links", "gone0.jpg", "and 2 more", "2 images of formats", "(.heic)"):
+        assert part in said
+    for part in ("2 folders of thumbnails", "ants/@eaDir", "1 folders without an image", "wasps"):
+        assert part in said
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "pgm", "tga", "jp2", "avif"])
+def test_what_pillow_reads_is_read(photos, tmp_path, suffix):
+    path = tmp_path / "set" / f"1.{suffix}"
+    if f".{suffix}" not in SUFFIXES:
+        pytest.skip(f"this Pillow was built without {suffix}")
+    path.parent.mkdir()
+    kinds = {"jfif": "JPEG", "jpe": "JPEG", "pgm": "PPM", "tga": "TGA", "jp2": "JPEG2000"}
+    with Image.open(photos / "ants" / "01.png") as image:
+        image.convert("RGB").save(path, kinds.get(suffix))
+    images = find_images(tmp_path / "set", tmp_path / "cache")
+    assert decode(images.read(0)).size == (16, 12)
+
+
+def test_shards_may_have_their_classes_in_json(photos, tmp_path):
+    path = tmp_path / "s-0.tar"
+    with tarfile.open(path, "w") as tar:
+        for number, label in enumerate((3, 1)):
+            tar.add(photos / "ants" / "01.png", f"{number}.png")
+            text = json.dumps({"label": label}).encode()
+            member = tarfile.TarInfo(f"{number}.json")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    images = find_images(path, tmp_path / "cache")
+    assert [images.label(number) for number in range(2)] == [3, 1]
 
 
 def test_hidden_files_and_endless_links_are_passed_over(photos, tmp_path):

@@ -10,7 +10,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -42,6 +42,7 @@ class LabelledImages:
         val: Images that metrics are computed on, likewise.
         classes: Names of the classes.
         fingerprint: Identity of the content, wherever it lies.
+        former_fingerprint: As in ``ImageSet``; empty where it is the same.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class LabelledImages:
     val: ImageSet
     classes: tuple[str, ...]
     fingerprint: str
+    former_fingerprint: str = ""
 
 
 class _Relabelled(ImageSet):
@@ -57,7 +59,11 @@ class _Relabelled(ImageSet):
     def __init__(self, images: ImageSet, labels: Sequence[int], classes: tuple[str, ...]) -> None:
         self.name = images.name
         self.classes = classes
-        self.fingerprint = hash16([images.fingerprint, list(labels)])
+        self.notes = images.notes
+        self.fingerprint, self.former_fingerprint = (
+            hash16([known, list(labels)])
+            for known in (images.fingerprint, images.former_fingerprint)
+        )
         self._images = images
         self._labels = np.asarray(labels, dtype=np.int32)
 
@@ -83,7 +89,13 @@ def read_facts(data: DataRoot, cache: Path) -> Facts:
     if data.path is None:
         return Facts(MINI_SHA256, num_crops("train"), num_crops("val"))
     images = _find(data, data.path, cache)
-    return Facts(images.fingerprint, len(images.train), len(images.val))
+    return Facts(
+        images.fingerprint,
+        len(images.train),
+        len(images.val),
+        images.former_fingerprint,
+        tuple(dict.fromkeys((*images.train.notes, *images.val.notes))),
+    )
 
 
 def open_labelled(data: DataRoot, cache: Path, limit: int | None = None) -> LabelledImages:
@@ -99,20 +111,27 @@ def open_labelled(data: DataRoot, cache: Path, limit: int | None = None) -> Labe
     """
     images = _find(data, data.path or mini_data().imagenet, cache)
     train, val = (take_fraction(split, 1.0, limit, seed=0) for split in (images.train, images.val))
-    return LabelledImages(images.root, train, val, images.classes, images.fingerprint)
+    return replace(images, train=train, val=val)
 
 
 def _find(data: DataRoot, root: Path, cache: Path) -> LabelledImages:
     known = vision_set(data)
     if known is None:
         return find_labelled(root, cache)
-    return _join(root, *known.read(root / known.folder))
+    return _join(root, *known.read(root / known.folder, cache))
 
 
 def _join(root: Path, train: ImageSet, val: ImageSet) -> LabelledImages:
     _refuse_different(root, train, val)
-    fingerprint = hash16([train.fingerprint, val.fingerprint, list(train.classes)])
-    return LabelledImages(root, train, val, train.classes, fingerprint)
+    fingerprint, former = (
+        hash16([*prints, list(train.classes)])
+        for prints in (
+            (train.fingerprint, val.fingerprint),
+            (train.former_fingerprint, val.former_fingerprint),
+        )
+    )
+    known = former if train.former_fingerprint and val.former_fingerprint else ""
+    return LabelledImages(root, train, val, train.classes, fingerprint, known)
 
 
 def find_labelled(root: Path, cache: Path) -> LabelledImages:

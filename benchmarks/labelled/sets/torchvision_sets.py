@@ -14,7 +14,7 @@ import numpy as np
 from backbones.base.errors import PreflightError
 from benchmarks.labelled.sets.raw_images import as_file
 from benchmarks.labelled.sets.vision_splits import Split
-from pretrain.data.images import FileImages, ImageSet, Subset
+from pretrain.data.images import FileImages, ImageSet, Subset, digests_of
 
 
 @dataclass(frozen=True)
@@ -34,28 +34,31 @@ class TorchvisionReader:
     test: tuple[Mapping[str, Any], ...]
     divide: Callable[[Path, Sequence[str], Sequence[int]], Split] | None = None
 
-    def __call__(self, folder: Path) -> tuple[ImageSet, ImageSet]:
+    def __call__(self, folder: Path, cache: Path) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.
 
         Args:
             folder: What torchvision keeps the set in, inside the folder that it calls root.
+            cache: Folder for what is known of files.
 
         Raises:
             PreflightError: Files are missing, or are not what torchvision expects.
         """
         root = folder.parent
         if self.divide is None:
-            return _open(self, root, self.train), _open(self, root, self.test)
-        whole = _open(self, root, self.train)
+            return _open(self, root, self.train, cache), _open(self, root, self.test, cache)
+        whole = _open(self, root, self.train, cache)
         places = range(len(whole))
         names = [str(Path(whole.name_of(place)).relative_to(folder)) for place in places]
         train, test = self.divide(folder, names, [whole.label(place) for place in places])
         return Subset(whole, train), Subset(whole, test)
 
 
-def _open(known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any]]) -> ImageSet:
+def _open(
+    known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any]], cache: Path
+) -> ImageSet:
     try:
-        return _read(known, root, parts)
+        return _read(known, root, parts, cache)
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         raise PreflightError(
             f"torchvision's {known.reader} cannot read {root} "
@@ -63,7 +66,9 @@ def _open(known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any
         ) from error
 
 
-def _read(known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any]]) -> ImageSet:
+def _read(
+    known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any]], cache: Path
+) -> ImageSet:
     from torchvision import datasets
 
     opened = [getattr(datasets, known.reader)(str(root), **part) for part in parts]
@@ -84,7 +89,10 @@ def _read(known: TorchvisionReader, root: Path, parts: Sequence[Mapping[str, Any
         order = sorted(range(len(files)), key=files.__getitem__)
         files, labels = [files[at] for at in order], [labels[at] for at in order]
     sized = [(str(file.relative_to(root)), file.stat().st_size) for file in files]
-    images = FileImages(root, sized, labels, classes)
+    digests = digests_of(
+        root, [name for name, _ in sized], cache, f"{known.reader} {list(map(dict, parts))}"
+    )
+    images = FileImages(root, sized, labels, classes, digests=digests)
     images.name = known.reader
     return images
 

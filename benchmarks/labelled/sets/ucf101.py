@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from backbones.base.errors import PreflightError
 from benchmarks.labelled.sets.optional import import_optional
 from benchmarks.labelled.sets.raw_images import as_file
-from pretrain.data.images import FileImages, ImageSet
+from pretrain.data.images import FileImages, ImageSet, digests_of
 
 
 class VideoFrames(FileImages):
@@ -25,8 +25,10 @@ class VideoFrames(FileImages):
         self,
         root: Path,
         files: Sequence[tuple[str, int]],
-        labels: Sequence[int],
-        classes: tuple[str, ...],
+        labels: Sequence[int] | None = None,
+        classes: tuple[str, ...] = (),
+        *,
+        digests: Sequence[str],
     ) -> None:
         """Number the videos; see ``FileImages``.
 
@@ -34,9 +36,12 @@ class VideoFrames(FileImages):
             PreflightError: PyAV, which decodes them, is not installed.
         """
         _pyav()
-        super().__init__(root, files, labels, classes)
+        super().__init__(root, files, labels, classes, digests=digests)
         # The same files may one day be shown in another way.
-        self.fingerprint = sha256(f"middle frame {self.fingerprint}".encode()).hexdigest()[:16]
+        self.fingerprint, self.former_fingerprint = (
+            sha256(f"middle frame {known}".encode()).hexdigest()[:16]
+            for known in (self.fingerprint, self.former_fingerprint)
+        )
 
     def read(self, index: int) -> bytes:
         """Return one video's middle frame as an image file."""
@@ -92,12 +97,13 @@ class _Video(NamedTuple):
         return next((name for name in names if name in sizes), None)
 
 
-def open_ucf101(folder: Path) -> tuple[ImageSet, ImageSet]:
+def open_ucf101(folder: Path, cache: Path) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test images of the first official split.
 
     Args:
         folder: Holds ``CLASS/v_CLASS_g01_c01.avi``, or frames with an image's suffix under the same
             names; the lists lie beside it in ``ucfTrainTestlist``.
+        cache: Folder for what is known of files.
 
     Raises:
         PreflightError: A list is missing or damaged, or names what the folder does not hold; there
@@ -115,7 +121,11 @@ def open_ucf101(folder: Path) -> tuple[ImageSet, ImageSet]:
             video.lying_as(suffixes, sizes) or _refuse(folder, video, framed) for video in videos
         ]
         files = [(f"{folder.name}/{name}", sizes[name]) for name in names]
-        found = kind(folder.parent, files, [video.label for video in videos], classes)
+        digests = digests_of(
+            folder.parent, [name for name, _ in files], cache, str(videos[0].source)
+        )
+        labels = [video.label for video in videos]
+        found = kind(folder.parent, files, labels, classes, digests=digests)
         found.name = "UCF101"
         return found
 

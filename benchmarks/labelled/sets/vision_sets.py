@@ -24,13 +24,13 @@ class VisionSet:
 
     Attributes:
         folder: What its files lie in, inside the folder that a command names.
-        read: Called with that path, returns the training and the test images; raises
+        read: Called with that path and a cache, returns the training and the test images; raises
             PreflightError where files are missing or damaged.
         mean_class: The set is reported as mean per class.
     """
 
     folder: str
-    read: Callable[[Path], tuple[ImageSet, ImageSet]]
+    read: Callable[[Path, Path], tuple[ImageSet, ImageSet]]
     mean_class: bool = False
 
 

@@ -59,7 +59,7 @@ class PretrainTask(Task):
         if data.path is None:
             return Facts(MINI_SHA256, num_crops("train"), 0)
         images = find_images(data.path, cache)
-        return Facts(images.fingerprint, len(images), 0)
+        return Facts(images.fingerprint, len(images), 0, images.former_fingerprint, images.notes)
 
     def recipes(self) -> Mapping[str, Callable[[], PretrainConfig]]:
         """Return the recipes by name."""

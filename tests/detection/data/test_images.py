@@ -51,6 +51,27 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path, name: str) -> None:
     assert (pixels == (values >> 8)[..., None]).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "largest", "shift"),
+    [
+        ("uint16", 255, 0),
+        ("uint16", 4095, 4),
+        ("uint16", 4096, 8),
+        ("int32", 255, 0),
+        ("int32", 4095, 4),
+        ("int32", 65_535, 8),
+        ("int32", 1_000_000, 12),
+    ],
+)
+def test_deep_grey_is_scaled_by_the_bits_in_use(
+    tmp_path: Path, kind: str, largest: int, shift: int
+) -> None:
+    values = np.linspace(0, largest, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(kind)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    pixels = pixels_of(tmp_path / "a.tif")
+    assert (pixels == (values >> shift)[..., None]).all()
+
+
 @pytest.mark.parametrize("mode", ["1", "P", "PA", "LA", "RGBA"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     gradient().convert(mode).save(tmp_path / "a.tif" if mode == "PA" else tmp_path / "a.png")
