@@ -11,6 +11,7 @@ from types import ModuleType
 from backbones.base.errors import UserError
 from backbones.base.files import sha256_file
 from backbones.base.registry import lookup, modules_of
+from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 
 TIMM = "timm:"
@@ -31,6 +32,16 @@ def get_spec(name: str, plugins: Path | None = None) -> BackboneSpec:
 
         return timm_spec(name.removeprefix(TIMM))
     return lookup("backbone", name, zoo(plugins))
+
+
+def spec_for(checkpoint: Checkpoint, plugins: Path | None = None) -> BackboneSpec:
+    """Return the spec of a checkpoint's backbone, with the normalisation of its weights.
+
+    Raises:
+        UserError: As ``get_spec``.
+    """
+    spec = get_spec(checkpoint.backbone, plugins)
+    return replace(spec, mean=checkpoint.mean or spec.mean, std=checkpoint.std or spec.std)
 
 
 def list_specs(plugins: Path | None = None) -> list[BackboneSpec]:

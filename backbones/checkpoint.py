@@ -11,6 +11,10 @@ from backbones.base.files import sha256_file
 from backbones.base.json_files import JsonFormat
 
 FRESH = "random"
+# Key layout of the files that this program writes.
+OWN_FORMAT = "backbench"
+
+Rgb = tuple[float, float, float]
 
 
 class Checkpoint(Struct, frozen=True):
@@ -22,7 +26,13 @@ class Checkpoint(Struct, frozen=True):
         sha256: SHA-256 of the file's bytes; ``FRESH`` where there is no file. Identity of a run
             builds on this, never on a name.
         format: Key layout: backbench, mae, lomar, esvit, dino, mocov3, beit, simmim, swin or timm.
-        branch: "teacher" or "student" where it is not the one that the format takes by default.
+        branch: "ema", "raw", "teacher" or "student" where it is not the one that the format takes
+            by default.
+        key: Dictionaries around the weights in the file, joined by dots; empty searches.
+        prefix: What stands before the network's names in there; empty searches.
+        mean: Per-channel mean of the images that the weights were trained on, RGB on the scale 0 to
+            1; None means the backbone's own.
+        std: Per-channel standard deviation; None means the backbone's own.
         method: What made the weights: mae, supervised, …; ``FRESH`` for none.
         data: What they were made from.
         epochs: Passes over that data.
@@ -36,8 +46,12 @@ class Checkpoint(Struct, frozen=True):
     backbone: str
     path: Path | None
     sha256: str
-    format: str = "backbench"
+    format: str = OWN_FORMAT
     branch: str = ""
+    key: str = ""
+    prefix: str = ""
+    mean: Rgb | None = None
+    std: Rgb | None = None
     method: str = ""
     data: str = ""
     epochs: int | float | None = None
@@ -46,6 +60,20 @@ class Checkpoint(Struct, frozen=True):
     code_version: str = ""
     licence: str = ""
     source: str = ""
+
+    @property
+    def layout(self) -> str:
+        """Return how the file is read and used, as it enters a run's identity.
+
+        The format, and what differs from the format's and the backbone's own: a place in the file
+        that the user named, and a normalisation other than the backbone's.
+        """
+        parts = [self.format]
+        parts += [f"key={self.key}"] if self.key else []
+        parts += [f"prefix={self.prefix}"] if self.prefix else []
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            parts += [f"{name}={','.join(f'{value:g}' for value in values)}"] if values else []
+        return "&".join(parts)
 
 
 # Facts of one use of the weights are not recorded: a record that moves must stay true.

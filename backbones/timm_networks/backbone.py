@@ -89,6 +89,13 @@ class TimmBackbone(Backbone):
             name = type(self.net).__name__
             raise UserError(f"timm's {name} cannot recompute activations; leave it off.") from error
 
+    def norm_behind_pooling(self) -> None:
+        """Move the final norm behind the mean over patches, timm's ``global_pool="avg"``."""
+        self.net.fc_norm, self.net.norm = self.net.norm, nn.Identity()
+        self.net.global_pool = "avg"
+        ids = self._layer_ids.items()
+        self._layer_ids = {k.replace(f"{NET}norm.", f"{NET}fc_norm."): v for k, v in ids}
+
     def own_name(self, timm_name: str) -> str:
         """Return the name in this module of what timm calls ``timm_name``."""
         return NET + timm_name

@@ -50,7 +50,8 @@ class BeitBackbone(TimmBackbone):
         normed = [self.net.norm(tokens) for tokens in last]
         kept = normed[len(normed) - num_last_blocks :] if num_last_blocks else []
         return Features(
-            pooled=normed[-1][:, 1:].mean(dim=1),
+            # ``fc_norm`` does nothing unless the weights have one; the norm is then nothing.
+            pooled=self.net.fc_norm(normed[-1][:, 1:].mean(dim=1)),
             maps=(_as_map(outputs[-1], grid),),
             prefix_tokens=tuple(tokens[:, :1] for tokens in kept),
             patch_tokens=tuple(tokens[:, 1:] for tokens in kept),

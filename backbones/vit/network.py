@@ -16,6 +16,7 @@ from backbones.spec import BuildOptions
 from backbones.vit.block import NORM_EPS, Block
 from backbones.vit.config import ViTConfig
 from backbones.vit.positions import Grid, place_positions, resize_positions, sincos_table
+from backbones.vit.positions_rule import BICUBIC
 
 __all__ = ["ViTConfig", "VisionTransformer"]
 
@@ -39,10 +40,11 @@ class VisionTransformer(Backbone):
     stays what it was in pretraining (ViTDet does the same).
 
     Attributes:
-        position_nudge: See ``resize_positions``; a pretraining method may set it.
+        position_rule: How the table is resized to other image sizes; the method that trained the
+            weights sets it. For dense prediction the rule is ViTDet's, whatever the method.
     """
 
-    position_nudge = 0.0
+    position_rule = BICUBIC
 
     cls_token: Tensor | None
     reg_token: Tensor | None
@@ -80,6 +82,7 @@ class VisionTransformer(Backbone):
         )
         norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
         self.norm = norm if config.final_norm else nn.Identity()
+        self.fc_norm: nn.Module | None = None
         self.apply(_initialise)
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
@@ -119,7 +122,8 @@ class VisionTransformer(Backbone):
         patches = image.flatten(2).transpose(1, 2)
         if self.pos_embed is not None:
             table = self.pos_embed[:, self.config.num_prefix_positions :]
-            patches = patches + place_positions(table, grid, self._tiled, self.position_nudge)
+            rule = BICUBIC if self.dense else self.position_rule
+            patches = patches + place_positions(table, grid, self._tiled, rule)
         return patches, grid
 
     def prepend_prefix(self, patches: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class VisionTransformer(Backbone):
         first, *rest = parameter_name.split(".")
         if first == "blocks":
             return int(rest[0]) + 1
-        return self.num_layers + 1 if first == "norm" else 0
+        return self.num_layers + 1 if first in ("norm", "fc_norm") else 0
 
     def no_weight_decay(self) -> frozenset[str]:
         """Return the tokens and positions, as timm's ViT does."""
@@ -186,11 +190,19 @@ class VisionTransformer(Backbone):
         table = self.pos_embed
         if table is None or table.shape[1] == prefix + side * side:
             return False
-        patches = resize_positions(table.detach()[:, prefix:], (side, side), self.position_nudge)
+        patches = resize_positions(table.detach()[:, prefix:], (side, side), self.position_rule)
         fitted = torch.cat([table.detach()[:, :prefix], patches], dim=1)
         learned = isinstance(table, nn.Parameter)
         self.pos_embed = nn.Parameter(fitted) if learned else fitted
         return True
+
+    def norm_behind_pooling(self) -> None:
+        """Move the final norm behind the mean over patches, which is then ``pooled``.
+
+        Networks that were fine-tuned with mean pooling have it there (MAE, ``models_vit.py``).
+        """
+        if isinstance(self.norm, nn.LayerNorm):
+            self.fc_norm, self.norm = self.norm, nn.Identity()
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute each block's activations in the backward pass."""
@@ -204,6 +216,9 @@ class VisionTransformer(Backbone):
         return out
 
     def _pool(self, normed: Tensor) -> Tensor:
+        if self.fc_norm is not None:
+            pooled: Tensor = self.fc_norm(normed[:, self.num_prefix :].mean(dim=1))
+            return pooled
         if self.config.pooling == "cls" and self.num_prefix:
             return normed[:, 0]
         return normed[:, self.num_prefix :].mean(dim=1)

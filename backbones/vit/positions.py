@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backbones.vit.positions_rule import BICUBIC, PositionRule
+
 Grid: TypeAlias = tuple[int, int]  # rows, columns of patches
 
 _BASE = 10000.0  # wavelengths rise geometrically to this; Vaswani et al. 2017, section 3.5
@@ -46,16 +48,14 @@ def _waves(length: int, rates: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def resize_positions(table: Tensor, grid: Grid, nudge: float = 0.0) -> Tensor:
+def resize_positions(table: Tensor, grid: Grid, rule: PositionRule = BICUBIC) -> Tensor:
     """Interpolate the patch rows of a position table, made for a square grid, to another grid.
-
-    Bicubic, corners not aligned, no antialiasing: the rule of detectron2's ViTDet.
 
     Args:
         table: (1, n * n, C).
         grid: Rows and columns wanted.
-        nudge: Added to both when the scale is computed. DINO has 0.1, so that rounding cannot lose
-            a row (facebookresearch/dino vision_transformer.py); that moves values by 1 to 3 %.
+        rule: How; without a nudge the scale follows from the grids. DINO adds 0.1, so that rounding
+            cannot lose a row, which moves values by 1 to 3 %.
 
     Returns:
         (1, rows * columns, C); ``table`` itself if the grid is its own.
@@ -65,9 +65,11 @@ def resize_positions(table: Tensor, grid: Grid, nudge: float = 0.0) -> Tensor:
         return table
     square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     wanted: dict[str, Any] = {"size": grid}
-    if nudge:
-        wanted = {"scale_factor": tuple((length + nudge) / side for length in grid)}
-    resized = F.interpolate(square, **wanted, mode="bicubic", align_corners=False)
+    if rule.nudge:
+        wanted = {"scale_factor": tuple((length + rule.nudge) / side for length in grid)}
+    resized = F.interpolate(
+        square, **wanted, mode="bicubic", align_corners=False, antialias=rule.antialias
+    )
     return resized.flatten(2).transpose(1, 2)
 
 
@@ -89,6 +91,6 @@ def tile_positions(table: Tensor, grid: Grid) -> Tensor:
     return square.repeat(1, down, across, 1)[:, : grid[0], : grid[1]].flatten(1, 2)
 
 
-def place_positions(table: Tensor, grid: Grid, tiled: bool, nudge: float = 0.0) -> Tensor:
+def place_positions(table: Tensor, grid: Grid, tiled: bool, rule: PositionRule = BICUBIC) -> Tensor:
     """Return the positions of a grid, tiled or resized; see the two functions above."""
-    return tile_positions(table, grid) if tiled else resize_positions(table, grid, nudge)
+    return tile_positions(table, grid) if tiled else resize_positions(table, grid, rule)

@@ -1,8 +1,7 @@
-"""Fits imported weights to the backbone that takes them: names and sizes of tables."""
+"""Fits imported weights to the backbone that takes them: names, tables, norms, rules of use."""
 
 import math
 import re
-import sys
 from contextlib import suppress
 
 import torch
@@ -11,95 +10,148 @@ from torch import Tensor, nn
 from backbones.features import Backbone
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.beit import BeitBackbone
+from backbones.timm_networks.positions import follow_rule, take_table
 from backbones.timm_networks.tables import resize_bias_table, resize_geometric
 from backbones.vit.network import VisionTransformer
 from backbones.vit.positions import resize_positions
-from backbones.weights.formats import Reasons
+from backbones.vit.positions_rule import PositionRule
+from backbones.weights.layout import Reasons
 
 State = dict[str, Tensor]
 
-_TABLES = ("pos_embed", "relative_position_bias_table")
 
-
-def rename(state: State, backbone: Backbone, from_timm: bool) -> State:
+def rename(state: State, backbone: Backbone) -> State:
     """Give imported weights the backbone's own names.
 
     Args:
         state: Tensors under timm's names.
         backbone: The network that takes them.
-        from_timm: The file is timm's own, so that timm's repairs of older files apply.
 
     Returns:
         All of them, what the backbone has no place for included, so that the strict check sees it.
     """
     if isinstance(backbone, TimmBackbone):
-        repaired = _repair(state, backbone.net) if from_timm else state
-        return {backbone.own_name(name): tensor for name, tensor in repaired.items()}
+        joined = state if _has_separate_biases(backbone) else _join_qkv_bias(state)
+        scaled = _rename_layer_scale(joined, backbone)
+        return {backbone.own_name(name): tensor for name, tensor in scaled.items()}
     return _join_qkv_bias(_rename_layer_scale(state, backbone))
 
 
-def resize(state: State, backbone: Backbone) -> tuple[State, tuple[str, ...]]:
-    """Resize the position tables that were made for another grid or window.
+def adopt(backbone: Backbone, state: State, rule: PositionRule) -> None:
+    """Give a backbone the final norm and the position table that its weights were trained with.
 
-    The plain ViT is the exception: it takes over the size of the table and interpolates later.
+    Networks that were fine-tuned on the mean over patches have their last norm behind that mean
+    (``fc_norm``) in place of the one in front of it. A plain ViT keeps the table of its weights and
+    interpolates it in every forward.
+
+    Args:
+        backbone: Changed in place.
+        state: Tensors under the backbone's names; not loaded here.
+        rule: How the method resizes its table.
+    """
+    net = backbone.net if isinstance(backbone, TimmBackbone) else backbone
+    names = {name.removeprefix("net.") for name in state}
+    if "fc_norm.weight" in names and "norm.weight" not in names:
+        _norm_behind_pooling(backbone)
+    if isinstance(backbone, VisionTransformer):
+        backbone.position_rule = rule
+        if "pos_embed" in state:
+            # A table of another width stays out; the strict check tells the shapes.
+            with suppress(RuntimeError):
+                backbone.load_state_dict({"pos_embed": state["pos_embed"]}, strict=False)
+        return
+    follow_rule(net, rule)
+    table = state.get("net.pos_embed")
+    if table is not None:
+        take_table(net, table)
+
+
+def _norm_behind_pooling(backbone: Backbone) -> None:
+    if isinstance(backbone, VisionTransformer):
+        backbone.norm_behind_pooling()
+        return
+    net = getattr(backbone, "net", None)
+    norm, fc_norm = getattr(net, "norm", None), getattr(net, "fc_norm", None)
+    if isinstance(norm, nn.LayerNorm) and isinstance(fc_norm, nn.Identity):
+        assert isinstance(backbone, TimmBackbone)
+        backbone.norm_behind_pooling()
+
+
+def set_norm_eps(backbone: nn.Module, eps: float | None) -> None:
+    """Set the epsilon of all layer norms; None leaves them as they are."""
+    if eps is None:
+        return
+    for module in backbone.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
+
+
+def resize(state: State, backbone: Backbone, rule: PositionRule) -> tuple[State, tuple[str, ...]]:
+    """Resize the position tables that were made for another grid or window.
 
     Args:
         state: Tensors under the backbone's names.
-        backbone: The network that takes them.
+        backbone: The network that takes them, after ``adopt``.
+        rule: How the method resizes its table of absolute positions.
 
     Returns:
         All tensors, and the names of the resized ones.
     """
-    if isinstance(backbone, VisionTransformer) and "pos_embed" in state:
-        with suppress(RuntimeError):  # no table of its width; the strict check tells the shapes
-            backbone.load_state_dict({"pos_embed": state["pos_embed"]}, strict=False)
     wanted = backbone.state_dict()
-    fitted = {k: _resize(k, tensor, wanted.get(k), backbone) for k, tensor in state.items()}
+    fitted = {k: _resize(k, tensor, wanted.get(k), backbone, rule) for k, tensor in state.items()}
     return fitted, tuple(name for name in state if fitted[name] is not state[name])
 
 
-def _resize(name: str, tensor: Tensor, wanted: Tensor | None, backbone: Backbone) -> Tensor:
+def _resize(
+    name: str, tensor: Tensor, wanted: Tensor | None, backbone: Backbone, rule: PositionRule
+) -> Tensor:
     """Resize a table that was made for another grid or window; return others as they are."""
     if wanted is None or wanted.shape == tensor.shape or wanted.shape[-1] != tensor.shape[-1]:
         return tensor
     if name.endswith("relative_position_bias_table"):
-        return resize_bias_table(tensor, wanted.shape[0])
+        with suppress(ValueError):  # not the table of a square window; the shapes are told
+            return resize_bias_table(tensor, wanted.shape[0])
+        return tensor
     if isinstance(backbone, BeitBackbone) and name.startswith("bias_tables."):
-        side = (math.isqrt(tensor.shape[0] - 3) + 1) // 2
-        return resize_geometric(tensor, (side, side), backbone.grid)
-    if name.rpartition(".")[2] == "pos_embed" and tensor.dim() == 3:
-        return _resize_positions(tensor, wanted.shape[1])
+        side = (math.isqrt(max(tensor.shape[0] - 3, 0)) + 1) // 2
+        square = (2 * side - 1) ** 2 + 3 == tensor.shape[0]
+        return resize_geometric(tensor, (side, side), backbone.grid) if square else tensor
+    if name.rpartition(".")[2] == "pos_embed" and tensor.dim() == wanted.dim() == 3:
+        return _resize_positions(tensor, wanted.shape[1], rule)
     return tensor
 
 
-def _resize_positions(table: Tensor, rows: int) -> Tensor:
+def _resize_positions(table: Tensor, rows: int, rule: PositionRule) -> Tensor:
     """Resize the patch rows of a table of a square grid to ``rows`` rows, prefix rows kept."""
-    prefix = _prefix_rows(table.shape[1])
+    prefix = rows - math.isqrt(rows) ** 2
+    old = math.isqrt(max(table.shape[1] - prefix, 0))
+    if old**2 + prefix != table.shape[1]:
+        return table  # another number of prefix rows; the shapes are told
     side = math.isqrt(rows - prefix)
-    if side**2 != rows - prefix:
-        return table
-    patches = resize_positions(table[:, prefix:].float(), (side, side)).to(table)
+    patches = resize_positions(table[:, prefix:].float(), (side, side), rule).to(table)
     return torch.cat([table[:, :prefix], patches], dim=1)
 
 
-def _prefix_rows(rows: int) -> int:
-    """Return how many rows stand before those of a square grid."""
-    return rows - math.isqrt(rows) ** 2
-
-
 def _rename_layer_scale(state: State, backbone: nn.Module) -> State:
-    """Give BEiT's ``gamma_1`` the name that timm's ViT has for it, where the backbone scales."""
-    if not any(name.endswith("ls1.gamma") for name in backbone.state_dict()):
-        return state
-    return {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name): v for name, v in state.items()}
+    """Give LayerScale the name that the backbone has for it, where the backbone scales."""
+    own = backbone.state_dict()
+    if any(name.endswith("ls1.gamma") for name in own):
+        return {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name): v for name, v in state.items()}
+    if any(name.endswith(".gamma_1") for name in own):
+        return {re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): v for name, v in state.items()}
+    return state
+
+
+def _has_separate_biases(backbone: nn.Module) -> bool:
+    return any(name.endswith(".q_bias") for name in backbone.state_dict())
 
 
 def _join_qkv_bias(state: State) -> State:
     """Join BEiT's separate biases; keys have none, which is a bias of zero."""
     joined = dict(state)
     for name in state:
-        if name.endswith(".q_bias"):
-            stem = name.removesuffix("q_bias")
+        stem = name.removesuffix("q_bias")
+        if name.endswith(".q_bias") and f"{stem}v_bias" in joined:
             query, value = joined.pop(name), joined.pop(f"{stem}v_bias")
             joined[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
     return joined
@@ -118,17 +170,3 @@ def num_heads(backbone: Backbone) -> int | None:
     """Return the attention heads of the first block of a plain ViT, ours or timm's."""
     blocks = getattr(getattr(backbone, "net", backbone), "blocks", None)
     return getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks else None
-
-
-def _repair(state: State, net: nn.Module) -> State:
-    """Apply timm's own repair of older files of this family, if it has one."""
-    repair = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    own = net.state_dict()
-    # timm would resample patch kernels of another size without a word.
-    kernels = (k for k, v in state.items() if v.ndim == 4 and k in own)
-    if repair is None or any(own[k].shape != state[k].shape for k in kernels):
-        return state
-    # Tables are resized by our rules: timm's differ, and lean on indexing that torch gave up.
-    tables = {k: v for k, v in state.items() if k.endswith(_TABLES)}
-    repaired: State = repair({k: v for k, v in state.items() if k not in tables}, net)
-    return repaired | tables

@@ -1,22 +1,28 @@
 """From a spec and a checkpoint to a backbone with its weights: all of them, or an error."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from backbones.base.errors import PreflightError
-from backbones.base.files import sha256_file
+from backbones.base.errors import PreflightError, UserError
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import NET
-from backbones.weights.adapt import classifier_of, num_heads, rename, resize
+from backbones.vit.positions_rule import BICUBIC, RULE_OF_METHOD
+from backbones.weights.adapt import set_norm_eps
+from backbones.weights.content import Content, flatten
+from backbones.weights.facts import refuse_contradictions
+from backbones.weights.fit import Fit, first, hold, search
+from backbones.weights.folders import sha256_weights
 from backbones.weights.foreign import read_foreign
-from backbones.weights.formats import FORMATS, Imported, Reasons
+from backbones.weights.formats import FORMATS
+from backbones.weights.layout import Format
+from backbones.weights.wish import Wish
 
 State = dict[str, Tensor]
 
@@ -33,6 +39,7 @@ class Coverage:
         fresh: Names of the backbone's tensors that stay fresh, each with the reason.
         dropped: Names of the file's tensors that were left out, each with the reason.
         resized: Names of position tables that were interpolated.
+        how: How the file was read and how the network is used, sentences without a full stop.
     """
 
     backbone: str
@@ -42,6 +49,7 @@ class Coverage:
     fresh: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     resized: tuple[str, ...] = ()
+    how: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Return the report as one line."""
@@ -52,7 +60,7 @@ class Coverage:
         parts += [f"{what} dropped" for what in _by_reason(self.dropped)]
         if self.resized:
             parts.append(f"{_count(len(self.resized), 'position table')} resized")
-        return f"{'; '.join(parts)}. ({self.source})"
+        return f"{'; '.join([*parts, *self.how])}. ({self.source})"
 
 
 def build_backbone(
@@ -70,6 +78,7 @@ def build_backbone(
         The backbone on the CPU in training mode, and what was loaded.
 
     Raises:
+        UserError: Two networks in the file fit and nothing says which is meant.
         PreflightError: The file cannot be read, is not the one that was named, does not fit the
             backbone tensor for tensor, or holds NaN.
     """
@@ -87,97 +96,167 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     """Fill a backbone that ``spec`` built from a checkpoint's file.
 
     Raises:
-        PreflightError: As ``build_backbone``; the backbone is then as it was, but for the size of
-            its position table.
+        UserError: As ``build_backbone``.
+        PreflightError: As ``build_backbone``; the backbone is then as it was.
     """
-    imported = _import(checkpoint)
-    state = imported.state
-    if checkpoint.format != "backbench":
-        state = rename(state, backbone, from_timm=checkpoint.format == "timm")
-    state, resized = resize(state, backbone)
-    wanted = backbone.state_dict()
-    declared = tuple((pattern, "declared so by the spec") for pattern in spec.fresh_params)
-    drops = (
-        (*imported.drops, *classifier_of(backbone))
-        if checkpoint.format == "timm"
-        else imported.drops
-    )
-    fresh = _reasons([k for k in wanted if k not in state], (*declared, *imported.fresh))
-    dropped = _reasons([k for k in state if k not in wanted], drops)
-    try:
-        _refuse_wrong_heads(spec, checkpoint, backbone)
-        _refuse_misfit(spec.name, state, wanted, {**fresh, **dropped})
-    except PreflightError as error:
-        raise PreflightError(f"{checkpoint.path} (format {checkpoint.format}) {error}") from error
-    filled = {name: tensor for name, tensor in state.items() if name in wanted}
-    backbone.load_state_dict(filled, strict=False)
-    return Coverage(spec.name, checkpoint.source, len(filled), len(wanted), fresh, dropped, resized)
-
-
-def _import(checkpoint: Checkpoint) -> Imported:
     assert checkpoint.path is not None
-    content = read_foreign(checkpoint.path)
-    if sha256_file(checkpoint.path) != checkpoint.sha256:
+    content = flatten_file(checkpoint)
+    if sha256_weights(checkpoint.path) != checkpoint.sha256:
         raise PreflightError(f"{checkpoint.path} changed while this run was using it.")
+    form = format_of(checkpoint)
     try:
-        return FORMATS[checkpoint.format].convert(content, checkpoint.branch)
-    except PreflightError as error:
-        raise PreflightError(
-            f"{checkpoint.path} is not in the format {checkpoint.format}: {error}"
-        ) from error
+        found = find(content, (form,), spec, backbone, wish_of(checkpoint))
+        fit = hold(content, form, found.prefix, spec, _checked(found, content, backbone, spec))
+        _refuse_broken(fit, backbone)
+    except UserError as error:
+        raise type(error)(f"{checkpoint.path} (format {form.name}) {error}") from error
+    wanted = backbone.state_dict()
+    filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
+    backbone.load_state_dict(filled, strict=False)
+    set_norm_eps(backbone, form.norm_eps)
+    return Coverage(
+        spec.name,
+        checkpoint.source,
+        len(filled),
+        len(wanted),
+        fit.fresh,
+        fit.dropped,
+        fit.resized,
+        tuple(_how(fit, checkpoint, spec)),
+    )
 
 
-def _reasons(names: Iterable[str], reasons: Reasons) -> dict[str, str]:
-    """Return, of ``names``, those that a pattern covers, with its reason."""
-    found = {}
-    for name in names:
-        plain = name.removeprefix(NET)
-        matching = (reason for pattern, reason in reasons if fnmatchcase(plain, pattern))
-        reason = next(matching, None)
-        if reason is not None:
-            found[name] = reason
-    return found
-
-
-def _refuse_wrong_heads(spec: BackboneSpec, checkpoint: Checkpoint, backbone: Backbone) -> None:
-    wanted = FORMATS[checkpoint.format].num_heads.get(spec.channels[-1])
-    found = num_heads(backbone)
-    if wanted and found and wanted != found:
-        raise PreflightError(
-            f"does not fit {spec.name}: this method's network of its width has {wanted} heads and "
-            f"not {found}, which no shape shows; name the right arch= (vit-s16-h12)."
-        )
-
-
-def _refuse_misfit(name: str, state: State, wanted: State, explained: Mapping[str, str]) -> None:
-    """Raise unless every tensor has its place and every place its tensor.
+def find(
+    content: Content,
+    forms: Iterable[Format],
+    spec: BackboneSpec,
+    backbone: Backbone,
+    wish: Wish,
+) -> Fit:
+    """Return where a network lies in a file, by names and shapes alone; see ``fit.search``.
 
     Raises:
-        PreflightError: With the first few names that do not fit.
+        UserError: Two networks in the file fit and nothing says which is meant.
+        PreflightError: None fits, or the file describes another network.
     """
-    wrong = [
-        f"{k.removeprefix(NET)} is {tuple(state[k].shape)} in the file and {tuple(v.shape)} there"
-        for k, v in wanted.items()
-        if k in state and state[k].shape != v.shape
-    ]
-    if wrong:
-        raise PreflightError(f"does not fit {name}: {_first(wrong, 1)}; name the right arch=.")
-    missing = [k for k in wanted if k not in state and k not in explained]
-    spare = [k for k in state if k not in wanted and k not in explained]
-    if missing or spare:
-        parts = [f"lacks {_first(missing)}"] if missing else []
-        parts += [f"holds {_first(spare)} that it has no place for"] if spare else []
-        raise PreflightError(
-            f"does not fit {name}: it {' and '.join(parts)}; name the right arch= and format=."
-        )
-    broken = [k for k, v in state.items() if k in wanted and not torch.isfinite(v).all()]
+    shapes = {name: _shape(tensor) for name, tensor in content.tensors.items()}
+    bare = skeleton(backbone)
+    fit = search(replace(content, tensors=shapes), tuple(forms), spec, bare, wish)
+    refuse_contradictions(content.facts, fit.form, spec, bare)
+    return fit
+
+
+def skeleton(backbone: Backbone) -> Backbone:
+    """Return a copy of a network without numbers, on the meta device."""
+    memo: dict[int, object] = {}
+    for parameter in backbone.parameters():
+        empty = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        memo[id(parameter)] = empty
+    for buffer in backbone.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(backbone, memo)
+
+
+def format_of(checkpoint: Checkpoint) -> Format:
+    """Return the format of a checkpoint; our own files resize positions as their method does."""
+    form = FORMATS[checkpoint.format]
+    if form.name != "backbench":
+        return form
+    return replace(form, positions=RULE_OF_METHOD.get(checkpoint.method, BICUBIC))
+
+
+def wish_of(checkpoint: Checkpoint) -> Wish:
+    """Return what a checkpoint says about where the network lies in its file."""
+    return Wish(checkpoint.branch, checkpoint.key or None, checkpoint.prefix or None)
+
+
+def flatten_file(checkpoint: Checkpoint) -> Content:
+    """Return the content of a checkpoint's file.
+
+    Raises:
+        PreflightError: It cannot be read.
+    """
+    assert checkpoint.path is not None
+    try:
+        return flatten(read_foreign(checkpoint.path))
+    except PreflightError as error:
+        text = str(error)
+        named = text if str(checkpoint.path) in text else f"{checkpoint.path}: {text}"
+        raise PreflightError(named) from error
+
+
+def _shape(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def _checked(found: Fit, content: Content, backbone: Backbone, spec: BackboneSpec) -> Backbone:
+    """Return the backbone, after a look at the tensors that it would take.
+
+    Raises:
+        PreflightError: Some are not numbers that a network computes with.
+    """
+    for name, tensor in content.tensors.items():
+        if name.startswith(found.prefix):
+            why = _not_weights(tensor)
+            if why and name.removeprefix(found.prefix) not in found.dropped:
+                raise PreflightError(f"does not fit {spec.name}: {name} is {why}.")
+    return backbone
+
+
+def _not_weights(tensor: Tensor) -> str:
+    """Return why a tensor cannot be weights, "" for one that can."""
+    if tensor.is_meta:
+        return "on the meta device, which keeps shapes without numbers; save the real weights"
+    if tensor.layout is not torch.strided:
+        return "sparse; save it with .to_dense()"
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 2:
+        return f"{_dtype(tensor)}, whose scales stand elsewhere; save it in half precision or more"
+    if tensor.is_quantized or (tensor.dtype in (torch.int8, torch.uint8) and tensor.ndim):
+        return f"{_dtype(tensor)}: quantised weights are not read; save them as floating point"
+    if tensor.is_complex():
+        return "complex; no network here has complex weights"
+    return ""
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _refuse_broken(fit: Fit, backbone: Backbone) -> None:
+    wanted = backbone.state_dict()
+    for name, tensor in fit.state.items():
+        if name in wanted and wanted[name].is_floating_point() != tensor.is_floating_point():
+            raise PreflightError(
+                f"holds {_dtype(tensor)} in {name.removeprefix(NET)}, where the network computes "
+                "in floating point; it is quantised or not weights."
+            )
+    broken = [k for k, v in fit.state.items() if k in wanted and not torch.isfinite(v).all()]
     if broken:
-        raise PreflightError(f"holds NaN or infinity in {_first(broken)}; use another file.")
+        raise PreflightError(f"holds NaN or infinity in {first(broken)}; use another file.")
+    learned = [n for n, _ in backbone.named_parameters() if n in fit.state]
+    if learned and not any(fit.state[name].any() for name in learned):
+        raise PreflightError("holds zeros only: it was saved before it was filled.")
 
 
-def _first(names: list[str], count: int = 3) -> str:
-    shown = ", ".join(name.removeprefix(NET) for name in names[:count])
-    return f"{shown} and {len(names) - count} more" if len(names) > count else shown
+def _how(fit: Fit, checkpoint: Checkpoint, spec: BackboneSpec) -> Iterable[str]:
+    """Yield how the file was read and is used, where that is not a matter of course."""
+    if fit.form.name == "backbench":
+        return
+    if fit.prefix:
+        yield f"taken from {fit.prefix!r}"
+    if fit.branch != "raw":
+        yield f"the {fit.branch} copy"
+    if fit.others:
+        yield f"next to it {first(fit.others, 4)}"
+    mean = checkpoint.mean or spec.mean
+    std = checkpoint.std or spec.std
+    yield f"images normalised with mean {_numbers(mean)} and std {_numbers(std)}"
+    if fit.form.positions != BICUBIC:
+        yield f"positions {fit.form.positions.about}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:g}" for value in values)
 
 
 def _by_reason(reasons: Mapping[str, str]) -> list[str]:

@@ -3,19 +3,27 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from msgspec.structs import replace
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import sha256_file
 from backbones.base.registry import lookup
-from backbones.catalog import TIMM, zoo
+from backbones.catalog import TIMM, get_spec, zoo
 from backbones.checkpoint import FRESH, Checkpoint, read_record, record_path
 from backbones.spec import PackagedWeights
+from backbones.weights.branches import allowed, default
+from backbones.weights.folders import Folder, open_folder
 from backbones.weights.formats import FORMATS
+from backbones.weights.layout import HALF, Format, Rgb
+from backbones.weights.options import Options, parse_options, split_source
+from backbones.weights.wish import Wish
 
-_OPTIONS = {"arch": None, "format": None, "branch": None}
+# The zoo's networks whose weights under timm's own names are trained on images scaled to -1 … 1
+# (timm's default tag of the same network, mostly augreg).
+_HALF_IN_TIMM = frozenset(
+    {"vit-ti16", "vit-s16", "vit-b16", "vit-b8", "vit-l16", "vit-h14", "beit-b16"}
+)
 
 
 def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
@@ -24,22 +32,24 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
     Args:
         source: ``random:NAME`` for fresh weights of a backbone (the zoo's, a plug-in's or
             ``timm:…``); ``NAME`` for the same, or for the weights of a package where the backbone
-            has one; ``timm:NAME`` for timm's pretrained weights;
-            ``ckpt:FILE?arch=NAME&format=FORMAT&branch=teacher`` for a file, where our own files
-            need no options.
+            has one; ``timm:NAME`` and ``timm:hf-hub:OWNER/NAME`` for timm's pretrained weights;
+            ``tv:NAME`` for torchvision's; ``hf:OWNER/NAME`` for a model of the Hugging Face hub;
+            ``ckpt:PATH?OPTIONS`` for a file or a folder of ``save_pretrained``, see
+            ``docs/checkpoints.md``.
         plugins: Folder of further backbones.
 
     Raises:
         UserError: Something in it is unknown; says what comes near.
-        PreflightError: The file is absent, torn, or cannot be downloaded; or the package with the
-            weights is not installed.
+        PreflightError: The file is absent, truncated or of an unknown kind, or cannot be
+            downloaded; or the package with the weights is not installed.
     """
     scheme, colon, rest = source.partition(":")
     if not colon:
-        weights = zoo(plugins)[_check_arch(source, plugins)].weights
+        name = _check_arch(source, plugins)
+        weights = zoo(plugins)[name].weights
         if weights is None:
             return _fresh(source, source, plugins)
-        return _packaged(source, _check_arch(source, plugins), weights)
+        return _packaged(source, name, weights)
     openers: dict[str, Callable[[str, str, Path | None], Checkpoint]] = {
         "random": _fresh,
         "timm": _pretrained,
@@ -96,56 +106,91 @@ def _pretrained(source: str, name: str, plugins: Path | None) -> Checkpoint:
 
 
 def _file(source: str, rest: str, plugins: Path | None) -> Checkpoint:
-    name, _, query = rest.partition("?")
-    path = Path(name).expanduser()
+    path, query = split_source(rest)
+    options = parse_options(source, query)
+    if path.is_dir():
+        return _described(source, open_folder(path), options, plugins)
     if not path.is_file():
         raise PreflightError(f"{source}: there is no file {path}.")
-    options = _parse_options(source, query)
-    if not options and record_path(path).is_file():
+    if not options.read_otherwise and record_path(path).is_file():
         checkpoint = replace(read_record(path), source=source)
         _check_arch(checkpoint.backbone, plugins)
-        return checkpoint
-    missing = [key for key in ("arch", "format") if key not in options]
-    if missing:
-        raise UserError(
-            f"{source} needs {' and '.join(f'{key}=' for key in missing)}, since {path.name} has "
-            f"no record beside it: ckpt:FILE?arch=BACKBONE&format={'|'.join(FORMATS)}."
-        )
-    return _described(source, path, options, plugins)
+        return _labelled(checkpoint, options)
+    return _described(source, Folder(path), options, plugins)
 
 
-def _described(
-    source: str, path: Path, options: dict[str, str], plugins: Path | None
-) -> Checkpoint:
-    form = lookup("format", options["format"], dict(FORMATS))
-    branch = options.get("branch", "")
-    if branch and not form.branches:
-        raise UserError(f"{source}: files of format {options['format']} hold one network alone.")
-    if branch:
-        lookup("branch", branch, dict.fromkeys(form.branches))
-    default = form.branches[:1]
-    return Checkpoint(
-        backbone=_check_arch(options["arch"], plugins),
-        path=path,
-        sha256=sha256_file(path),
-        format=options["format"],
+def _described(source: str, folder: Folder, options: Options, plugins: Path | None) -> Checkpoint:
+    """Return the checkpoint of a file that options, its folder or its content describe."""
+    _check_names(source, options)
+    arch = _check_arch(options.arch, plugins) if options.arch else folder.architecture
+    form = options.format
+    img_size = None
+    if not arch or not form:
+        # Imports torch: names and shapes in the file say what it is.
+        from backbones.weights.examine import Question, examine
+
+        wish = Wish(options.branch, options.key or None, options.prefix or None)
+        asked = Question(folder.weights, arch, form, wish, folder.config, plugins)
+        answer = examine(asked)
+        arch, form, img_size = answer.arch, answer.fit.form.name, answer.img_size
+    known = FORMATS[form]
+    mean, std = _normalisation(known, arch, options, folder, plugins)
+    checkpoint = Checkpoint(
+        backbone=arch,
+        path=folder.weights,
+        sha256=folder.sha256,
+        format=form,
         # Asked for or not, the default network is one and the same to whoever compares runs.
-        branch="" if branch in default else branch,
-        method=form.method,
+        branch="" if options.branch == default(known) else options.branch,
+        key=options.key,
+        prefix=options.prefix,
+        mean=mean,
+        std=std,
+        method=known.method,
+        img_size=img_size,
         source=source,
+    )
+    return _labelled(checkpoint, options)
+
+
+def _labelled(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """Return a checkpoint with what the user said that made it."""
+    epochs = checkpoint.epochs if options.epochs is None else options.epochs
+    return replace(
+        checkpoint,
+        method=options.method or checkpoint.method,
+        data=options.data or checkpoint.data,
+        epochs=epochs,
     )
 
 
-def _parse_options(source: str, query: str) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
-    except ValueError as error:
-        raise UserError(f"{source}: write options as ?arch=NAME&format=FORMAT.") from error
-    for key, value in pairs:
-        lookup("checkpoint option", key, _OPTIONS)
-        if not value:
-            raise UserError(f"{source}: {key}= has no value.")
-    return dict(pairs)
+def _check_names(source: str, options: Options) -> None:
+    if options.format:
+        form = lookup("format", options.format, dict(FORMATS))
+        known = allowed(form)
+        if options.branch and options.branch not in known and not form.branches:
+            raise UserError(
+                f"{source}: files of format {form.name} hold one network; branch= may be "
+                f"{' or '.join(known)}."
+            )
+        if options.branch:
+            lookup("branch", options.branch, dict.fromkeys(known))
+
+
+def _normalisation(
+    form: Format, arch: str, options: Options, folder: Folder, plugins: Path | None
+) -> tuple[Rgb | None, Rgb | None]:
+    """Return mean and standard deviation of the weights' images where they are not the backbone's.
+
+    What the user says counts, then the settings next to the file, then the format.
+    """
+    spec = get_spec(arch, plugins)
+    known = folder.norm or form.norm
+    if known is None and form.name == "timm" and not arch.startswith(TIMM):
+        known = HALF if arch in _HALF_IN_TIMM else None
+    mean, std = known or (spec.mean, spec.std)
+    mean, std = options.mean or mean, options.std or std
+    return (None if mean == spec.mean else mean), (None if std == spec.std else std)
 
 
 def _check_arch(name: str, plugins: Path | None) -> str:
@@ -155,4 +200,4 @@ def _check_arch(name: str, plugins: Path | None) -> str:
     known = zoo(plugins)
     # The zoo writes vit-b16 where the papers' code writes vit_b16.
     hyphened = name.replace("_", "-")
-    return lookup("backbone", name if name in known else hyphened, known).name
+    return lookup("backbone", hyphened if hyphened in known else name, known).name

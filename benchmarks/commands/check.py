@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backbones.catalog import get_spec
+from backbones.catalog import get_spec, spec_for
 from backbones.check_result import CheckResult, attempt
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
@@ -64,7 +64,7 @@ def _results(entry: Entry, plugins: Path | None) -> Iterator[CheckResult]:
     wanted = parse_pretraining(entry)
     if wanted is None:
         checkpoint = open_checkpoint(entry.source, plugins)
-        return _of_backbone(get_spec(checkpoint.backbone, plugins), checkpoint)
+        return _of_backbone(spec_for(checkpoint, plugins), checkpoint)
     recipe = get_recipe(wanted.recipe)
     config = replace(recipe, backbone=wanted.arch or recipe.backbone).resolved()
     return _of_recipe(get_spec(config.backbone, plugins), config)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from backbones.base.errors import UserError
 from backbones.base.registry import lookup
 from backbones.catalog import get_spec
-from backbones.checkpoint import Checkpoint
+from backbones.checkpoint import OWN_FORMAT, Checkpoint
 from backbones.weights.source import open_checkpoint
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
@@ -128,7 +128,13 @@ class _Chosen:
 def _choose(order: PlanRequest, entry: Entry, cache: Path) -> _Chosen:
     wanted = parse_pretraining(entry)
     if wanted is None:
-        return _Chosen(entry, open_checkpoint(entry.source, order.plugins))
+        checkpoint = open_checkpoint(entry.source, order.plugins)
+        if checkpoint.path is not None and checkpoint.format != OWN_FORMAT:
+            # A file that does not fit shall not wait in a queue first. Imports torch.
+            from backbones.weights.examine import verify
+
+            verify(checkpoint, order.plugins)
+        return _Chosen(entry, checkpoint)
     request = pretraining_request(wanted, _context(order, cache))
     return _Chosen(entry, promised(request, entry), request)
 

@@ -154,7 +154,7 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         backbone=weights.backbone,
         backbone_sha256=get_spec(weights.backbone, where.plugins).file_sha256,
         weights_sha256=weights.sha256,
-        weights_format=weights.format,
+        weights_format=weights.layout,
         weights_branch=weights.branch,
         recipe=as_plain(config),
         seed=inputs.seed,
@@ -213,7 +213,7 @@ def open_weights(request: RunRequest, store: Path) -> Checkpoint:
     else:
         checkpoint = open_checkpoint(request.source, request.plugins)
     planned = (request.spec.weights_sha256, request.spec.weights_format)
-    if (checkpoint.sha256, checkpoint.format) != planned:
+    if (checkpoint.sha256, checkpoint.layout) != planned:
         raise UserError(
             f"{request.source} changed since the plan was made. Run the same command again."
         )

@@ -69,7 +69,8 @@ class Labels(Struct, frozen=True, forbid_unknown_fields=True):
 class BackboneFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """The network and where its weights come from; see ``backbones.checkpoint.Checkpoint``.
 
-    ``coverage`` says in one sentence how the weights were loaded.
+    ``coverage`` says in one sentence how the weights were loaded; ``mean`` and ``std`` are the
+    normalisation of the weights, None where it is the backbone's own.
     """
 
     name: str
@@ -81,6 +82,8 @@ class BackboneFacts(Struct, frozen=True, forbid_unknown_fields=True):
     img_size: int | None = None
     licence: str = ""
     coverage: str = ""
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
 
 
 class MetricValue(Struct, frozen=True, forbid_unknown_fields=True):

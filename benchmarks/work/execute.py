@@ -10,7 +10,7 @@ from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor
 from backbones.base.registry import lookup
 from backbones.base.sections import restore
-from backbones.catalog import get_spec
+from backbones.catalog import spec_for
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.runs import keep_resamples
@@ -96,7 +96,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
     task = get_task(request.spec.task)
     checkpoint = open_weights(request, folder.path.parent)
     cache = folder.path.parent / CACHE
-    backbone = get_spec(checkpoint.backbone, request.plugins)
+    backbone = spec_for(checkpoint, request.plugins)
     facts = _check_unchanged(request, task, backbone, cache)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
@@ -185,7 +185,9 @@ def _blank(request: RunRequest) -> FullRecord:
         created="",
         finished="",
         labels=labels,
-        backbone=BackboneFacts(request.spec.backbone, format=request.spec.weights_format),
+        backbone=BackboneFacts(
+            request.spec.backbone, format=request.spec.weights_format.partition("&")[0]
+        ),
         headline="",
         columns=(),
         metrics={},
@@ -212,6 +214,8 @@ def _backbone_facts(checkpoint: Checkpoint, coverage: str) -> BackboneFacts:
         img_size=checkpoint.img_size,
         licence=checkpoint.licence,
         coverage=coverage,
+        mean=checkpoint.mean,
+        std=checkpoint.std,
     )
 
 

@@ -1,4 +1,9 @@
 import argparse
+import collections
+import datetime
+import enum
+import functools
+import json
 import os
 import pathlib
 from pathlib import Path
@@ -7,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from backbones.base.errors import PreflightError
@@ -65,11 +71,116 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, new_format: bool)
     assert not target.exists()
 
 
-def test_settings_objects_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_settings_objects_beside_the_weights_are_skipped(tmp_path: Path) -> None:
     yacs = pytest.importorskip("yacs.config")
     path = tmp_path / "simmim.pth"
-    torch.save({"model": {}, "config": yacs.CfgNode({"A": 1})}, path)
-    assert "weights_only=False)['model']}, OUT)" in refused(path)
+    torch.save({"model": {"w": torch.ones(2)}, "config": yacs.CfgNode({"A": 1})}, path)
+    read = read_foreign(path)
+    assert torch.equal(read["model"]["w"], torch.ones(2))
+    assert not isinstance(read["config"], yacs.CfgNode)
+
+
+class Setting(enum.Enum):
+    """An enum of a trainer's own."""
+
+    ON = 1
+
+
+class Words(dict):
+    """A dictionary of a trainer's own."""
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        np.arange(3),
+        np.random.default_rng(0).bit_generator.state,
+        np.random.RandomState(0).get_state(),
+        datetime.datetime(2026, 1, 1),
+        collections.Counter("ab"),
+        collections.defaultdict(int, {"a": 1}),
+        {1, 2},
+        1j,
+        b"bytes",
+        Setting.ON,
+        Words(a=1),
+        functools.partial(int, base=2),
+        OmegaConf.create({"lr": 1, "many": [1, 2]}),
+        pathlib.PureWindowsPath("C:/x"),
+    ],
+    ids=lambda extra: type(extra).__name__,
+)
+def test_objects_beside_the_weights_are_read_or_skipped(
+    tmp_path: Path, new_format: bool, extra: object
+) -> None:
+    path = tmp_path / "extra.pth"
+    content = {"model": {"w": torch.ones(2)}, "extra": extra, "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    read = read_foreign(path)
+    assert torch.equal(read["model"]["w"], torch.ones(2))
+    assert read["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", ["subprocess.Popen", "os.system", "builtins.eval", "pty.spawn"])
+def test_functions_and_programs_are_never_skipped(tmp_path: Path, name: str) -> None:
+    module, function = name.rsplit(".", 1)
+    path = tmp_path / "evil.pth"
+    text = f"c{module}\n{function}\n(S'true'\ntR.".encode()
+    path.write_bytes(text)
+    assert "could run code" in refused(path)
+
+
+def test_a_whole_module_gives_its_tensors_without_its_code(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    path = tmp_path / "module.pt"
+    torch.save(net, path)
+    read = read_foreign(path)
+    assert set(read) == set(net.state_dict())
+    assert all(torch.equal(read[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("wrong", ["weights.bin", "weights.pth", "weights"])
+def test_safetensors_are_known_by_their_content(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / wrong
+    save_file({"w": torch.ones(2)}, path)
+    assert torch.equal(read_foreign(path)["w"], torch.ones(2))
+
+
+def test_a_pickle_named_safetensors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save({"w": torch.ones(2)}, path)
+    assert torch.equal(read_foreign(path)["w"], torch.ones(2))
+
+
+def test_npz_and_shards_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "vit.npz", **{"a/kernel": np.ones((2, 3), np.float32)})
+    assert read_foreign(tmp_path / "vit.npz")["a/kernel"].shape == (2, 3)
+    save_file({"a": torch.ones(1)}, tmp_path / "model-1.safetensors")
+    save_file({"b": torch.zeros(1)}, tmp_path / "model-2.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
+    )
+    assert set(read_foreign(index)) == {"a", "b"}
+    (tmp_path / "model-2.safetensors").unlink()
+    assert "names model-2.safetensors, which is absent" in refused(index)
+
+
+def test_other_containers_are_called_what_they_are(tmp_path: Path) -> None:
+    scripted = tmp_path / "scripted.pt"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(scripted)
+    assert "TorchScript" in refused(scripted)
+    keras = tmp_path / "keras.h5"
+    keras.write_bytes(b"\x89HDF\r\n" + b"x" * 99)
+    assert "HDF5" in refused(keras)
+    pointer = tmp_path / "pointer.bin"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "git lfs pull" in refused(pointer)
+    folder = tmp_path / "dcp"
+    folder.mkdir()
+    (folder / ".metadata").write_bytes(b"x")
+    assert "dcp_to_torch_save" in refused(folder)
 
 
 @pytest.mark.parametrize("new_format", [True, False])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import save_file
 
 from backbones.base.errors import PreflightError
@@ -33,7 +34,7 @@ def state(saved: Checkpoint) -> dict[str, torch.Tensor]:
 
 def rewritten(saved: Checkpoint, tensors: dict[str, torch.Tensor]) -> Checkpoint:
     save_file(tensors, saved.path)
-    return replace(saved, sha256=sha256_file(saved.path))
+    return structs.replace(saved, sha256=sha256_file(saved.path))
 
 
 def refusal(checkpoint: Checkpoint, options: BuildOptions = OPTIONS) -> str:

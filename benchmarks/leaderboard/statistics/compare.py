@@ -100,7 +100,7 @@ def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRec
         sizes=tuple(pairs_of(table, statistics, [n for n in SIZES if n in table.metrics])),
         costs={name: tuple(row.costs[name] for row in table.rows) for name in COSTS},
         num_images=statistics.num_images,
-        notes=tuple(_notes(names, statistics, table)),
+        notes=(*_notes(names, statistics, table), *_normalisations(names, table, records)),
         verdict=tuple(_verdict(pair, names, noise[table.headline]) for pair in headline),
     )
 
@@ -151,6 +151,19 @@ def _notes(names: Sequence[str], statistics: TableStatistics, table: Table) -> l
     if table.key.limit_images is not None:
         notes.append(f"limited to {table.key.limit_images} images: for trying out only")
     return notes
+
+
+def _normalisations(
+    names: Sequence[str], table: Table, records: Mapping[str, RunRecord]
+) -> list[str]:
+    """Return how images were normalised, where subjects differ in it or from their backbones."""
+    found = []
+    for name, row in zip(names, table.rows, strict=True):
+        facts = next(records[run_id].backbone for run_id in row.run_ids if run_id in records)
+        if facts.mean and facts.std:
+            mean, std = ("/".join(f"{x:g}" for x in values) for values in (facts.mean, facts.std))
+            found.append(f"{name}: images normalised with mean {mean} and std {std} of its weights")
+    return found
 
 
 def _verdict(pair: Pair, names: Sequence[str], noise: Noise) -> str:

@@ -12,6 +12,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from backbones.training.objective import Batch, Moment, Objective
 from backbones.training.schedules import warm_temperature
 from backbones.vit.network import VisionTransformer
+from backbones.vit.positions_rule import NUDGED
 from pretrain.config import PretrainConfig
 from pretrain.distillation_config import DistillationConfig
 from pretrain.parts.distilled.matching import Crops, pair_regions, pair_views
@@ -21,7 +22,7 @@ from pretrain.parts.distilled.regions import encode_regions, pooled_channels
 
 # Names of a loss's head in the branches, and of its centre in the objective.
 _HEADS = {"view": "head", "region": "region_head"}
-_NUDGE = 0.1  # facebookresearch/dino vision_transformer.py, interpolate_pos_encoding
+
 _CENTERS = {"view": "view_center", "region": "region_center"}
 
 
@@ -261,5 +262,5 @@ def build_branches(
 def _placed(backbone: Backbone) -> Backbone:
     """Return a backbone that stretches its positions over local crops as DINO's ViT does."""
     if isinstance(backbone, VisionTransformer):
-        backbone.position_nudge = _NUDGE
+        backbone.position_rule = NUDGED
     return backbone

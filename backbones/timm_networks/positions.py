@@ -1,0 +1,68 @@
+"""Position tables of timm's plain ViTs, resized by the rule of the method that trained them."""
+
+import math
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from backbones.vit.positions import resize_positions
+from backbones.vit.positions_rule import ANTIALIASED, PositionRule
+
+
+class RuledVisionTransformer(VisionTransformer):  # type: ignore[misc]
+    """timm's ViT that resizes its table by ``position_rule``; timm itself always antialiases."""
+
+    position_rule = ANTIALIASED
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """Add positions to (B, rows, columns, C) patches and prepend the prefix tokens."""
+        batch, rows, columns, channels = x.shape
+        placed = 0 if self.no_embed_class else self.num_prefix_tokens
+        table = self.pos_embed
+        patches = resize_positions(table[:, placed:].float(), (rows, columns), self.position_rule)
+        tokens = x.reshape(batch, rows * columns, channels) + patches.to(table.dtype)
+        tokens_in_front = [t for t in (self.cls_token, self.reg_token) if t is not None]
+        if tokens_in_front:
+            prefix = torch.cat(tokens_in_front, dim=1)
+            prefix = prefix + table[:, :placed] if placed else prefix
+            tokens = torch.cat([prefix.expand(batch, -1, -1), tokens], dim=1)
+        out: Tensor = self.pos_drop(tokens)
+        return out
+
+
+def _resizes_itself(net: Any) -> bool:
+    plain = type(net) in (VisionTransformer, RuledVisionTransformer)
+    return plain and net.dynamic_img_size and net.pos_embed is not None
+
+
+def follow_rule(net: nn.Module, rule: PositionRule) -> None:
+    """Make a plain ViT of timm resize its table by a rule; other networks keep timm's."""
+    if not _resizes_itself(net):
+        return
+    net.__class__ = VisionTransformer if rule == ANTIALIASED else RuledVisionTransformer
+    if isinstance(net, RuledVisionTransformer):
+        net.position_rule = rule
+
+
+def take_table(net: Any, table: Tensor) -> None:
+    """Give a plain ViT of timm a table of the size that its weights have.
+
+    It is interpolated in every forward, so that it is never interpolated twice.
+
+    Args:
+        net: Changed in place where it is such a network and the table is of a square grid.
+        table: (1, prefix + rows * rows, C) of the weights; its values are not copied.
+    """
+    if not _resizes_itself(net) or table.ndim != 3 or table.shape[-1] != net.pos_embed.shape[-1]:
+        return
+    prefix = 0 if net.no_embed_class else net.num_prefix_tokens
+    side = math.isqrt(max(table.shape[1] - prefix, 0))
+    if side < 1 or side**2 + prefix != table.shape[1] or table.shape == net.pos_embed.shape:
+        return
+    learned = net.pos_embed.requires_grad
+    net.pos_embed = nn.Parameter(net.pos_embed.new_zeros(table.shape), requires_grad=learned)
+    patch = net.patch_embed
+    patch.grid_size, patch.num_patches = (side, side), side * side
+    patch.img_size = tuple(side * length for length in patch.patch_size)

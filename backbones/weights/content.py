@@ -1,0 +1,75 @@
+"""What a file holds, as one flat dictionary: tensors by full name, and the facts beside them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from backbones.base.errors import PreflightError
+
+# Entries of checkpoints that hold other tensors than weights.
+_NOT_WEIGHTS = re.compile(
+    r"^(.*optim.*|.*optimizer.*|opt|.*sched.*|.*scaler.*|amp|.*loss.*|.*rng.*|.*random_state.*"
+    r"|callbacks|loops|queue.*|metrics?|buffers?_state)$"
+)
+# Wrappers inside a network, which stand before the names of single modules: torch.compile, FSDP,
+# activation checkpointing, Fabric and DeepSpeed strategies.
+_WRAPPERS = re.compile(
+    r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module"
+    r"|_flax_module)\."
+)
+_DEEPEST = 6
+_SIMPLE = (str, int, float, bool)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        tensors: By full name: the keys of the dictionaries around it and its own name, joined by
+            dots, without the segments that wrappers put in between.
+        facts: Plain values by full name: arguments, settings, names of networks.
+        holds: First keys of the file, for messages.
+    """
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    holds: tuple[str, ...]
+
+
+def flatten(content: Mapping[str, Any]) -> Content:
+    """Return the content of a checkpoint as one flat dictionary.
+
+    Args:
+        content: As read; dictionaries in dictionaries, tensors, and whatever trainers add.
+
+    Raises:
+        PreflightError: Two tensors have one name behind their wrappers' prefixes.
+    """
+    tensors: dict[str, Tensor] = {}
+    facts: dict[str, Any] = {}
+    for name, value in _leaves(content, (), 0):
+        if isinstance(value, Tensor):
+            plain = _WRAPPERS.sub("", name)
+            if plain in tensors:
+                raise PreflightError(f"two tensors are called {plain} behind their prefixes.")
+            tensors[plain] = value
+        else:
+            facts[name] = value
+    return Content(tensors, facts, tuple(str(key) for key in content))
+
+
+def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (Tensor, *_SIMPLE)):
+        yield ".".join(path), value
+    elif isinstance(value, Mapping) and depth < _DEEPEST:
+        for key, inner in value.items():
+            if isinstance(inner, Tensor | str) or not _NOT_WEIGHTS.match(str(key)):
+                yield from _leaves(inner, (*path, str(key)), depth + 1)
+    elif isinstance(value, list | tuple):
+        yield ".".join(path), value
+    elif depth < _DEEPEST and hasattr(value, "__dict__"):  # parsed arguments, settings objects
+        yield from _leaves(vars(value), path, depth + 1)

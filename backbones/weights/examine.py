@@ -1,0 +1,185 @@
+"""Looks into a weights file while a run is planned: which format, which network, does it fit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from backbones.base.errors import PreflightError, UserError
+from backbones.catalog import TIMM, get_spec, spec_for, zoo
+from backbones.checkpoint import Checkpoint
+from backbones.features import Backbone
+from backbones.spec import BackboneSpec, BuildOptions
+from backbones.weights.content import Content, flatten
+from backbones.weights.facts import fact, named
+from backbones.weights.fit import Fit, first
+from backbones.weights.foreign import read_foreign
+from backbones.weights.formats import FORMATS
+from backbones.weights.layout import Format
+from backbones.weights.loading import find, flatten_file, format_of, wish_of
+from backbones.weights.wish import Wish
+
+_ZOO = "zoo"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be found out about a file.
+
+    Attributes:
+        path: The file, or the index of its shards.
+        arch: Name of the backbone; empty asks.
+        form: Name of the format; empty asks.
+        wish: Where the network lies in the file.
+        config: Of the ``config.json`` next to the file.
+        plugins: Folder of further backbones.
+    """
+
+    path: Path
+    arch: str = ""
+    form: str = ""
+    wish: Wish = field(default_factory=Wish)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Path | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a file turned out to be.
+
+    Attributes:
+        arch: Name of the backbone that its network fits.
+        fit: Where it lies, and in which format.
+        img_size: Side in pixels of the images it was made with, where the file says so.
+    """
+
+    arch: str
+    fit: Fit
+    img_size: int | None
+
+
+def examine(question: Question) -> Answer:
+    """Return the format of a file, its backbone, and where in it the network lies.
+
+    Raises:
+        UserError: Several backbones or several networks in the file fit.
+        PreflightError: The file cannot be read, or nothing fits.
+    """
+    try:
+        content = flatten({**_only_facts(question.config), **read_foreign(question.path)})
+        if not content.tensors:
+            raise PreflightError(f"holds {first(content.holds)} and no weights.")
+        forms = _forms(question, content)
+        arch, fit = _first_fit(question, content, forms)
+    except UserError as error:
+        text = str(error)
+        named_already = str(question.path) in text
+        raise type(error)(text if named_already else f"{question.path} {text}") from error
+    return Answer(arch, fit, fact(content.facts, "image"))
+
+
+def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> None:
+    """Make sure, before a run is started, that a checkpoint's file fits its backbone.
+
+    Raises:
+        UserError: Two networks in the file fit and nothing says which is meant.
+        PreflightError: The file cannot be read or does not fit.
+    """
+    if checkpoint.path is None:
+        return
+    spec = spec_for(checkpoint, plugins)
+    form = format_of(checkpoint)
+    content = flatten_file(checkpoint)
+    try:
+        find(content, (form,), spec, _bare(spec), wish_of(checkpoint))
+    except UserError as error:
+        raise type(error)(f"{checkpoint.path} (format {form.name}) {error}") from error
+
+
+def _only_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"config": dict(config)} if config else {}
+
+
+def _first_fit(question: Question, content: Content, forms: Sequence[Format]) -> tuple[str, Fit]:
+    """Return the first backbone and format that fit.
+
+    Raises:
+        UserError: As ``examine``.
+        PreflightError: None fits: what the first one said, or that arch= is needed.
+    """
+    refused: UserError | None = None
+    tried = 0
+    for form in forms:
+        for arch in _archs(question, content, form):
+            tried += 1
+            try:
+                spec = get_spec(arch, question.plugins)
+                return arch, find(content, (form,), spec, _bare(spec), question.wish)
+            except PreflightError as error:
+                refused = refused or error
+    if question.arch and refused is not None:
+        raise refused
+    what = f" as {forms[0].name}" if len(forms) == 1 else ""
+    raise UserError(
+        f"needs arch=: {'no' if tried else 'nothing tells a'} backbone that this program tries by "
+        f"itself fits it{what}; write ckpt:FILE?arch=BACKBONE, with a name of run.py list or "
+        "timm:NAME."
+    )
+
+
+def _forms(question: Question, content: Content) -> list[Format]:
+    """Return the formats to try, the surest first."""
+    if question.form:
+        return [FORMATS[question.form]]
+    model_type = question.config.get("model_type")
+    scores = {}
+    for form in FORMATS.values():
+        score = 0
+        if model_type and model_type in form.model_types:
+            score = 100
+        elif form.marks and all(_occurs(mark, content.tensors) for mark in form.marks):
+            score = 10 + len(form.marks)
+        elif any(fnmatchcase(question.path.name, pattern) for pattern in form.files):
+            score = 5
+        elif form.anchors and not form.marks:
+            score = 1
+        if score:
+            scores[form.name] = score
+    ordered = sorted(scores, key=lambda name: -scores[name])
+    return [*(FORMATS[name] for name in ordered), FORMATS["timm"]]
+
+
+def _occurs(pattern: str, names: Mapping[str, Any]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
+
+
+def _archs(question: Question, content: Content, form: Format) -> Iterator[str]:
+    """Yield the backbones to try for a file, the likeliest first."""
+    if question.arch:
+        yield question.arch
+        return
+    stated = named(content.facts)
+    architecture = question.config.get("architecture")
+    for name in (architecture, stated):
+        if isinstance(name, str) and timm.is_model(name.partition(".")[0]):
+            yield f"{TIMM}{name}"
+    facts = {what: fact(content.facts, what) for what in ("patch", "image", "width", "depth")}
+    for pattern in form.archs or (_ZOO,):
+        if pattern == _ZOO:
+            # Twelve heads in 384 channels are MoCo v3's, and facts refuse the others for it.
+            yield from sorted(zoo(question.plugins), key=lambda name: (name.endswith("-h12"), name))
+        elif pattern.startswith(TIMM):
+            names = timm.list_models(pattern.removeprefix(TIMM).format(**facts))
+            yield from (f"{TIMM}{name}" for name in names)
+        else:
+            yield pattern
+
+
+def _bare(spec: BackboneSpec) -> Backbone:
+    """Build a backbone without numbers."""
+    with torch.device("meta"):
+        return spec.build(BuildOptions())

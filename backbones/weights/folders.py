@@ -1,0 +1,135 @@
+"""Folders that libraries save models in: settings next to weights. Imports no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backbones.base.errors import PreflightError
+from backbones.base.files import sha256_file
+from backbones.weights.layout import Rgb
+
+# In the order in which transformers and timm look for them.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+INDEX = ".index.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A weights file and what lies next to it.
+
+    Attributes:
+        weights: The file, or the index of its shards.
+        config: Of ``config.json``.
+        norm: Mean and standard deviation that the settings state.
+    """
+
+    weights: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    norm: tuple[Rgb, Rgb] | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Return the backbone that timm's settings name, "" where they are not timm's."""
+        name = self.config.get("architecture")
+        return f"timm:{name}" if isinstance(name, str) and "pretrained_cfg" in self.config else ""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return the checksum of the weights; of an index, that of its shards' checksums."""
+        return sha256_weights(self.weights)
+
+
+def open_folder(path: Path) -> Folder:
+    """Return the weights in a folder of ``save_pretrained`` or of timm's hub.
+
+    Raises:
+        PreflightError: It holds none, or its settings cannot be read.
+    """
+    found = [path / name for name in WEIGHTS if (path / name).is_file()]
+    if not found:
+        if (path / ".metadata").is_file():
+            raise PreflightError(
+                f"{path} is a folder of torch.distributed.checkpoint; turn it into one file with "
+                "torch.distributed.checkpoint.format_utils.dcp_to_torch_save(FOLDER, FILE)."
+            )
+        raise PreflightError(
+            f"{path} is a folder without weights; it must hold one of {', '.join(WEIGHTS[:2])} and "
+            f"{WEIGHTS[4]}, or name a file in it."
+        )
+    config = _read(path / CONFIG)
+    return Folder(found[0], config, _norm(config, _read(path / PREPROCESSOR)))
+
+
+def sha256_weights(path: Path) -> str:
+    """Return the checksum of a weights file; of an index, that of its shards' checksums.
+
+    Raises:
+        PreflightError: A file cannot be read.
+    """
+    if not path.name.endswith(INDEX):
+        return sha256_file(path)
+    digests = "".join(sha256_file(shard) for shard in shards_of(path))
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def shards_of(index: Path) -> list[Path]:
+    """Return the files that an index names, in order.
+
+    Raises:
+        PreflightError: The index cannot be read, or a shard is absent.
+    """
+    try:
+        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        plain = sorted({Path(str(name)).name for name in names})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PreflightError(f"{index} is not the index of a sharded checkpoint.") from error
+    shards = [index.parent / name for name in plain]
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise PreflightError(f"{index} names {absent[0]}, which is absent; download it too.")
+    return shards
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the settings in a JSON file, none where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreflightError(f"{path} cannot be read as JSON; download it again.") from error
+    if not isinstance(content, dict):
+        raise PreflightError(f"{path} must hold a JSON object, not a {type(content).__name__}.")
+    return content
+
+
+def _norm(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> tuple[Rgb, Rgb] | None:
+    """Return the normalisation that transformers' or timm's settings state."""
+    ours = config.get("pretrained_cfg")
+    places = [(preprocessor, "image_mean", "image_std")]
+    places += [(ours, "mean", "std")] if isinstance(ours, dict) else []
+    for settings, mean, std in places:
+        first, second = _three(settings.get(mean)), _three(settings.get(std))
+        if first and second:
+            return first, second
+    return None
+
+
+def _three(values: Any) -> Rgb | None:
+    numbers = isinstance(values, list) and len(values) == 3
+    if not numbers or not all(isinstance(value, int | float) for value in values):
+        return None
+    return (float(values[0]), float(values[1]), float(values[2]))

@@ -1,0 +1,1 @@
+"""Formats of the official projects of pretraining methods and networks."""

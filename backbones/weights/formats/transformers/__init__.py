@@ -1,0 +1,1 @@
+"""Formats of the transformers library: folders or files of ``save_pretrained``."""

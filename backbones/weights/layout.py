@@ -1,0 +1,98 @@
+"""What a checkpoint format is: a table of data, one small file a project. Imports no torch.
+
+A format says how another project names the tensors of a network and how the network has to be
+used; ``backbones.weights.fit`` finds the tensors in a file, ``backbones.weights.steps`` changes
+those that a new name alone does not fit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backbones.vit.positions_rule import BICUBIC, PositionRule
+
+Reasons = tuple[tuple[str, str], ...]
+Rgb = tuple[float, float, float]
+
+IMAGENET: tuple[Rgb, Rgb] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF: tuple[Rgb, Rgb] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP: tuple[Rgb, Rgb] = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+
+# Left out of files of any format, where the network has no such tensor: they stand next to its
+# blocks, never inside one. Shell patterns, each with the reason.
+BESIDE: Reasons = (
+    ("head.*", "classifier or projection head"),
+    ("heads.*", "classifier or projection head"),
+    ("head_dist.*", "classifier"),
+    ("head_dense.*", "projection head for regions"),
+    ("fc.*", "classifier or projection head"),
+    ("classifier.*", "classifier"),
+    ("mask_token", "stands for masked patches in pretraining only"),
+    ("masked_embed", "stands for masked patches in pretraining only"),
+    ("n_averaged", "counter of averaged copies"),
+    ("*.relative_position_index", "buffer, computed again"),
+    ("*.attn_mask", "buffer, computed again"),
+    ("*.relative_coords_table", "buffer, computed again"),
+)
+# Likewise, in files whose layout does not tell the method.
+BESIDE_ANY_METHOD: Reasons = (
+    ("*head.*", "projection head"),
+    ("proj*.*", "projection head"),
+    ("predictor*.*", "prediction head"),
+    ("prototypes*", "prototypes"),
+    ("decoder*", "decoder"),
+    ("queue*", "queue of negatives"),
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a project stores its networks.
+
+    Attributes:
+        name: As typed in ``format=``.
+        project: Who writes such files.
+        link: Where the layout can be read.
+        licence: Of the project's released weights; empty where it varies or is unknown.
+        method: What made such weights, where the layout tells.
+        anchors: Names of a tensor that every such network has, as the file spells them behind its
+            prefix; empty takes a tensor of the backbone at hand.
+        marks: Shell patterns of full names; a file with a match for each is of this format.
+        files: Shell patterns of the names of released files, for layouts without marks.
+        renames: Regular expressions and replacements, applied in order, that turn the names into
+            timm's.
+        steps: Names of functions of ``backbones.weights.steps``, applied after the renames.
+        drops: Shell patterns of further names to leave out, each with the reason; ``BESIDE`` holds
+            for every format.
+        branches: Networks that such a file may hold, the one of the official evaluation first, each
+            with a regular expression for the part of the full name in front of the network's names.
+        norm: Mean and standard deviation of the images, RGB on the scale 0 to 1; None where the
+            layout does not tell.
+        positions: How its position table is resized to other image sizes.
+        norm_eps: Epsilon of its layer norms, where it is not the backbone's own.
+        num_heads: Attention heads by width, where shapes cannot tell and the usual number is wrong.
+        archs: Shell patterns of backbones that such a file may be for, with fields of a file's
+            facts in braces; tried in order when ``arch=`` is absent.
+        model_types: ``model_type`` of the ``config.json`` next to such a file.
+    """
+
+    name: str
+    project: str
+    link: str
+    licence: str = ""
+    method: str = ""
+    anchors: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    steps: tuple[str, ...] = ()
+    drops: Reasons = ()
+    branches: tuple[tuple[str, str], ...] = ()
+    norm: tuple[Rgb, Rgb] | None = None
+    positions: PositionRule = BICUBIC
+    norm_eps: float | None = None
+    num_heads: Mapping[int, int] = field(default_factory=dict)
+    archs: tuple[str, ...] = ()
+    model_types: tuple[str, ...] = ()

@@ -1,0 +1,134 @@
+"""Changes to imported tensors that a new name alone does not make; formats name them.
+
+Every step takes the tensors of one network, by their names so far, and the backbone that they are
+for, and returns all tensors again. Tensors may be on the meta device, where only shapes count.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from backbones.features import Backbone
+from backbones.timm_networks.backbone import TimmBackbone
+from backbones.weights.efficientnet import name_as_timm
+
+State = dict[str, Tensor]
+Step = Callable[[State, Backbone], State]
+
+# Tables are resized by the rules of ``backbones.vit.positions_rule``, never by timm's repairs.
+_TABLES = ("pos_embed", "relative_position_bias_table")
+
+
+def patch_merging(state: State, backbone: Backbone) -> State:
+    """Move Microsoft's patch merging from the end of a stage to timm's start of the next."""
+    if not any(name.startswith("layers.0.downsample.") for name in state):
+        return state
+
+    def shift(name: str) -> str:
+        return re.sub(
+            r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
+        )
+
+    return {shift(name): tensor for name, tensor in state.items()}
+
+
+def unfold_order(state: State, backbone: Backbone) -> State:
+    """Put the channels of OpenMMLab's patch merging into Microsoft's order.
+
+    OpenMMLab gathers the four patches with ``nn.Unfold``, channel by channel, row by row;
+    Microsoft concatenates them patch by patch, column by column.
+    """
+    if not any(name.startswith("layers.0.downsample.") for name in state):
+        return state
+
+    def order(name: str, tensor: Tensor) -> Tensor:
+        if not re.match(r"layers\.\d+\.downsample\.", name):
+            return tensor
+        by_channel = tensor.reshape(*tensor.shape[:-1], -1, 4).transpose(-1, -2)
+        return torch.stack([by_channel[..., i, :] for i in (0, 2, 1, 3)], dim=-2).flatten(-2)
+
+    return {name: order(name, tensor) for name, tensor in state.items()}
+
+
+def share_bias_table(state: State, backbone: Backbone) -> State:
+    """Give every block the one table of BEiT's pretraining, as its fine-tuning code does."""
+    shared = state.get("rel_pos_bias.relative_position_bias_table")
+    if shared is None:
+        return state
+    kept = {name: v for name, v in state.items() if not name.startswith("rel_pos_bias.")}
+    blocks = {m[1] for name in state if (m := re.match(r"blocks\.(\d+)\.", name))}
+    tables = {f"blocks.{i}.attn.relative_position_bias_table": shared for i in blocks}
+    return kept | tables
+
+
+def efficientnet_names(state: State, backbone: Backbone) -> State:
+    """Give lukemelas's EfficientNet timm's names."""
+    return name_as_timm(state)
+
+
+def join_qkv(state: State, backbone: Backbone) -> State:
+    """Join separate queries, keys and values (``….q.weight`` …) to ``….qkv.weight``.
+
+    A missing bias beside others, as BEiT's keys have none, is one of zeros.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    joined: State = {}
+    for name, tensor in state.items():
+        found = re.fullmatch(r"(.*\.)([qkv])\.(weight|bias)", name)
+        if found:
+            parts.setdefault(f"{found[1]}qkv.{found[3]}", {})[found[2]] = tensor
+        else:
+            joined[name] = tensor
+    for name, three in parts.items():
+        blank = torch.zeros_like(next(iter(three.values())))
+        joined[name] = torch.cat([three.get(part, blank) for part in "qkv"])
+    return joined
+
+
+def conv_patches(state: State, backbone: Backbone) -> State:
+    """Give a linear patch embedding the shape of the convolution that it stands for."""
+    name = "patch_embed.proj.weight"
+    flat = state.get(name)
+    side = backbone.strides[0]
+    if flat is None or flat.ndim != 2 or flat.shape[1] != 3 * side * side:
+        return state
+    return {**state, name: flat.reshape(-1, 3, side, side)}
+
+
+def timm_repair(state: State, backbone: Backbone) -> State:
+    """Apply timm's own repair of older files of this family, if it has one."""
+    if not isinstance(backbone, TimmBackbone):
+        return state
+    net = backbone.net
+    repair = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    own = net.state_dict()
+    # timm would resample patch kernels of another size without a word.
+    kernels = (k for k, v in state.items() if v.ndim == 4 and k in own)
+    if repair is None or any(own[k].shape != state[k].shape for k in kernels):
+        return state
+    tables = {k: v for k, v in state.items() if k.endswith(_TABLES)}
+    rest = {k: v for k, v in state.items() if k not in tables}
+    if set(rest) | set(tables) >= set(own):
+        return state  # timm's present names; nothing needs repair
+    try:
+        repaired: State = repair(rest, net)
+    except Exception:  # it expects an older file of its own, and this is not one
+        return state
+    return repaired | tables
+
+
+STEPS: Mapping[str, Step] = {
+    step.__name__: step
+    for step in (
+        patch_merging,
+        unfold_order,
+        share_bias_table,
+        efficientnet_names,
+        join_qkv,
+        conv_patches,
+        timm_repair,
+    )
+}

@@ -1,0 +1,183 @@
+"""One network in the wrappers of trainers: it is found whole, or the refusal says what is there."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from backbones.base.errors import PreflightError, UserError
+from backbones.catalog import spec_for
+from backbones.spec import BuildOptions
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
+
+ARCH = "timm:test_vit"
+HEAD = {"weight": torch.ones(3, 64), "bias": torch.zeros(3)}
+
+
+def network(seed: int = 0) -> dict[str, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = timm.create_model("test_vit", num_classes=0).state_dict()
+        return {name: torch.randn_like(value) for name, value in state.items()}
+
+
+NET, OTHER = network(), network(1)
+FC1 = "blocks.0.mlp.fc1.weight"
+
+
+def under(prefix: str, state: dict[str, Tensor] = NET) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def load(folder: Path, content: object, options: str = "") -> tuple[dict[str, Tensor], str]:
+    path = folder / "file.pth"
+    torch.save(content, path)
+    checkpoint = open_checkpoint(f"ckpt:{path}?arch={ARCH}{options}")
+    backbone, coverage = build_backbone(spec_for(checkpoint), checkpoint, BuildOptions(), seed=0)
+    assert coverage.loaded == coverage.total
+    state = {k.removeprefix("net."): v for k, v in backbone.state_dict().items()}
+    return state, coverage.sentence()
+
+
+def is_net(state: dict[str, Tensor], expected: dict[str, Tensor] = NET) -> bool:
+    return all(torch.equal(state[name], value) for name, value in expected.items())
+
+
+ALONE = {
+    "module.": under("module."),
+    "_orig_mod.": under("_orig_mod."),
+    "module._orig_mod.": under("module._orig_mod."),
+    "state_dict.model.": {"state_dict": under("model."), "epoch": 3, "global_step": 10},
+    "state_dict.net.": {"state_dict": under("net.")},
+    "state_dict.encoder.": {"state_dict": under("encoder.")},
+    "student.": under("student."),
+    "fsdp": under("_fsdp_wrapped_module."),
+    "fabric": under("_forward_module."),
+    "checkpoint wrapper": {
+        name.replace("blocks.0.", "blocks.0._checkpoint_wrapped_module."): value
+        for name, value in NET.items()
+    },
+    "deepspeed": {"module": NET, "ds_version": "0.14", "ds_config": {"a": 1}},
+    "net": {"net": NET, "acc": 91.2},
+    "ema": {"ema": NET, "epoch": 1},
+    "weights": {"weights": NET},
+    "model_state": {"model_state": NET},
+    "model_state_dict": {"model_state_dict": NET, "optimizer_state_dict": {}, "loss": 0.3},
+    "nested": {"state_dict": {"model": NET}},
+    "n_averaged": {**under("module."), "n_averaged": torch.tensor(5)},
+    "epoch among tensors": {**NET, "epoch": 5},
+    "heads beside": {
+        "state_dict": {
+            **under("backbone."),
+            **{f"classifier.{k}": v for k, v in HEAD.items()},
+            "projector.0.weight": torch.ones(2),
+        }
+    },
+    "heads below": {
+        **under("model."),
+        **{f"model.projection_head.{k}": v for k, v in HEAD.items()},
+        "model.mask_token": torch.zeros(1, 1, 64),
+    },
+}
+
+
+@pytest.mark.parametrize("content", ALONE.values(), ids=ALONE)
+def test_a_network_alone_is_found_whole(tmp_path: Path, content: object) -> None:
+    state, _ = load(tmp_path, content)
+    assert is_net(state)
+
+
+def test_the_prefix_and_what_lies_beside_it_are_said(tmp_path: Path) -> None:
+    _, sentence = load(tmp_path, ALONE["heads beside"])
+    assert "taken from 'state_dict.backbone.'" in sentence
+    assert "next to it state_dict.classifier, state_dict.projector" in sentence
+    _, sentence = load(tmp_path, ALONE["heads below"])
+    assert "2 tensors (projection head) dropped" in sentence
+
+
+TWO = {
+    "timm's training script": {"state_dict": OTHER, "state_dict_ema": NET, "arch": "x"},
+    "model_ema": {"model": OTHER, "model_ema": NET},
+    "ema in a module": {"model": OTHER, "module_ema": under("module.")},
+}
+
+
+@pytest.mark.parametrize("content", TWO.values(), ids=TWO)
+def test_timms_rule_takes_the_averaged_copy_and_says_so(tmp_path: Path, content: dict) -> None:
+    state, sentence = load(tmp_path, content)
+    assert is_net(state)
+    assert "the ema copy" in sentence
+    assert is_net(load(tmp_path, content, "&branch=ema")[0])
+    assert is_net(load(tmp_path, content, "&branch=raw")[0], OTHER)
+
+
+def test_two_networks_that_nothing_tells_apart_are_named(tmp_path: Path) -> None:
+    content = {"state_dict": {**under("student_backbone."), **under("teacher_backbone.", OTHER)}}
+    with pytest.raises(UserError, match=r"student_backbone.*teacher_backbone.*&branch=") as caught:
+        load(tmp_path, content)
+    assert caught.value.exit_code == 2
+    assert is_net(load(tmp_path, content, "&branch=student")[0])
+    assert is_net(load(tmp_path, content, "&branch=teacher")[0], OTHER)
+    assert is_net(load(tmp_path, content, "&prefix=teacher_backbone.")[0], OTHER)
+    assert is_net(load(tmp_path, content, "&key=state_dict&prefix=student_backbone")[0])
+    with pytest.raises(PreflightError, match="no ema is in it, only student and teacher"):
+        load(tmp_path, content, "&branch=ema")
+
+
+def test_a_refusal_names_the_nearest_prefix_and_what_is_missing_there(tmp_path: Path) -> None:
+    broken = {"state_dict": under("model.")}
+    del broken["state_dict"]["model.blocks.0.attn.qkv.bias"]
+    with pytest.raises(
+        PreflightError, match=r"under 'state_dict.model.', where it lacks blocks.0.attn.qkv.bias"
+    ):
+        load(tmp_path, broken)
+
+
+REFUSED = {
+    "float8": ({k: v.to(torch.float8_e4m3fn) for k, v in NET.items()}, "float8_e4m3fn"),
+    "int8": ({k: (v * 20).to(torch.int8) for k, v in NET.items()}, "int8: quantised"),
+    "int64": ({k: v.long() for k, v in NET.items()}, "quantised or not weights"),
+    "sparse": ({**NET, FC1: NET[FC1].to_sparse()}, "to_dense"),
+    "meta": ({**NET, "norm.weight": torch.empty(64, device="meta")}, "shapes without numbers"),
+    "zeros": ({k: torch.zeros_like(v) for k, v in NET.items()}, "zeros only"),
+    "optimizer": ({"optimizer": {"state": {0: torch.ones(1)}}, "epoch": 1}, "optimizer"),
+    "empty": ({}, "holds nothing"),
+    "adapters": (
+        {**under("base_model."), "base_model.blocks.0.attn.qkv.lora_A.weight": torch.ones(4, 64)},
+        "lora_A",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "complaint"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_weights_of_the_network_is_refused(
+    tmp_path: Path, content: object, complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint) as caught:
+        load(tmp_path, content)
+    assert "\n" not in str(caught.value)
+
+
+FACTS = {
+    "args": {"args": {"num_heads": 4}},
+    "settings": {"config": {"model": {"num_heads": 4}}},
+    "hyper_parameters": {"hyper_parameters": {"num_attention_heads": 4}},
+}
+
+
+@pytest.mark.parametrize("facts", FACTS.values(), ids=FACTS)
+def test_heads_that_a_file_states_are_held_against_the_network(tmp_path: Path, facts: dict) -> None:
+    with pytest.raises(PreflightError, match=r"has 4 heads, timm:test_vit has 2"):
+        load(tmp_path, {"model": NET, **facts})
+
+
+def test_a_network_of_a_stated_size_has_its_usual_heads(tmp_path: Path) -> None:
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=12).state_dict()
+    path = tmp_path / "ti.pth"
+    torch.save({"model": state, "arch": "vit_small_patch16_224"}, path)
+    checkpoint = open_checkpoint(f"ckpt:{path}?arch=vit-ti16&format=mae")
+    with pytest.raises(PreflightError, match="6 heads"):
+        build_backbone(spec_for(checkpoint), checkpoint, BuildOptions(), seed=0)
