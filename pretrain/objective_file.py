@@ -1,6 +1,5 @@
 """Weights of a whole objective, heads included: to begin another run with, or to export."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -8,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct
 from safetensors.torch import save
 from torch import Tensor
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import atomic_file, sha256_file, write_atomically, write_json_atomically
+from backbones.base.files import atomic_file, sha256_file, write_atomically
+from backbones.base.json_files import JsonFormat, UnreadableFileError, parse_json
 from backbones.base.registry import lookup
 from backbones.base.sections import as_plain, restore
 from backbones.catalog import get_spec
@@ -28,6 +29,23 @@ from backbones.weights.foreign import read_foreign
 from backbones.weights.loading import build_backbone
 from pretrain.config import PretrainConfig
 from pretrain.method import get_method
+
+
+class ObjectiveRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the JSON file next to an objective's weights.
+
+    Attributes:
+        sha256: SHA-256 of the weights file.
+        made_by: Plain facts; "method" and "backbone" among them.
+        config: The recipe as plain values.
+    """
+
+    sha256: str
+    made_by: dict[str, str]
+    config: dict[str, Any]
+
+
+_FORMAT = JsonFormat(ObjectiveRecord, "record of an objective")
 
 
 def save_objective(
@@ -50,25 +68,32 @@ def save_objective(
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
     write_atomically(path, content)
-    facts = {"sha256": sha256_file(path), "made_by": dict(made_by), "config": as_plain(config)}
-    write_json_atomically(record, facts)
+    _FORMAT.write(record, ObjectiveRecord(sha256_file(path), dict(made_by), as_plain(config)))
 
 
 def is_objective(path: Path) -> bool:
     """Tell whether a weights file is a whole objective, by its record."""
     record = path.with_suffix(".json")
-    return record.is_file() and "made_by" in _read_json(record)
+    if not record.is_file():
+        return False
+    try:
+        content = parse_json(record.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(record, "record of weights", str(error)) from error
+    return isinstance(content, dict) and "made_by" in content
 
 
-def read_objective(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_objective(path: Path) -> tuple[dict[str, Tensor], ObjectiveRecord]:
     """Return what ``save_objective`` wrote: the state, and the record.
 
     Raises:
         PreflightError: A file is absent, torn, or not the one that the record describes.
     """
-    record = _read_json(path.with_suffix(".json"))
-    if not path.is_file() or record.get("sha256") != sha256_file(path):
-        raise PreflightError(f"{path} is absent, torn or not what its record says; copy it again.")
+    record = _FORMAT.read(path.with_suffix(".json"))
+    if not path.is_file() or record.sha256 != sha256_file(path):
+        raise PreflightError(
+            f"{path} is absent, truncated or not what its record says; copy it again."
+        )
     return read_safetensors(path), record
 
 
@@ -79,11 +104,11 @@ def rebuild_objective(path: Path, plugins: Path | None = None) -> tuple[Objectiv
         PreflightError: A file cannot be read, or its recipe is not one of this code's.
     """
     state, record = read_objective(path)
-    made_by = record["made_by"]
+    made_by = record.made_by
     method = get_method(made_by["method"])
     try:
         empty = PretrainConfig(protocol="", method="", backbone="", model=method.config_type())
-        config = restore(empty, record["config"])
+        config = restore(empty, record.config)
     except (TypeError, ValueError) as error:
         raise PreflightError(f"{path} was written by another version of {method.name}.") from error
     with torch.random.fork_rng(devices=[]):
@@ -118,7 +143,7 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
             "beside it, or an official full checkpoint."
         )
     state, record = read_objective(path)
-    made_by = record["made_by"]
+    made_by = record.made_by
     if made_by.get("method") != method:
         raise UserError(
             f"{path} was made by {made_by.get('method')}, and this run's method is {method}."
@@ -139,16 +164,6 @@ def load_initial(objective: Objective, method: str, path: Path) -> str:
         )
     objective.load_state_dict(state, strict=False)
     return f"{len(state)} of {len(wanted)} tensors from {path.name}, {len(fresh)} fresh"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise PreflightError(f"{path} is absent or torn; copy it beside its weights.") from error
-    if not isinstance(content, dict):
-        raise PreflightError(f"{path} is no record of weights.")
-    return content
 
 
 State = dict[str, Tensor]

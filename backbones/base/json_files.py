@@ -1,5 +1,6 @@
 """Small JSON files of one type each, checked by type and checksum whenever they are read."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import hash16, write_atomically
+from backbones.base.files import canonical_json, hash16, write_atomically
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class JsonFormat(Generic[T]):
         self._kind = kind
         self._what = what
         self._former = dict(former or {})
-        self._indent = None if one_line else 2
+        self._one_line = one_line
 
     def text(self, value: T) -> bytes:
         """Return the bytes of a file, with a line feed at the end.
@@ -71,9 +72,9 @@ class JsonFormat(Generic[T]):
         content = to_plain(value)
         convert(content, self._kind)
         content[CHECKSUM] = hash16(content)
-        return json.dumps(
-            content, indent=self._indent, sort_keys=True, allow_nan=False, ensure_ascii=False
-        ).encode() + b"\n"  # fmt: skip
+        if self._one_line:
+            return canonical_json(content).encode() + b"\n"
+        return json_text(content)
 
     def parse(self, text: bytes) -> T:
         """Return the value in the bytes of a file.
@@ -81,9 +82,12 @@ class JsonFormat(Generic[T]):
         Raises:
             ValueError: They are not JSON, not of the type, or their checksum differs; says why.
         """
-        content = convert(parse_json(text), dict[str, Any])
+        content = convert(_parsed(text), dict[str, Any])
         signature = content.pop(CHECKSUM, None)
-        if signature is not None and signature != hash16(content):
+        if signature is not None and not (
+            digest_without(text, CHECKSUM, signature)[:16] == signature
+            or signature == hash16(content)
+        ):
             raise ValueError("its checksum differs, so it was edited or damaged")
         for old, new in self._former.items():
             if old in content:
@@ -112,6 +116,50 @@ class JsonFormat(Generic[T]):
             raise UnreadableFileError(path, self._what, reason) from error
         except ValueError as error:
             raise UnreadableFileError(path, self._what, str(error)) from error
+
+
+def json_text(content: Any) -> bytes:
+    """Return plain JSON values as indented bytes with sorted keys and a line feed at the end.
+
+    Names of files that are not UTF-8 (lone surrogates in Python) are written as escapes.
+
+    Raises:
+        ValueError: They contain NaN or infinity.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def digest_without(text: bytes, key: str, value: Any) -> str:
+    """Return the SHA-256 of a canonical JSON text from which one member with a text was cut.
+
+    This is how a text that carries its own checksum is checked without writing it anew. A text
+    that is not canonical gives another digest.
+
+    Args:
+        text: Bytes of an object in canonical JSON, perhaps with a line feed at the end.
+        key: Name of the member, which is not the last one.
+        value: Its value; only a plain text is found.
+    """
+    member = f'"{key}":"{value}",'.encode("utf-8", "replace")
+    start = text.find(member)
+    if start < 0:
+        return ""
+    end = len(text) - text.endswith(b"\n")
+    digest = hashlib.sha256(memoryview(text)[:start])
+    digest.update(memoryview(text)[start + len(member) : end])
+    return digest.hexdigest()
+
+
+def _parsed(text: bytes) -> Any:
+    """Return what ``parse_json`` returns, several times as fast for large valid files."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return parse_json(text)
 
 
 def parse_json(text: bytes) -> Any:
@@ -157,7 +205,7 @@ def convert(content: Any, kind: type[T]) -> T:
         raise ValueError(in_words(error)) from error
 
 
-def in_words(error: msgspec.MsgspecError) -> str:
+def in_words(error: Exception) -> str:
     """Return what msgspec says about wrong content, as part of a sentence."""
     return str(error).replace(" - at `", " at `")[:_LONGEST_REASON]
 
@@ -168,8 +216,19 @@ def to_plain(value: Any) -> Any:
     Raises:
         ValueError: It contains NaN or infinity.
     """
+    return json.loads(canonical_text(value))
+
+
+def canonical_text(value: Any) -> str:
+    """Return a struct, a dataclass or plain values as canonical JSON, see ``canonical_json``.
+
+    Raises:
+        ValueError: It contains NaN or infinity.
+    """
     try:
-        return json.loads(json.dumps(value, default=_to_plain, allow_nan=False))
+        return json.dumps(
+            value, default=_to_plain, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
     except ValueError as error:
         raise ValueError("it contains NaN or infinity") from error
 

@@ -1,6 +1,5 @@
 """States of an unfinished training: whole or absent, checked, the last two kept."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -10,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import (
-    canonical_json,
-    sha256_file,
-    write_atomically,
-    write_json_atomically,
-)
+from backbones.base.files import canonical_json, sha256_file, write_atomically
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from backbones.base.monitor import GRACE_SECONDS
 
 # One more than needed, so that a state damaged on disk costs minutes and not the run.
@@ -40,6 +36,18 @@ class TrainingState:
     step: int
     tensors: dict[str, Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+class _StateRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the JSON file next to a state."""
+
+    sha256: str
+    step: int
+    identity: dict[str, str]
+    notes: dict[str, Any]
+
+
+_FORMAT = JsonFormat(_StateRecord, "record of a saved state")
 
 
 class StateFolder:
@@ -69,12 +77,12 @@ class StateFolder:
         """
         start = time.perf_counter()
         content = save(state.tensors)
-        path = self._folder / f"step-{state.step:08d}.safetensors"
+        path = self._file(state.step)
         record = path.with_suffix(".json")
         record.unlink(missing_ok=True)
         write_atomically(path, content)
-        notes = {"step": state.step, "identity": self._identity, "notes": state.notes}
-        write_json_atomically(record, {"sha256": sha256_file(path), **notes})
+        facts = _StateRecord(sha256_file(path), state.step, self._identity, state.notes)
+        _FORMAT.write(record, facts)
         self._drop_old()
         self._warn(time.perf_counter() - start)
         return path
@@ -116,14 +124,14 @@ class StateFolder:
 
     def _read(self, path: Path) -> TrainingState | None:
         try:
-            record = json.loads(path.with_suffix(".json").read_text("utf-8"))
+            record = _FORMAT.read(path.with_suffix(".json"))
             content = path.read_bytes()
-        except (OSError, ValueError):
+        except (OSError, UnreadableFileError):
             return None
-        if record.get("sha256") != sha256_file(path):
+        if record.sha256 != sha256(content).hexdigest() or self._file(record.step) != path:
             return None
-        self._refuse_others(record["identity"])
-        return TrainingState(record["step"], load(content), record["notes"])
+        self._refuse_others(record.identity)
+        return TrainingState(record.step, load(content), record.notes)
 
     def _refuse_others(self, found: Mapping[str, str]) -> None:
         names = [*self._identity, *(name for name in found if name not in self._identity)]
@@ -138,6 +146,9 @@ class StateFolder:
                 "another output folder, or delete it."
             )
 
+    def _file(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}.safetensors"
+
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.safetensors"))
 
@@ -145,6 +156,9 @@ class StateFolder:
         for path in self._files()[:-_KEPT]:
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink()
+        # What a save left that was killed in the middle: one process at a time saves here.
+        for path in self._folder.glob(".step-*.part"):
+            path.unlink(missing_ok=True)
 
 
 def collect(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

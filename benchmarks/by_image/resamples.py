@@ -1,5 +1,6 @@
 """Metrics of one run under the same thousand choices of test images as any other run's."""
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,21 @@ def read_resamples(path: Path) -> Resamples:
     return _FORMAT.read(path, _parse)
 
 
+def parse_resamples(content: bytes) -> Resamples:
+    """Return the resamples in the bytes of a file from elsewhere.
+
+    Raises:
+        ValueError: They are damaged or something else; says why.
+    """
+    return _FORMAT.parse(io.BytesIO(content), _parse)
+
+
 def _parse(file: Mapping[str, npt.NDArray[np.float64]]) -> Resamples:
     names = [str(name) for name in file["names"]]
+    if file["values"].shape != (len(names), NUM_RESAMPLES) or file["num_images"].shape != ():
+        raise ValueError("its columns are not those of resamples")
+    if len(set(names)) < len(names) or not np.isfinite(file["plain"]).all():
+        raise ValueError("its names repeat or a value is NaN or infinity")
     return Resamples(
         images=str(file["images"]),
         num_images=int(file["num_images"]),

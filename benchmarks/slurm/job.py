@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.base.files import write_json_atomically
 from benchmarks.work.contract import STOPPED, TICKET
 from benchmarks.work.follower import follow
 from benchmarks.work.interrupt import Interrupt
@@ -56,14 +55,14 @@ def job_name() -> str:
 
 def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> int:
     """Do the run as its first process: it alone holds the lock, reports and records."""
-    from benchmarks.slurm.submission import JOB
+    from benchmarks.slurm.submission import JOB, JOB_NOTE, JobNote
     from benchmarks.work.worker import work
 
     words = os.fdopen(os.dup(1), "w", errors="replace")
 
     def begin() -> None:
-        facts = {"job": job_name(), "submission": arguments[0], "array": int(arguments[1])}
-        write_json_atomically(folder.path / JOB, facts)
+        note = JobNote(job_name(), arguments[0], int(arguments[1]))
+        JOB_NOTE.write(folder.path / JOB, note)
 
     return work(folder, interrupt, words, begin=begin)
 

@@ -4,16 +4,19 @@ It alone decides whether the job comes back. It stands outside of the run, so th
 and further ranks have no part in it, and a worker that was killed is noticed too.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from backbones.base.errors import UserError
-from backbones.base.files import write_json_atomically
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.job import job_name
 from benchmarks.slurm.submission import run_of_job
@@ -22,6 +25,23 @@ from benchmarks.work.attempts import give_up
 from benchmarks.work.contract import BLOCKED, DONE, FAILED, NO_RECORD, STOPPED
 
 T = TypeVar("T")
+
+
+class _Requeues(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a run came in the attempts of one submission.
+
+    Attributes:
+        submission: Name of the submission's folder.
+        best: Last step that was reached, by phase.
+        without_progress: Attempts in a row that did not get further.
+    """
+
+    submission: str
+    best: dict[str, int]
+    without_progress: int
+
+
+_FORMAT = JsonFormat(_Requeues, "state of requeues")
 
 MAX_WITHOUT_PROGRESS = 3
 _STATE = "requeues.json"
@@ -143,21 +163,18 @@ def _without_progress(folder: RunFolder, submission: str) -> int:
     Progress is a step in some phase that no attempt of this submission had reached.
     """
     path = folder.path / _STATE
-    try:
-        state = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        state = {}
-    if state.get("submission") != submission:
-        state = {"submission": submission, "best": {}, "without_progress": 0}
+    state = _Requeues(submission, {}, 0)
+    with suppress(UnreadableFileError):
+        known = _FORMAT.read(path)
+        state = known if known.submission == submission else state
     beat = folder.read_heartbeat()
     phase, step = (beat.phase, beat.step) if beat is not None else ("start", 0)
-    if step > state["best"].get(phase, 0):
-        state["best"][phase] = step
-        state["without_progress"] = 0
+    if step > state.best.get(phase, 0):
+        state = replace(state, best={**state.best, phase: step}, without_progress=0)
     else:
-        state["without_progress"] += 1
-    write_json_atomically(path, state)
-    return int(state["without_progress"])
+        state = replace(state, without_progress=state.without_progress + 1)
+    _FORMAT.write(path, state)
+    return state.without_progress
 
 
 def _memory_ran_out() -> bool:

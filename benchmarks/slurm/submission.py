@@ -4,7 +4,6 @@
 became of it after; a submitter that dies in between leaves enough for others to go on.
 """
 
-import json
 import os
 import secrets
 import time
@@ -96,6 +95,23 @@ class Submission(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _FORMAT = JsonFormat(Submission, "submission")
+
+
+class JobNote(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a job notes next to the run that it does.
+
+    Attributes:
+        job: Its id, "ARRAY_INDEX".
+        submission: Folder of its submission.
+        array: Index of its array there.
+    """
+
+    job: str
+    submission: str
+    array: int
+
+
+JOB_NOTE = JsonFormat(JobNote, "note of a job")
 
 
 def plan_submission(
@@ -245,9 +261,9 @@ def _traced(store: Store, submission: Submission, index: int) -> str:
     """Return the array job that a run of an array has noted down, empty if none has."""
     for run_id in submission.arrays[index].runs:
         try:
-            note = json.loads((store.folder(run_id).path / JOB).read_text("utf-8"))
-        except (OSError, ValueError):
+            note = JOB_NOTE.read(store.folder(run_id).path / JOB)
+        except UnreadableFileError:
             continue
-        if note["submission"] == str(submission.folder) and note["array"] == index:
-            return str(note["job"]).partition("_")[0]
+        if note.submission == str(submission.folder) and note.array == index:
+            return note.job.partition("_")[0]
     return ""

@@ -13,9 +13,16 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_type_hints
 
 import msgspec
+from msgspec.structs import asdict
 
 from backbones.base.files import canonical_json
-from backbones.base.json_files import convert, parse_json, to_plain
+from backbones.base.json_files import (
+    canonical_text,
+    convert,
+    digest_without,
+    in_words,
+    parse_json,
+)
 from benchmarks.store.record import FullRecord, RunRecord, Sha256
 from benchmarks.store.spec import RunId, RunSpec
 
@@ -30,28 +37,37 @@ class OtherSchemaError(BadRecordError):
     """A record that another version of this program wrote."""
 
 
-def to_content(record: FullRecord) -> dict[str, Any]:
-    """Return a record as the JSON content of its file, checked and signed.
+def to_text(record: FullRecord) -> bytes:
+    """Return the bytes of a record's file, checked and signed.
 
     Raises:
         BadRecordError: The record breaks its own type: an error of ours, not the user's.
     """
     try:
-        content = {"schema": SCHEMA, "run_id": record.run_id, **to_plain(record)}
-        content["sha256"] = _digest(content)
-        convert(content, _File)
-    except ValueError as error:
-        raise BadRecordError(str(error)) from error
+        content = {"schema": SCHEMA, "run_id": record.run_id, **asdict(record)}
+        members = {key: canonical_text(value) for key, value in content.items()}
+        members["sha256"] = f'"{hashlib.sha256(_object(members)).hexdigest()}"'
+        text = _object(members)
+        _FULL.decode(text)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise BadRecordError(in_words(error)) from error
+    return text + b"\n"
+
+
+def to_content(record: FullRecord) -> dict[str, Any]:
+    """Return a record as the JSON content of its file, checked and signed.
+
+    Raises:
+        BadRecordError: As ``to_text``.
+    """
+    content: dict[str, Any] = json.loads(to_text(record))
     return content
 
 
-def to_text(record: FullRecord) -> bytes:
-    """Return the bytes of a record's file.
-
-    Raises:
-        BadRecordError: As ``to_content``.
-    """
-    return canonical_json(to_content(record)).encode() + b"\n"
+def _object(members: Mapping[str, str]) -> bytes:
+    """Return a canonical JSON object of members whose values are canonical JSON."""
+    joined = ",".join(f'"{key}":{text}' for key, text in sorted(members.items()))
+    return f"{{{joined}}}".encode()
 
 
 def read_text(text: bytes) -> RunRecord:
@@ -70,7 +86,7 @@ def read_text(text: bytes) -> RunRecord:
         return _without_bulk(read_full_text(text))
     # A canonical text contains that of the spec, whose hash is the run's id.
     named = hashlib.sha256(found.spec).hexdigest()[:16] == found.run_id
-    if not named or not _is_signed_text(text, found.sha256):
+    if not named or digest_without(text, "sha256", found.sha256) != found.sha256:
         return _without_bulk(read_full_text(text))
     vars(spec)["run_id"] = found.run_id
     return RunRecord(spec, *[getattr(found, name) for name in _NAMES[1:]])
@@ -85,7 +101,7 @@ def read_full_text(text: bytes) -> FullRecord:
     """
     try:
         found = _FULL.decode(text)
-        if _is_signed_text(text, found.sha256):
+        if digest_without(text, "sha256", found.sha256) == found.sha256:
             return _record(found)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # Laid out anew or wrong: the slower way decides, and says what is wrong.
@@ -134,18 +150,6 @@ def _record(found: Any) -> FullRecord:
 
 def _without_bulk(record: FullRecord) -> RunRecord:
     return RunRecord(*[getattr(record, name) for name in _NAMES])
-
-
-def _is_signed_text(text: bytes, signature: str) -> bool:
-    """Return whether a text is canonical and its checksum right; False leaves both open."""
-    member = b'"sha256":"%s",' % signature.encode()
-    start = text.find(member)
-    if start < 0:
-        return False
-    end = len(text) - text.endswith(b"\n")
-    digest = hashlib.sha256(memoryview(text)[:start])
-    digest.update(memoryview(text)[start + len(member) : end])
-    return digest.hexdigest() == signature
 
 
 def _digest(content: Mapping[str, Any]) -> str:

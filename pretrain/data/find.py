@@ -6,21 +6,42 @@ import os
 import re
 import reprlib
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import write_json_atomically
 from backbones.base.images import SUFFIXES
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from pretrain.data.images import FileImages, ImageSet, Subset, TarImages, digests_of
 from pretrain.data.listing import walk
 
 _SHARD = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+class _Shard(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is remembered of a shard.
+
+    Attributes:
+        stamp: Size, times of the last change, and the last class that is read.
+        members: Its images with name, offset, size, and class or None.
+    """
+
+    stamp: list[int]
+    members: list[tuple[str, int, int, int | None]]
+
+
+class _ShardListing(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is remembered of shards, by path."""
+
+    shards: dict[str, _Shard]
+
+
+_SHARDS = JsonFormat(_ShardListing, "listing of shards", one_line=True)
 
 
 def find_images(path: Path, cache: Path) -> ImageSet:
@@ -138,17 +159,17 @@ def _read_list(path: Path) -> list[tuple[str, int | None]]:
 
 def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
     record = _record(cache, "\n".join(map(str, shards)))
-    known = _read_record(record) or {}
-    contents = {}
+    known = _known_shards(record)
+    contents: dict[str, _Shard] = {}
     for shard in shards:
         # With the last class: an index made before there was one holds any number.
         stamp = [*_state(shard), LAST_CLASS]
         old = known.get(str(shard))
-        contents[str(shard)] = old if old and old["stamp"] == stamp else _index(shard, stamp)
+        contents[str(shard)] = old if old and old.stamp == stamp else _index(shard, stamp)
     if contents != known:
-        write_json_atomically(record, contents)
-    members = [[(n, at, size) for n, at, size, _ in c["members"]] for c in contents.values()]
-    rows = [(f"{s}/{n}", label) for s, c in contents.items() for n, _, _, label in c["members"]]
+        _SHARDS.write(record, _ShardListing(contents))
+    members = [[(n, at, size) for n, at, size, _ in c.members] for c in contents.values()]
+    rows = [(f"{s}/{n}", label) for s, c in contents.items() for n, _, _, label in c.members]
     if not rows:
         raise PreflightError(
             f"No images in {len(shards)} tar shards, first {shards[0]}: looked for "
@@ -165,7 +186,7 @@ def _open_shards(name: str, shards: list[Path], cache: Path) -> ImageSet:
     return images
 
 
-def _index(shard: Path, stamp: list[int]) -> dict[str, Any]:
+def _index(shard: Path, stamp: list[int]) -> _Shard:
     """Return a shard's images, each with name, offset, size, class or None."""
     found: list[tuple[str, int, int]] = []
     labels: dict[str, int] = {}
@@ -191,8 +212,7 @@ def _index(shard: Path, stamp: list[int]) -> dict[str, Any]:
             f"The shard {shard} cannot be read ({error}); copy or make it again."
         ) from error
     labels = labels or described
-    members = [[name, at, size, labels.get(_key(name))] for name, at, size in found]
-    return {"stamp": stamp, "members": members}
+    return _Shard(stamp, [(name, at, size, labels.get(_key(name))) for name, at, size in found])
 
 
 # What tools call the class in the JSON next to an image of a shard.
@@ -253,11 +273,11 @@ def _record(cache: Path, what: str) -> Path:
     return cache / "images" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
 
 
-def _read_record(path: Path) -> Any:
+def _known_shards(path: Path) -> Mapping[str, _Shard]:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+        return _SHARDS.read(path).shards
+    except UnreadableFileError:
+        return {}
 
 
 def _state(path: Path) -> list[int]:

@@ -4,7 +4,6 @@ A block is the unit of everything: it is written whole or not at all, a run that
 with the first one that is missing, several processes take different ones, and damage costs one.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Struct
 from torch import Tensor
 
-from backbones.base.files import atomic_file, sha256_file, write_json_atomically
+from backbones.base.files import atomic_file, sha256_file
+from backbones.base.json_files import JsonFormat, UnreadableFileError
 from benchmarks.labelled.features.features import Layout
 
 # Images a block: at most these are looked at again after a stop. A block of ViT-B is 55 MB.
@@ -35,6 +36,16 @@ class FeatureBlock:
 
     rows: Rows
     unreadable: Mapping[int, str]
+
+
+class _BlockRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the JSON file next to a block."""
+
+    sha256: str
+    unreadable: dict[str, str]
+
+
+_FORMAT = JsonFormat(_BlockRecord, "record of a block of features")
 
 
 class BlockFolder:
@@ -74,20 +85,20 @@ class BlockFolder:
         with atomic_file(path) as file:
             np.save(file, rows, allow_pickle=False)
         bad = {str(row): text for row, text in unreadable.items()}
-        write_json_atomically(
-            path.with_suffix(".json"), {"sha256": sha256_file(path), "unreadable": bad}
-        )
+        _FORMAT.write(path.with_suffix(".json"), _BlockRecord(sha256_file(path), bad))
 
     def read(self, number: int) -> FeatureBlock | None:
         """Return a block, None where there is none that is sound."""
         path = self._file(number)
         try:
-            record = json.loads(path.with_suffix(".json").read_text("utf-8"))
-            if sha256_file(path) != record["sha256"]:
+            record = _FORMAT.read(path.with_suffix(".json"))
+            if sha256_file(path) != record.sha256:
                 return None
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            bad = {int(row): str(text) for row, text in record["unreadable"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            bad = {int(row): text for row, text in record.unreadable.items()}
+        except (OSError, ValueError, UnreadableFileError):
+            return None
+        if not all(0 <= row < len(rows) for row in bad):
             return None
         fits = rows.shape == (len(self.indices(number)), self.width)
         return FeatureBlock(rows, bad) if fits and rows.dtype == np.float32 else None

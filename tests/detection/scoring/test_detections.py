@@ -82,7 +82,7 @@ def test_torn_file_is_one_sentence(tmp_path: Path, detections: Detections, share
     write_detections(path, detections)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match="no whole file of detections"):
+    with pytest.raises(UserError, match="not a valid file of detections"):
         read_detections(path)
 
 
@@ -90,10 +90,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "detections.npz"
     for columns in ({"format": np.array("other")}, {"a": np.zeros(3)}):
         np.savez(path, **columns)
-        with pytest.raises(UserError, match="no whole file"):
+        with pytest.raises(UserError, match="not a valid file"):
             read_detections(path)
     np.savez(path, format=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match="no whole file"):
+    with pytest.raises(UserError, match="not a valid file"):
         read_detections(path)
 
 
