@@ -1,8 +1,11 @@
 """Small files of named arrays (``.npz``) that say what they are, whole or refused."""
 
+import hashlib
 import io
 import math
 import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -44,7 +47,7 @@ class ArrayFormat:
         """
         save = np.savez_compressed if compressed else np.savez
         with atomic_file(path) as file:
-            save(file, format=np.array(self.name), **arrays)
+            save(file, format=np.array(f"{self.name} {_digest(arrays)}"), **arrays)
 
     def read(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
         """Return what ``parse`` makes of the arrays in a file.
@@ -77,17 +80,35 @@ class ArrayFormat:
         """
         try:
             arrays = _arrays(file)
-            if str(arrays.pop("format")) != self.name:
+            name, _, digest = str(arrays.pop("format")).partition(" ")
+            if name != self.name:
                 raise ValueError("another format")
+            # Files of earlier versions have none.
+            if digest and digest != _digest(arrays):
+                raise ValueError("its checksum differs, so it was edited or damaged")
             return parse(arrays)
         except _DAMAGED as error:
             raise ValueError(str(error) or type(error).__name__) from error
 
 
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """Return a SHA-256 over names, types, shapes and bytes.
+
+    A zip archive has checksums of its members, and none of which members there are.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        array = np.ascontiguousarray(value)
+        digest.update(f"{name} {array.dtype.str} {np.shape(value)}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 # What zipfile, zlib and numpy say to damaged, encrypted and unknown content.
 _DAMAGED = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RuntimeError,
-    OverflowError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error,
+    OverflowError, SyntaxError, tokenize.TokenError, Warning, zipfile.BadZipFile,
+    zipfile.LargeZipFile, zlib.error, struct.error,
 )  # fmt: skip
 # DEFLATE never makes more than 1032 bytes of one.
 _LARGEST_RATIO = 1032
@@ -128,7 +149,10 @@ def _check_header(name: str, member: IO[bytes], size: int) -> None:
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
-    shape, _, dtype = read(member)
+    with warnings.catch_warnings():
+        # numpy tries to mend headers that are not Python, and says so.
+        warnings.simplefilter("error")
+        shape, _, dtype = read(member)
     claimed = member.tell() + math.prod(shape) * dtype.itemsize
     if dtype.hasobject or min(shape, default=0) < 0 or claimed != size:
         raise ValueError(f"the array {name!r} claims {claimed:,} bytes and has {size:,}")

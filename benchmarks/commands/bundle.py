@@ -1,10 +1,11 @@
 """``run.py bundle FILE``: the records of a folder in one file."""
 
+from collections.abc import Iterator
+
 from backbones.base.errors import PreflightError
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.leaderboard.anonymous import anonymous_record
-from benchmarks.leaderboard.bundle import pack, write_bundle
+from benchmarks.leaderboard.bundle import RESAMPLES, Packed, pack, write_bundle
 from benchmarks.options import BundleOptions
 from benchmarks.store.record_file import BadRecordError
 
@@ -17,25 +18,29 @@ def main(options: BundleOptions) -> int:
     """
     store = open_store(options.out)
     scan = store.scan()
-    rejected = list(scan.rejected)
-    packed = []
-    for run_id in scan.records:
-        try:
-            record = store.folder(run_id).read_full_record()
-        except BadRecordError as error:
-            rejected.append((store.folder(run_id).record, str(error)))
-            continue
-        if record is not None:
-            packed.append(pack(anonymous_record(record) if options.anonymous else record, store))
-    if not packed:
+    if not scan.records:
         raise PreflightError(f"There is no valid record in {options.out}.")
-    write_bundle(options.file, packed)
-    count = len(packed)
+    rejected = list(scan.rejected)
+    run_ids: list[str] = []
+
+    def packed() -> Iterator[Packed]:
+        for run_id in sorted(scan.records):
+            folder = store.folder(run_id)
+            try:
+                one = pack(folder, options.anonymous)
+            except BadRecordError as error:
+                rejected.append((folder.record, str(error)))
+                continue
+            if one is not None:
+                run_ids.append(run_id)
+                rejected.extend([(folder.path / RESAMPLES, one.fault)] if one.fault else [])
+                yield one
+
+    write_bundle(options.file, packed())
     if options.json:
-        output.document(
-            {"written": str(options.file), "records": sorted(one.record.run_id for one in packed)}
-        )
+        output.document({"written": str(options.file), "records": run_ids})
     else:
+        count = len(run_ids)
         output.line(f"{count} records are in {options.file}; `run.py merge` takes them elsewhere.")
     output.left_out(rejected)
     return 0

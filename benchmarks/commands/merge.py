@@ -19,10 +19,10 @@ def main(options: MergeOptions) -> int:
     """
     if not options.file.is_file():
         raise PreflightError(f"There is no file {options.file}.")
-    packed = read_bundle(options.file)
+    bundle = read_bundle(options.file)
     store = Store(options.out)
     store.check_writable()
-    merged = merge(packed, store)
+    merged = merge(bundle, store)
     if options.json:
         output.document(asdict(merged))
     else:

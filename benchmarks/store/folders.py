@@ -19,7 +19,7 @@ from backbones.base.files import cannot_write, write_atomically, write_json_atom
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from benchmarks.store.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat
 from benchmarks.store.record import Attempt, FullRecord, RunRecord
-from benchmarks.store.record_file import BadRecordError, read_full_text, read_text, to_text
+from benchmarks.store.record_file import BadRecordError, read_canonical, read_text, to_text
 from benchmarks.store.spec import RunRequest, read_request, write_request
 
 State = Literal["done", "missing", "interrupted", "running", "failed", "stale"]
@@ -104,7 +104,24 @@ class RunFolder:
         Raises:
             BadRecordError: As ``read_record``.
         """
-        return self._read(read_full_text)
+        found = self.read_canonical_record()
+        return found and found[0]
+
+    def read_canonical_record(self) -> tuple[FullRecord, bytes] | None:
+        """Return the whole outcome and the bytes of its file, None when there is none yet.
+
+        Raises:
+            BadRecordError: As ``read_record``.
+        """
+        text: list[bytes] = []
+
+        def parse(content: bytes) -> FullRecord:
+            record, canonical = read_canonical(content)
+            text.append(canonical)
+            return record
+
+        record = self._read(parse)
+        return (record, text[0]) if record is not None else None
 
     def _read(self, parse: Callable[[bytes], R]) -> R | None:
         try:

@@ -99,10 +99,20 @@ def read_full_text(text: bytes) -> FullRecord:
         BadRecordError: As ``read_text``, and the types inside its bulky parts are checked too.
         OtherSchemaError: Another version of this program wrote it.
     """
+    return read_canonical(text)[0]
+
+
+def read_canonical(text: bytes) -> tuple[FullRecord, bytes]:
+    """Return the whole record in a file, and the bytes that ``to_text`` writes for it.
+
+    Raises:
+        BadRecordError: As ``read_full_text``.
+        OtherSchemaError: Another version of this program wrote it.
+    """
     try:
         found = _FULL.decode(text)
         if digest_without(text, "sha256", found.sha256) == found.sha256:
-            return _record(found)
+            return _record(found), text.removesuffix(b"\n") + b"\n"
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # Laid out anew or wrong: the slower way decides, and says what is wrong.
         pass
@@ -110,7 +120,8 @@ def read_full_text(text: bytes) -> FullRecord:
         content = parse_json(text)
     except ValueError as error:
         raise BadRecordError(str(error)) from error
-    return _from_content(content)
+    record = _from_content(content)
+    return record, to_text(record)
 
 
 def _from_content(content: Any) -> FullRecord:

@@ -310,6 +310,11 @@ def test_weights_of_another_method_or_shape_are_no_beginning(job, tmp_path):
     record = json.loads(source.with_suffix(".json").read_text())
     record["made_by"]["method"] = "mae"
     source.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(PreflightError, match="checksum differs"):
+        pretrain(second, StopAfter())
+    # As an earlier version wrote it.
+    del record["checksum"]
+    source.with_suffix(".json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"was made by mae, and this run's method is toy"):
         pretrain(second, StopAfter())
     with pytest.raises(PreflightError, match=r"there is no such file"):

@@ -16,13 +16,14 @@ import pytest
 from msgspec.structs import replace
 
 from backbones.base.errors import PreflightError
+from benchmarks.by_image.resamples import NUM_RESAMPLES
 from benchmarks.cli import main
 from benchmarks.leaderboard import bundle
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.store.folders import Store
 from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
 from benchmarks.store.record import Attempt, Failure, Labels, RunFile
-from benchmarks.store.record_file import to_content
+from benchmarks.store.record_file import to_content, to_text
 
 
 @pytest.fixture
@@ -72,28 +73,31 @@ def test_what_is_there_stays_and_a_conflict_is_named(runs, tmp_path, make_record
     assert scores(other.root) == [11.0, 12.0, 99.0]
 
 
-def test_resamples_travel_with_their_record(runs, tmp_path, make_record, capsys):
-    content = npz(1000)
-    facts = facts_of(content)
+@pytest.fixture
+def with_intervals(runs, make_record):
+    """Return the folder of a run that kept resamples."""
+    content = npz()
     # Whatever else a record names stays where it is.
     other = RunFile("../../evil", "0" * 64, 1)
-    record = make_record(replace(make_record().spec, seed=7), files=(facts, other))
+    record = make_record(replace(make_record().spec, seed=7), files=(facts_of(content), other))
     folder = runs.folder(record.run_id)
     folder.write_record(record)
     folder.work.mkdir()
     (folder.work / "resamples.npz").write_bytes(content)
+    return folder
+
+
+def test_resamples_travel_with_their_record(runs, tmp_path, with_intervals):
+    run_id, kept = with_intervals.path.name, with_intervals.work / "resamples.npz"
     path, there = bundled(runs, tmp_path), Store(tmp_path / "there")
     assert main(["merge", str(path), "--out", str(there.root)]) == 0
-    copy = there.folder(record.run_id).work / "resamples.npz"
-    assert copy.read_bytes() == content
+    copy = there.folder(run_id).work / "resamples.npz"
+    assert copy.read_bytes() == kept.read_bytes()
     assert not list(tmp_path.rglob("evil"))
     copy.unlink()
     assert main(["merge", str(path), "--out", str(there.root)]) == 0
-    assert copy.read_bytes() == content, "they come even when the record was there"
-    (folder.work / "resamples.npz").write_bytes(b"others")
-    with zipfile.ZipFile(bundled(runs, tmp_path)) as archive:
-        assert not [name for name in archive.namelist() if name.startswith("resamples/")]
-    repack(path, lambda m: with_resamples(m, record.run_id, npz(999)))
+    assert copy.read_bytes() == kept.read_bytes(), "they come even when the record was there"
+    repack(path, lambda m: with_resamples(m, run_id, npz(0.25)))
     with pytest.raises(PreflightError, match="not the file that"):
         bundle.read_bundle(path)
     repack(path, lambda m: with_resamples(m, "0" * 16, b"alone"))
@@ -101,26 +105,75 @@ def test_resamples_travel_with_their_record(runs, tmp_path, make_record, capsys)
         bundle.read_bundle(path)
 
 
+def test_damaged_resamples_stay_behind_and_are_named(runs, tmp_path, with_intervals, capsys):
+    (with_intervals.work / "resamples.npz").write_bytes(b"others")
+    with zipfile.ZipFile(bundled(runs, tmp_path)) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("resamples/")]
+    said = capsys.readouterr().err
+    assert "resamples.npz: it is not the file that the record names" in said
+
+
 def facts_of(content):
     """Return what a record says of its resamples."""
     return RunFile("work/resamples.npz", hashlib.sha256(content).hexdigest(), len(content))
 
 
-def npz(size):
+def npz(value=0.5, **changes):
+    """Return the bytes of a file of resamples."""
+    columns = {
+        "format": np.array("backbench-resamples-1"),
+        "images": np.array("a" * 64),
+        "num_images": np.array(12),
+        "names": np.array(["APbox"]),
+        "plain": np.array([value]),
+        "values": np.full((1, NUM_RESAMPLES), value, dtype=np.float32),
+    }
     file = io.BytesIO()
-    np.savez_compressed(file, values=np.zeros(size, dtype=np.uint8))
+    np.savez(file, **{**columns, **changes})
     return file.getvalue()
 
 
-@pytest.mark.parametrize("content", [npz(3 * 2**20), b"no archive"])
-def test_resamples_that_are_a_bomb_or_nothing_are_refused(runs, tmp_path, make_record, content):
-    facts = facts_of(content)
-    record = make_record(replace(make_record().spec, seed=7), files=(facts,))
-    runs.folder(record.run_id).write_record(record)
-    runs.folder(record.run_id).work.mkdir()
-    (runs.folder(record.run_id).work / "resamples.npz").write_bytes(content)
-    with pytest.raises(PreflightError):
-        bundle.read_bundle(bundled(runs, tmp_path))
+def claiming(shape):
+    """Return a file of resamples whose values claim a shape that is not there."""
+    header = io.BytesIO()
+    facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(npz())) as whole, zipfile.ZipFile(file, "w") as archive:
+        for info in whole.infolist():
+            claim = header.getvalue() + b"\0" * 4
+            archive.writestr(info, claim if info.filename == "values.npy" else whole.read(info))
+    return file.getvalue()
+
+
+BOMBS = {
+    "10^11 values": claiming((1, 10**11)),
+    "values below zero": claiming((-1, 4)),
+    "much of one byte": npz(values=np.zeros((1, 10**7), np.float32)),
+    "another number of resamples": npz(values=np.zeros((1, 5), np.float32)),
+    "names twice": npz(names=np.array(["APbox", "APbox"]), plain=np.zeros(2)),
+    "NaN": npz(np.nan),
+    "another format": npz(format=np.array("x")),
+    "no archive": b"no archive",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_resamples_that_are_a_bomb_or_nothing_are_refused(runs, tmp_path, make_record, bomb):
+    content = BOMBS[bomb]
+    record = make_record(replace(make_record().spec, seed=7), files=(facts_of(content),))
+    packed = bundle.Packed(record, to_text(record), content)
+    bundle.write_bundle(tmp_path / "x.zip", [packed])
+    with pytest.raises(PreflightError, match="resamples") as caught:
+        bundle.read_bundle(tmp_path / "x.zip")
+    assert "\n" not in str(caught.value)
+    assert main(["merge", str(tmp_path / "x.zip"), "--out", str(tmp_path / "there")]) == 4
+    # Who has such a file in a folder already loses its intervals only.
+    folder = runs.folder(record.run_id)
+    folder.write_record(record)
+    folder.work.mkdir()
+    (folder.work / "resamples.npz").write_bytes(content)
+    assert main(["leaderboard", "--out", str(runs.root)]) == 0
 
 
 def with_resamples(members, run_id, content):
@@ -137,7 +190,8 @@ def repack(path, edit):
     """Write a bundle anew; ``edit`` changes a list of (name or info, bytes)."""
     with zipfile.ZipFile(path) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    members = edit(members)
+    # The list first, where the edits look for it; its place has no meaning.
+    members = edit(sorted(members, key=lambda member: member[0] != "bundle.json"))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
             archive.writestr(name, content)
