@@ -4,22 +4,27 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from msgspec import Meta, Struct
 
 from backbones.base.errors import UserError
 from backbones.base.json_files import convert
 from backbones.base.registry import lookup
+from backbones.base.values import Count, CountOrZero, NotNegative, Rule, refusal
 
-T = TypeVar("T")
 GpuFlag = Literal["gpus-per-node", "gres", "none"]
 FOLDER = "clusters"
 _TASKS = "tasks"
 _LONGEST_SIGNAL_SECONDS = 65535  # sbatch(1), --signal
 
-AtLeast0 = Annotated[int, Meta(ge=0)]
-AtLeast1 = Annotated[int, Meta(ge=1)]
+# Anything else would change the meaning of a script.
+Text = Annotated[str, Meta(description="one line of plain text"), Rule("", str.isprintable)]
+_Option = Annotated[
+    str,
+    Meta(description="--name=value in one line of plain text"),
+    Rule("", lambda text: text.startswith("--") and text.isprintable()),
+]
 
 
 class RunResources(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,12 +39,12 @@ class RunResources(Struct, frozen=True, forbid_unknown_fields=True):
         minutes: Time limit of one attempt; a run that needs longer is requeued and goes on.
     """
 
-    nodes: AtLeast1 = 1
-    gpus: AtLeast0 = 0
-    processes: AtLeast0 = 0
-    cpus: AtLeast1 = 1
-    mem_gb: Annotated[float, Meta(ge=0)] = 0.0
-    minutes: AtLeast1 = 60
+    nodes: Count = 1
+    gpus: CountOrZero = 0
+    processes: CountOrZero = 0
+    cpus: Count = 1
+    mem_gb: NotNegative = 0.0
+    minutes: Count = 60
 
     @property
     def processes_per_node(self) -> int:
@@ -74,16 +79,16 @@ class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     shape: RunResources = RunResources()
     tasks: tuple[tuple[str, RunResources], ...] = ()
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
+    partition: Text = ""
+    account: Text = ""
+    qos: Text = ""
     gpu_flag: GpuFlag = "gpus-per-node"
-    gpu_type: str = ""
+    gpu_type: Text = ""
     signal_seconds: Annotated[int, Meta(ge=1, le=_LONGEST_SIGNAL_SECONDS)] = 180
-    scratch: str = ""
-    setup: tuple[str, ...] = ()
-    srun_args: tuple[str, ...] = ()
-    sbatch_args: tuple[str, ...] = ()
+    scratch: Text = ""
+    setup: tuple[Text, ...] = ()
+    srun_args: tuple[Text, ...] = ()
+    sbatch_args: tuple[_Option, ...] = ()
 
     def shape_of(self, task: str) -> RunResources:
         """Return what a run of a task gets."""
@@ -119,54 +124,30 @@ def parse_cluster(path: Path, content: dict[str, Any]) -> Cluster:
     tasks = content.get(_TASKS, {})
     if not isinstance(tasks, dict) or not all(isinstance(one, dict) for one in tasks.values()):
         raise UserError(f"{path}: write [{_TASKS}.NAME] above the values of a task.")
-    of_shape, of_cluster = RunResources.__struct_fields__, Cluster.__struct_fields__
-    known = (*of_shape, *(name for name in of_cluster if name not in ("name", "shape", _TASKS)))
+    of_shape = RunResources.__struct_fields__
+    rest = [n for n in Cluster.__struct_fields__ if n not in ("name", "shape", _TASKS)]
     own = {name: value for name, value in content.items() if name != _TASKS}
+    _check(path, "", own, Cluster, [*rest, *of_shape])
     shape = {name: value for name, value in own.items() if name in of_shape}
-    rest = {name: value for name, value in own.items() if name not in of_shape}
-    _check_names(path, "", own, known)
-    cluster = _typed(
-        path,
-        "",
-        {
-            **rest,
-            "name": path.stem,
-            "shape": _typed(path, "", shape, RunResources),
-            _TASKS: tuple(
-                (task, _shape_of_task(path, task, shape, values)) for task, values in tasks.items()
-            ),
-        },
-        Cluster,
-    )
-    _check_texts(path, cluster)
-    return cluster
+    for task, values in tasks.items():
+        _check(path, f"{_TASKS}.{task}.", values, RunResources, of_shape)
+    shapes = [(task, {**shape, **values}) for task, values in tasks.items()]
+    others = {name: value for name, value in own.items() if name not in of_shape}
+    return convert({**others, "name": path.stem, "shape": shape, _TASKS: shapes}, Cluster)
 
 
-def _shape_of_task(
-    path: Path, task: str, shape: dict[str, Any], values: dict[str, Any]
-) -> RunResources:
-    _check_names(path, f"{_TASKS}.{task}.", values, RunResources.__struct_fields__)
-    return _typed(path, f"{_TASKS}.{task}.", {**shape, **values}, RunResources)
-
-
-def _check_names(path: Path, prefix: str, values: dict[str, Any], known: Sequence[str]) -> None:
-    for name in values:
+def _check(
+    path: Path, prefix: str, values: dict[str, Any], kind: type[Any], known: Sequence[str]
+) -> None:
+    hints = get_type_hints(RunResources, include_extras=True)
+    hints |= get_type_hints(kind, include_extras=True)
+    for name, value in values.items():
         try:
             lookup("value", prefix + name, {prefix + one: None for one in known})
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-
-
-def _typed(path: Path, prefix: str, values: dict[str, Any], kind: type[T]) -> T:
-    hints = get_type_hints(kind, include_extras=True)
-    for name, value in values.items():
-        try:
-            convert(value, hints[name])
-        except ValueError as error:
-            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-            known = f"; use one of {', '.join(choices)}" if choices else ""
-            raise UserError(f"{path}: {prefix}{name} = {value!r}: {error}{known}.") from error
-    return kind(**{name: convert(value, hints[name]) for name, value in values.items()})
+        if sentence := refusal(prefix + name, value, hints[name]):
+            raise UserError(f"{path}: {sentence}")
 
 
 def folders() -> list[Path]:
@@ -185,14 +166,3 @@ def _find(name: str) -> Path:
             "drafts one."
         )
     return lookup("cluster", name, known)
-
-
-def _check_texts(path: Path, cluster: Cluster) -> None:
-    """Refuse texts that would change the meaning of a script."""
-    texts = (cluster.partition, cluster.account, cluster.qos, cluster.gpu_type, cluster.scratch)
-    for text in (*texts, *cluster.setup, *cluster.srun_args, *cluster.sbatch_args):
-        if not text.isprintable():
-            raise UserError(f"{path}: {text!r} has to be one line of plain text.")
-    for text in cluster.sbatch_args:
-        if not text.startswith("--"):
-            raise UserError(f"{path}: sbatch_args has {text!r}; write --name=value.")
