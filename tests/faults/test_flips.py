@@ -53,7 +53,7 @@ from pretrain.data.find import find_images
 from pretrain.objective_file import _FORMAT as OBJECTIVE
 from pretrain.objective_file import ObjectiveRecord, read_objective
 from tests.benchmarks.conftest import _record, _request
-from tests.parity.test_cocoeval import jitter, make_truth
+from tests.parity.detection.test_cocoeval import jitter, make_truth
 
 # What may be raised: each becomes one sentence and an exit code, or the name of a file left out.
 REFUSALS = (UserError, BadRecordError)
