@@ -56,10 +56,17 @@ class Looks(msgspec.Struct, frozen=True):
     Attributes:
         kind: How they were looked at; another kind is looked at anew.
         files: By name.
+        checksum: SHA-256 of the other two, in hex: a wrong digest would be another data set.
     """
 
     kind: str
     files: dict[str, Look]
+    checksum: str
+
+    @classmethod
+    def signed(cls, kind: str, files: dict[str, Look]) -> "Looks":
+        """Return this with its checksum."""
+        return cls(kind, files, hashlib.sha256(msgspec.json.encode([kind, files])).hexdigest())
 
 
 class FileContents:
@@ -108,14 +115,15 @@ class FileContents:
         looks = [look for look in found if look is not None]
         files = dict(zip(keys, looks, strict=True))
         if todo or len(files) != len(old):
-            write_atomically(self._record, msgspec.json.encode(Looks(kind, files)))
+            write_atomically(self._record, msgspec.json.encode(Looks.signed(kind, files)))
         return looks
 
     def _known(self) -> Looks | None:
         try:
-            return msgspec.json.decode(self._record.read_bytes(), type=Looks)
+            found = msgspec.json.decode(self._record.read_bytes(), type=Looks)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
+        return found if found == Looks.signed(found.kind, found.files) else None
 
 
 def sampled(looks: Iterable[Look]) -> bool:

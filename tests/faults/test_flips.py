@@ -4,8 +4,11 @@ It may never change a value, and never end in an error that is not one of ours.
 """
 
 import dataclasses
+import io
+import os
 import random
 import sys
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -181,19 +184,32 @@ def features(folder: Path, suffix: str) -> tuple[Path, Read]:
 
 
 def listing(folder: Path) -> tuple[Path, Read]:
-    images = folder / "data" / "class"
-    images.mkdir(parents=True)
-    for name in ("a.png", "b.png"):
-        (images / name).write_bytes(b"x")
-    found = find_images(folder / "data", folder / "cache")
-    (path,) = (folder / "cache" / "images").glob("*.json")
+    return shard(folder, is_content=False)
+
+
+def contents(folder: Path) -> tuple[Path, Read]:
+    return shard(folder, is_content=True)
+
+
+def shard(folder: Path, is_content: bool) -> tuple[Path, Read]:
+    path = folder / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("a.png", "b.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"x"))
+    # Long ago enough for its times to be trusted.
+    os.utime(path, (10**9, 10**9))
+    found = find_images(path, folder / "cache")
 
     def read() -> Any:
-        again = find_images(folder / "data", folder / "cache")
-        return (again.fingerprint, len(again))
+        again = find_images(path, folder / "cache")
+        return (again.fingerprint, len(again), again.read(1))
 
-    assert read() == (found.fingerprint, 2)
-    return path, read
+    assert read() == (found.fingerprint, 2, b"x")
+    files = (folder / "cache" / "images").iterdir()
+    (kept,) = [one for one in files if one.name.startswith("content-") == is_content]
+    return kept, read
 
 
 def resamples(folder: Path) -> tuple[Path, Read]:
@@ -270,8 +286,9 @@ def a_bundle(folder: Path) -> tuple[Path, Read]:
 
 KINDS: tuple[Kind, ...] = (
     record, scanned_record, request, heartbeat, journal, state_record, state_tensors, card,
-    weights_file, objective_record, block_record, block_rows, listing, resamples, predictions,
-    correspondence, pooled_boxes, detections, matches, submission, job_note, requeues, a_bundle,
+    weights_file, objective_record, block_record, block_rows, listing, contents, resamples,
+    predictions, correspondence, pooled_boxes, detections, matches, submission, job_note, requeues,
+    a_bundle,
 )  # fmt: skip
 
 
