@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.optim import Lars
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
+from backbones.training.lars import LARS
 from benchmarks.tasks.linear.recipes import HeadConfig
 
 # BatchNorm1d's default, which facebookresearch/mae main_linprobe.py keeps.
@@ -233,17 +233,16 @@ class HeadOptimizer:
         return SGD(self._flat(), lr=1.0, momentum=self._config.momentum, fused=True)
 
     def _make_lars(self) -> Optimizer:
-        # One multi-tensor step for all that share a rate. LARS adapts to the norm of matrices
-        # alone: facebookresearch/mae util/lars.py.
+        # One multi-tensor step for all that share a rate. Biases have no decay and no trust ratio:
+        # facebookresearch/mae util/lars.py.
         shared: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for group, parameters in zip(self._groups, self._parameters, strict=True):
             for key, (weight, bias) in zip(group.keys, parameters, strict=True):
                 shared.setdefault((key.base_lr, True), []).append(weight)
                 shared.setdefault((key.base_lr, False), []).append(bias)
         settings: list[dict[str, Any]] = [
-            {"params": found, "always_adapt": adapt, "lr": base_lr * self._scale}
-            for (base_lr, adapt), found in shared.items()
-        ]
-        decay = {"momentum": self._config.momentum, "weight_decay": self._config.weight_decay}
-        lars: Optimizer = Lars(settings, lr=1.0, **decay)
-        return lars
+            {"params": found, "decayed": decayed, "lr": base_lr * self._scale,
+             "weight_decay": self._config.weight_decay}
+            for (base_lr, decayed), found in shared.items()
+        ]  # fmt: skip
+        return LARS(settings, lr=1.0, momentum=self._config.momentum)

@@ -73,9 +73,9 @@ class HeadConfig(Section):
     """How each head begins and learns.
 
     Attributes:
-        optimizer: "sgd" or "lars" (You et al. 2017; timm's), both with momentum.
+        optimizer: "sgd" or "lars" (``backbones.training.lars``), both with momentum.
         momentum: Momentum of the gradients.
-        weight_decay: Weight decay of weights and biases.
+        weight_decay: Weight decay of weights, with SGD of biases as well.
         init: Distribution that draws the weights; biases start at 0.
         init_std: Standard deviation of ``init``.
         norm_eps: Epsilon of the BatchNorm.

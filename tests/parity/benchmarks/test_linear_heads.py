@@ -82,21 +82,25 @@ def train_by_hand(first, batches, rates, config, batch_norm):
     mb = [0.0] * classes
     for (rows, labels), lr in zip(batches, rates, strict=True):
         _, dw, db = slopes_by_hand(weights, biases, normed(rows, batch_norm), labels.tolist())
-        trust = 1.0
+        decay, trust = config.weight_decay, 1.0
+        dw = [[dw[c][d] + decay * weights[c][d] for d in range(width)] for c in range(classes)]
         if config.optimizer == "lars":
+            # As facebookresearch/mae: a bias has no decay and no trust ratio.
             trust = 0.001 * length(weights) / length(dw)
+            decay = 0.0
         for c in range(classes):
-            mb[c] = config.momentum * mb[c] + db[c] + config.weight_decay * biases[c]
+            mb[c] = config.momentum * mb[c] + db[c] + decay * biases[c]
             biases[c] -= lr * mb[c]
             for d in range(width):
-                slope = trust * dw[c][d] + config.weight_decay * weights[c][d]
-                mw[c][d] = config.momentum * mw[c][d] + slope
+                mw[c][d] = config.momentum * mw[c][d] + trust * dw[c][d]
                 weights[c][d] -= lr * mw[c][d]
     return weights, biases
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-@pytest.mark.parametrize(("optimizer", "decay"), [("sgd", 0.0), ("sgd", 0.1), ("lars", 0.0)])
+@pytest.mark.parametrize(
+    ("optimizer", "decay"), [("sgd", 0.0), ("sgd", 0.1), ("lars", 0.0), ("lars", 0.1)]
+)
 def test_a_grid_of_heads_is_heads_one_by_one(norm, optimizer, decay):
     config = HeadConfig(optimizer=optimizer, weight_decay=decay, init_std=0.3, norm_eps=EPS)
     torch.manual_seed(0)
