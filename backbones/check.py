@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 from backbones.base.errors import UserError
+from backbones.base.wording import first_of
 from backbones.check_result import BrokenError, CheckResult, attempt
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone, Features
@@ -20,9 +21,6 @@ from backbones.weights.loading import Coverage, build_backbone
 
 # Height and width of the images whose shapes are checked; the last divides by nothing.
 SIZES = ((224, 224), (512, 512), (201, 150))
-
-# Checks that only tasks on maps (detection, region matching) depend on.
-ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recomputation"})
 
 # Float32 sums of another order differ by this, relative to the largest value.
 _TOLERANCE = 1e-4
@@ -158,11 +156,11 @@ def _gradients(subject: _Subject) -> str:
     broken = {name for name, g in gradients.items() if not torch.isfinite(g).all()}
     backbone.zero_grad()
     if missed := trainable - set(gradients):
-        raise BrokenError(f"no gradient reaches {_list(missed)}")
+        raise BrokenError(f"no gradient reaches {first_of(sorted(missed))}")
     if broken:
-        raise BrokenError(f"NaN or infinity in the gradient of {_list(broken)}")
+        raise BrokenError(f"NaN or infinity in the gradient of {first_of(sorted(broken))}")
     rest = set(gradients) - from_maps
-    beside = f"; {_list(rest)} only from pooled" if rest else ""
+    beside = f"; {first_of(sorted(rest))} only from pooled" if rest else ""
     return f"all {len(gradients)} parameters{beside}"
 
 
@@ -172,7 +170,7 @@ def _layer_ids(subject: _Subject) -> str:
     top = backbone.num_layers + 1
     outside = {name for name, layer in ids.items() if not 0 <= layer <= top}
     if outside:
-        raise BrokenError(f"layers outside 0 to {top}: {_list(outside)}")
+        raise BrokenError(f"layers outside 0 to {top}: {first_of(sorted(outside))}")
     if idle := set(range(top)) - set(ids.values()):
         raise BrokenError(f"no parameter has the layers {sorted(idle)}")
     on_maps, pooling = _in_order_of_execution(subject)
@@ -180,9 +178,11 @@ def _layer_ids(subject: _Subject) -> str:
     if executed != sorted(executed):
         raise BrokenError("layers fall somewhere along the forward pass")
     if below := {name for name in pooling if ids[name] < top}:
-        raise BrokenError(f"only pooled depends on {_list(below)}, whose layer should be {top}")
+        raise BrokenError(
+            f"only pooled depends on {first_of(sorted(below))}, whose layer should be {top}"
+        )
     if unknown := backbone.no_weight_decay() - set(ids):
-        raise BrokenError(f"no_weight_decay names no parameter: {_list(set(unknown))}")
+        raise BrokenError(f"no_weight_decay names no parameter: {first_of(sorted(unknown))}")
     return f"{len(ids)} parameters in layers 0 to {max(ids.values())}, rising"
 
 
@@ -299,8 +299,3 @@ def _compare(one: Tensor, other: Tensor, what: str) -> None:
     difference = float((one - other).abs().max()) / scale
     if not difference <= _TOLERANCE:
         raise BrokenError(f"{what} differ by {difference:.1e} of the largest value")
-
-
-def _list(names: set[str], count: int = 4) -> str:
-    shown = ", ".join(sorted(names)[:count])
-    return f"{shown} and {len(names) - count} more" if len(names) > count else shown

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from backbones.base.distributed import gather, mean_over_ranks
 from backbones.base.errors import UserError
+from backbones.base.wording import first_of
 from backbones.training.reporter import Reporter
 from backbones.training.state import StateFolder
 
@@ -113,10 +114,9 @@ class Readback:
         return self._not_finite(step, what, images)
 
     def _not_finite(self, step: int, what: str, images: Sequence[int | str]) -> UserError:
-        shown = ", ".join(map(str, images[:_IMAGES_SHOWN]))
-        more = f" and {len(images) - _IMAGES_SHOWN} more" if len(images) > _IMAGES_SHOWN else ""
+        shown = first_of(images, _IMAGES_SHOWN)
         return self._error(
-            f"The loss is no finite number at step {step + 1} ({what}; images {shown}{more})"
+            f"The loss is no finite number at step {step + 1} ({what}; images {shown})"
         )
 
     def _error(self, what: str) -> UserError:

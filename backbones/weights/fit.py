@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from backbones.base.errors import PreflightError, UserError
+from backbones.base.wording import first_of
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec
 from backbones.timm_networks.backbone import NET
@@ -252,5 +253,4 @@ def _why_none(content: Content, spec: BackboneSpec, nearest: Fit | None, wish: W
 
 def first(names: Sequence[str], count: int = 3) -> str:
     """Return the first few names, and how many follow."""
-    shown = ", ".join(name.removeprefix(NET) for name in names[:count])
-    return f"{shown} and {len(names) - count} more" if len(names) > count else shown or "nothing"
+    return first_of([name.removeprefix(NET) for name in names], count) or "nothing"

@@ -1,6 +1,6 @@
 """From verdicts on images to percentages, and the file that keeps them image by image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from backbones.base.wording import first_of
 from benchmarks.by_image.classified import PREDICTIONS
 
 # Fewer classes than this leave nothing to be wrong about within the first five.
@@ -89,6 +90,20 @@ def about_top5(num_classes: int) -> list[str]:
     if num_classes >= _TOP:
         return []
     return [f"top-5 needs five classes, and these data have {num_classes}"]
+
+
+def about_unreadable(reasons: Sequence[str], what: str) -> list[str]:
+    """Return a sentence where images were left out.
+
+    Args:
+        reasons: Why each of them cannot be read.
+        what: Split or use of the images, such as "test".
+    """
+    if not reasons:
+        return []
+    return [
+        f"left out {len(reasons)} unreadable {what} images: {first_of(reasons, separator='; ')}"
+    ]
 
 
 def write_predictions(

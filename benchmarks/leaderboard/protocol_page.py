@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from backbones.base.sections import as_plain
+from backbones.base.wording import first_of
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import leaves_of
@@ -149,10 +150,9 @@ def _published(rows: Sequence[PublishedRow]) -> str:
         f"{row.method} {row.backbone} "
         + " / ".join(f"{value:g}" for value in row.values.values())
         + f" ({row.source})"
-        for row in rows[:_MOST_ROWS]
+        for row in rows
     ]
-    more = f"; and {len(rows) - _MOST_ROWS} more" if len(rows) > _MOST_ROWS else ""
-    return "; ".join(texts) + more + "."
+    return first_of(texts, _MOST_ROWS, "; ") + "."
 
 
 def _foreign() -> Iterator[str]:

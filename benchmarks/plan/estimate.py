@@ -71,7 +71,6 @@ class Estimator:
             if each is not None:
                 work.append(alone * each)
         self.sustained = median(work) if work else ASSUMED_GPU if gpu else ASSUMED_CPU
-        self.calibrated = bool(work)
 
     def __call__(self, request: RunRequest) -> Estimate | None:
         """Return what a run costs, None where nothing is known of it."""

@@ -16,10 +16,10 @@ import msgspec
 from backbones.base.content import FileContents, Look, sampled
 from backbones.base.errors import PreflightError
 from backbones.base.images import open_stored, to_rgb, turn
+from backbones.base.wording import first_of
 
 # Raised when the same bytes give another ``_sight`` or ``_names``.
 _VERSION = 1
-_NAMES_SHOWN = 3
 # What begins the sight of an image that cannot be decoded.
 _BROKEN = "!"
 # Called with the name of a split, images looked at, and images to look at.
@@ -126,12 +126,7 @@ def refuse_unusable(
         (other, f"{about} have another size, so they belong to another data set, in {folder}"),
     ):
         if faulty:
-            raise PreflightError(f"{len(faulty)} {what}: {_first(faulty)}.")
-
-
-def _first(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            raise PreflightError(f"{len(faulty)} {what}: {first_of(faulty)}.")
 
 
 def _names(content: bytes) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.base.errors import PreflightError
+from backbones.base.wording import first_of
 
-_NAMED = 3
 # In a small file one blemish is a large share: this many are mended whatever the share, up to
 # one object in ten.
 _FEW = 3
@@ -112,6 +112,4 @@ def allowed(share: float, total: int) -> float:
 
 def name_ids(ids: Sequence[int]) -> str:
     """Return the first few ids as "annotation 1" or "annotations 1, 2, 3 and 4 more"."""
-    shown = ", ".join(map(str, ids[:_NAMED]))
-    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return f"annotation{'s' if len(ids) > 1 else ''} {shown}{more}"
+    return f"annotation{'s' if len(ids) > 1 else ''} {first_of(ids)}"

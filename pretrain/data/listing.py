@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbones.base.images import SUFFIXES, UNREAD_SUFFIXES
+from backbones.base.wording import first_of
 
 Listing = list[tuple[str, int]]
 # Thumbnails and resource forks that a NAS and macOS write next to the images.
 _NOT_IMAGES = frozenset({"@eaDir", "__MACOSX", "@Recycle", "#recycle"})
-_NAMED = 3
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Walked:
         kinds = sorted({os.path.splitext(name)[1].lower() for name in self.unread})  # noqa: PTH122
         return tuple(
             f"{len(names)} {what} in {root} {'is' if len(names) == 1 else 'are'} left out: "
-            f"{_first(sorted(names))}."
+            f"{first_of(sorted(names))}."
             for names, what in (
                 (self.broken, "links to files that do not exist"),
                 (self.unread, f"images of formats that are not read ({', '.join(kinds)})"),
@@ -47,11 +47,6 @@ class Walked:
             )
             if names
         )
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def walk(root: Path) -> Walked:

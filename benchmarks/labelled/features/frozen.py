@@ -19,14 +19,17 @@ from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig
 from benchmarks.labelled.features.extract import Extractor, Frozen, freeze
 from benchmarks.labelled.features.table import FeatureTable
 from benchmarks.labelled.features.views import CentralView, View
-from benchmarks.labelled.scores import ClassificationScores, ClassifierOutput, about_top5
+from benchmarks.labelled.scores import (
+    ClassificationScores,
+    ClassifierOutput,
+    about_top5,
+    about_unreadable,
+)
 from benchmarks.labelled.sets.folders import class_name, labels_of, open_labelled
 from benchmarks.labelled.sets.real_labels import judge_real, read_real_labels
 from benchmarks.labelled.sets.vision_sets import about_mean_class
 from benchmarks.task import TaskInputs
 from pretrain.data.images import ImageSet
-
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,7 @@ class FrozenEvaluation:
         """Return what a reader of the numbers should know."""
         found = about_top5(self.num_classes) + about_mean_class(self._root)
         for what, split in (("training", self.train), ("test", self.val)):
-            texts = split.table.unreadable
-            if texts:
-                named = "; ".join(texts[:_NAMED])
-                more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-                found.append(f"left out {len(texts)} unreadable {what} images: {named}{more}")
+            found += about_unreadable(split.table.unreadable, what)
         return found
 
     def judge_real(self, verdict: ClassifierOutput) -> npt.NDArray[np.int8] | None:

@@ -21,12 +21,12 @@ from benchmarks.labelled.features.extract import freeze
 from benchmarks.labelled.features.frozen import identity_of
 from benchmarks.labelled.features.views import CentralView, Show, ViewBatch
 from benchmarks.labelled.regions.config import RegionConfig
+from benchmarks.labelled.scores import about_unreadable
 from benchmarks.labelled.sets.folders import open_labelled
 from benchmarks.task import TaskInputs
 from pretrain.data.images import Subset
 
 Views = TypeVar("Views")
-_NAMED = 3
 # Between two saved states: so much is looked at again after a run was killed.
 _STATE_SECONDS = 60.0
 
@@ -128,12 +128,7 @@ class RegionEvaluation:
 
     def warnings(self) -> list[str]:
         """Return what a reader of the numbers should know."""
-        texts = list(self.unreadable.values())
-        if not texts:
-            return []
-        named = "; ".join(texts[:_NAMED])
-        more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-        return [f"left out {len(texts)} unreadable test images: {named}{more}"]
+        return about_unreadable(list(self.unreadable.values()), "test")
 
     def cost(self) -> dict[str, float | None]:
         """Return what the run cost so far."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import hash16
+from backbones.base.wording import first_of
 from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
@@ -28,8 +29,6 @@ from pretrain.data.images import ImageSet
 
 _LISTS = ("val.txt", "val/val.txt", "val_map.txt", "LOC_val_solution.csv")
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-# A folder may differ in hundreds of classes; a sentence names this many.
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _refuse_different(root: Path, train: ImageSet, val: ImageSet) -> None:
     if one == other:
         return
     parts = [
-        f"{split} lacks {len(missing)} of them ({_first(missing)})"
+        f"{split} lacks {len(missing)} of them ({first_of(missing)})"
         for split, missing in (("train", sorted(other - one)), ("val", sorted(one - other)))
         if missing
     ]
@@ -212,7 +211,7 @@ def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     if missing:
         raise PreflightError(
             f"{path} gives no class to {len(missing)} of {len(names)} images in {root / 'val'} "
-            f"({_first(missing)}); complete it."
+            f"({first_of(missing)}); complete it."
         )
     return _Relabelled(val, [listed[_stem(name)] for name in names], classes)
 
@@ -237,8 +236,3 @@ def _read_list(path: Path, numbers: Mapping[str, int]) -> dict[str, int]:
 
 def _stem(name: str) -> str:
     return PurePosixPath(name).stem
-
-
-def _first(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown

@@ -21,7 +21,7 @@ from backbones.training.state import StateFolder, random_seed
 from backbones.training.stream import Loaded, batches, share_out
 from backbones.vit.network import VisionTransformer
 from backbones.weights.loading import Coverage, build_backbone
-from benchmarks.labelled.scores import ClassificationScores, about_top5, score
+from benchmarks.labelled.scores import ClassificationScores, about_top5, about_unreadable, score
 from benchmarks.labelled.sets.folders import LabelledImages, labels_of
 from benchmarks.labelled.sets.subsets import list_of, read_list, take_per_class
 from benchmarks.labelled.tuning.config import FinetuneConfig
@@ -32,9 +32,6 @@ from pretrain.data.images import ImageSet, Subset
 from pretrain.identity import settings_hash
 from pretrain.methods.supervised import SupervisedViews
 from pretrain.stream import Samples
-
-# Unreadable images that a warning names.
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -210,8 +207,5 @@ def warnings_of(tuned: Tuned, num_classes: int) -> list[str]:
     found = about_top5(num_classes)
     texts = {"training": tuned.fitted.unreadable, "test": tuned.tested.unreadable}
     for what, unreadable in texts.items():
-        if unreadable:
-            named = "; ".join(unreadable[:_NAMED])
-            more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
-            found.append(f"left out {len(unreadable)} unreadable {what} images: {named}{more}")
+        found += about_unreadable(unreadable, what)
     return found

@@ -13,12 +13,6 @@ from benchmarks.store.record import RunRecord
 _LEAST_DIGITS = 4
 
 
-class ComparisonError(UserError):
-    """The rows were not measured by the same rules on the same data."""
-
-    exit_code = 5
-
-
 @dataclass(frozen=True)
 class Side:
     """A side of a comparison: a row, as far as it was meant.

@@ -1,7 +1,6 @@
 """Which patches are masked: orders drawn per image, and their use as flat indices."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,19 +13,6 @@ _BLOCK_SHARE = 16 / 14**2
 _BLOCK_RATIO = 0.3
 _BLOCK_ATTEMPTS = 10
 _GRID_STEP = 2  # MAE, figure 6: of every 2 x 2 patches, one is kept
-
-
-@dataclass(frozen=True)
-class MaskSplit:
-    """Patches of a batch, as indices into its (B * N) patches, an image's behind each other's.
-
-    Attributes:
-        visible: (B * V,), in the order of their noise.
-        masked: (B * M,), likewise.
-    """
-
-    visible: Tensor
-    masked: Tensor
 
 
 def split_by_noise(noise: Tensor, num_first: int) -> tuple[Tensor, Tensor]:
