@@ -11,7 +11,7 @@ from importlib import import_module
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.flags import add_flags
-from benchmarks.options import COMMANDS, Options
+from benchmarks.options import ALIASES, COMMANDS, Options
 
 _ABOUT = "Does this pretraining transfer to detection, and at what price?"
 _MORE = """\
@@ -52,8 +52,13 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, options in COMMANDS.items():
         about = _about(options)
-        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-        add_flags(command, options)
+        former = [alias for alias, command in ALIASES.items() if command == name]
+        add_flags(
+            commands.add_parser(
+                name, aliases=former, help=about, description=about, allow_abbrev=False
+            ),
+            options,
+        )
     return root
 
 
@@ -61,7 +66,8 @@ def _dispatch(given: list[str]) -> int:
     help_wanted = given[:1] in (["-h"], ["--help"])
     bare = not given or (given[0].startswith("-") and not help_wanted)
     parsed = vars(parser().parse_args(["run", *given] if bare else given))
-    name = parsed.pop("command")
+    typed = parsed.pop("command")
+    name = ALIASES.get(typed, typed)
     code: int = import_module(f"benchmarks.commands.{name}").main(COMMANDS[name](**parsed))
     return code
 

@@ -1,7 +1,7 @@
 """What may be typed after each command, a dataclass each.
 
-The first line of a command's docstring is its help. ``tests/benchmarks/test_cli.py`` freezes the
-flags; a new one is a deliberate edit there too.
+The first line of a command's docstring is its help. A new flag is a deliberate edit in
+``tests/benchmarks/commands/command_line.txt`` too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -360,7 +360,7 @@ class RetryOptions(HowToRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptOptions(InFolder):
+class RecoverOptions(InFolder):
     """Find the Slurm jobs of a submission that was interrupted."""
 
 
@@ -391,6 +391,9 @@ COMMANDS: Mapping[str, type[Options]] = {
     "logs": LogsOptions,
     "cancel": CancelOptions,
     "retry": RetryOptions,
-    "adopt": AdoptOptions,
+    "recover": RecoverOptions,
     "cluster": ClusterOptions,
 }
+
+# Former names of commands, which still work.
+ALIASES: Mapping[str, str] = {"adopt": "recover"}

@@ -25,7 +25,7 @@ ALSO_DELAYED = {
     # The handlers stand before anything else is loaded: a signal may come in the first second.
     ("benchmarks.slurm.job", "benchmarks.slurm.submission"),
     ("benchmarks.slurm.job", "benchmarks.work.worker"),
-    ("benchmarks.slurm.probe_job", "benchmarks.slurm.requeue"),
+    ("benchmarks.slurm.test_job", "benchmarks.slurm.requeue"),
     ("benchmarks.work.follower", "benchmarks.store.folders"),
     ("benchmarks.work.follower", "benchmarks.work.execute"),
     # A run loads the code as it is when the run begins, not when its server began.

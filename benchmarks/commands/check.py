@@ -71,7 +71,7 @@ def _results(entry: Entry, plugins: Path | None) -> Iterator[CheckResult]:
 
 
 def _of_recipe(spec: BackboneSpec, config: PretrainConfig) -> Iterator[CheckResult]:
-    # torch comes in here, so that a mistyped name is told at once.
+    # torch is imported only here, so that a mistyped name is reported at once.
     from pretrain.check import check_recipe
 
     with warnings.catch_warnings():

@@ -24,9 +24,9 @@ def main(options: ClusterOptions) -> int:
     slurm.check_reachable()
     if options.action == "test":
         # Only here: submitit takes its time to import.
-        from benchmarks.slurm.cluster_test import try_cluster
+        from benchmarks.slurm.cluster_test import run_test_job
 
-        return try_cluster(options.name, options.out, options.json)
+        return run_test_job(options.name, options.out, options.json)
     path = Path(FOLDER) / f"{options.name}.toml"
     if path.exists():
         raise UserError(f"{path} is there already; edit it, or give another name.")

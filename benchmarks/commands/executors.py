@@ -35,8 +35,10 @@ def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence
     fresh = choice.rerun == "all"
     name = chosen_executor(choice)
     if name == "local":
-        slots = divide(_at_most(todo), choice.jobs, choice.processes or 1)
-        return Pool(store, screen, fresh, slots, fork=all(slot.gpus is None for slot in slots))
+        allocations = divide(_at_most(todo), choice.jobs, choice.processes or 1)
+        return Pool(
+            store, screen, fresh, allocations, fork=all(one.gpus is None for one in allocations)
+        )
     if name == "print":
         return Printer(store)
     if name == "slurm":

@@ -13,7 +13,7 @@ def main(options: ExportOptions) -> int:
     """
     if not options.source.is_file():
         raise UserError(f"There is no file {options.source}.")
-    # torch comes in here, so that a mistyped name is told at once.
+    # torch is imported only here, so that a mistyped name is reported at once.
     from pretrain.objective_file import export
 
     sentence = export(options.source, options.layout, options.out, options.plugins)

@@ -38,7 +38,7 @@ def main(options: LeaderboardOptions) -> int:
     tables = chosen(tables, make_choice(tables, options.where, options.order, options.columns))
     if options.readme is not None:
         write_section(options.readme, tables)
-        _tell_written(options.readme, "between its two markers", options)
+        _report_written(options.readme, "between its two markers", options)
     else:
         _print(tables, store, scan, "json" if options.json else options.format)
     return _judge(tables, options)
@@ -61,11 +61,11 @@ def _write_page(options: LeaderboardOptions, scan: Scan, store: Store) -> int:
 
     tables = make_tables(scan, store)
     publish(options.html, tables, scan, store, anonymous=options.anonymous)
-    _tell_written(options.html, "open it in a browser", options)
+    _report_written(options.html, "open it in a browser", options)
     return _judge([plain(table) for table in tables], options)
 
 
-def _tell_written(path: Path, where: str, options: LeaderboardOptions) -> None:
+def _report_written(path: Path, where: str, options: LeaderboardOptions) -> None:
     if options.json:
         output.document({"written": str(path)})
     else:

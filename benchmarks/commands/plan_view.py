@@ -98,8 +98,8 @@ def _cost(todo: Sequence[Cell], gpu: bool) -> list[str]:
     time = f"{total / 3600:,.1f} GPU-hours" if gpu else f"{duration(total)} of one process"
     bases = Counter(estimate.basis for estimate in known)
     parts = [
-        f"{number} {words}"
-        for number, words in (
+        f"{number} {basis}"
+        for number, basis in (
             (bases["measured"], "at rates measured here before"),
             (bases["FLOPs"], "guessed (~) from FLOPs"),
             (len(todo) - len(known), "unknown until measured"),

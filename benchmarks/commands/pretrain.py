@@ -9,7 +9,7 @@ from benchmarks.commands.run import (
     exit_code,
     facts,
     facts_cache,
-    tell_failures,
+    print_failures,
 )
 from benchmarks.data.roots import parse_data
 from benchmarks.options import HowToRun, PretrainOptions
@@ -58,5 +58,5 @@ def _report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Seque
         return code
     for path in made:
         output.line(f"weights: {path}; measure them with --entries ckpt:{path}")
-    tell_failures(ended)
+    print_failures(ended)
     return code

@@ -68,14 +68,16 @@ def facts_cache(options: HowToRun, store: Store) -> Iterator[Path]:
         yield store.cache
 
 
-def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], tell: Report) -> int:
+def carry_out(
+    options: HowToRun, store: Store, requests: Sequence[RunRequest], reporter: Report
+) -> int:
     """Plan, run and report requests; return the exit code.
 
     Args:
-        options: How to.
+        options: How to execute the runs.
         store: Folder of runs.
         requests: The runs.
-        tell: Tells a person how it went, and returns the exit code.
+        reporter: Shows the outcome and returns the exit code.
     """
     check(options)
     say = output.note if options.json else output.line
@@ -94,11 +96,11 @@ def carry_out(options: HowToRun, store: Store, requests: Sequence[RunRequest], t
         return 0
     ended = _run(options, store, todo)
     if any(end.end == "submitted" for end in ended):
-        return _tell_submitted(options, cells, ended)
+        return _report_submitted(options, cells, ended)
     if len(ended) < len(todo) or any(end.end == "stopped" for end in ended):
         output.note(f"Interrupted; nothing is lost. This goes on:\n  {_command()}")
         return INTERRUPTED
-    return tell(options, store, cells, ended)
+    return reporter(options, store, cells, ended)
 
 
 def _order(options: RunOptions) -> PlanRequest:
@@ -140,11 +142,11 @@ def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequen
         )
         return code
     show(scan, store, "table")
-    tell_failures(ended)
+    print_failures(ended)
     return code
 
 
-def tell_failures(ended: Sequence[Ended]) -> None:
+def print_failures(ended: Sequence[Ended]) -> None:
     """Print a line for every run that is not done, with the reason."""
     for end in ended:
         if end.end != "done":
@@ -152,8 +154,8 @@ def tell_failures(ended: Sequence[Ended]) -> None:
             output.note(f"{entry}, seed {end.cell.request.spec.seed}: {output.clean(end.message)}")
 
 
-def _tell_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
-    """Say where the runs went that this command does not wait for."""
+def _report_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+    """Print where runs were submitted that this command does not wait for."""
     count = sum(end.end == "submitted" for end in ended)
     if options.json:
         submitted = {end.cell.request.spec.run_id: end.message for end in ended}
@@ -167,14 +169,14 @@ def _tell_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[En
             f"submitted {count} runs ({', '.join(jobs)}); `run.py status --out {options.out}` and "
             f"`run.py leaderboard --out {options.out}` say how far they are"
         )
-    tell_failures([end for end in ended if end.end != "submitted"])
+    print_failures([end for end in ended if end.end != "submitted"])
     return 0
 
 
 def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
     """Return 0, 3 for failures beside kept runs, or the failure's own code where nothing else is.
 
-    A request of which no part could be served for a reason the user can mend is a wrong request,
+    A request of which no part could be served for a reason the user can fix is a wrong request,
     not a sweep with casualties.
     """
     touched = {end.cell.request.spec.run_id for end in ended}

@@ -130,7 +130,7 @@ def _lines(verdict: Verdict) -> list[str]:
     if verdict.differences:
         lines += ["", *text_table(_DIFFERENCES, [asdict(d) for d in verdict.differences])]
     elif not verdict.inside and not verdict.note:
-        lines.append("no setting differs from the published recipe, as far as recipes can tell")
+        lines.append("no setting differs from the published recipe, as far as recipes show")
     if verdict.note:
         lines.append(f"note: {verdict.note}")
     lines += [f"source: {row.source} ({row.row}: {row.setting})" for row in verdict.rows]

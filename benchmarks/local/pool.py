@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.local.fork import ForkServer
 from benchmarks.local.process import WorkerProcess
-from benchmarks.local.resources import Slot
+from benchmarks.local.resources import Allocation
 from benchmarks.local.terminal import Line, Screen, duration
 from benchmarks.plan.plan import Cell
 from benchmarks.store.folders import Store
@@ -20,18 +20,18 @@ _REFRESH_SECONDS = 0.25
 @dataclass
 class _Running:
     process: WorkerProcess
-    slot: Slot
+    allocation: Allocation
     line: Line
 
 
 class Pool:
-    """Runs of a plan as processes of this machine, one a slot at a time.
+    """Does the runs of a plan as processes of this machine, one per allocation at a time.
 
     Args:
-        store: Where runs live.
-        screen: To show progress on.
-        fresh: Drop what earlier attempts left.
-        slots: The parts of the machine; at least one, equal where they have no GPUs.
+        store: Folder of runs.
+        screen: Shows progress.
+        fresh: Delete what earlier attempts left.
+        allocations: Parts of the machine; at least one, all equal if they have no GPUs.
         fork: Load libraries once and fork workers. Not on GPUs: there a run takes hours, so the
             seconds do not count, and a driver does not survive a fork.
     """
@@ -41,25 +41,25 @@ class Pool:
         store: Store,
         screen: Screen,
         fresh: bool,
-        slots: Sequence[Slot] = (Slot(),),
+        allocations: Sequence[Allocation] = (Allocation(),),
         fork: bool = False,
     ) -> None:
         self._store = store
         self._screen = screen
         self._fresh = fresh
-        self._free = list(slots)
-        self._several = len(slots) > 1
+        self._free = list(allocations)
+        self._several = len(allocations) > 1
         # A run of several processes has an environment of its own.
-        self._fork = fork and all(slot.processes == 1 for slot in slots)
+        self._fork = fork and all(allocation.processes == 1 for allocation in allocations)
         self._server: ForkServer | None = None
         self._running: list[_Running] = []
         self._not_done: set[str] = set()
         self._interrupt = Interrupt(self._end_at_once)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Do the runs and yield each as it ends; one that fails leaves the others going.
+        """Do the runs and yield each as it ends; the others go on if one fails.
 
-        Ends early, with a ``stopped`` for each run at work, when somebody asks to stop.
+        Ends early, with ``stopped`` for each active run, if somebody asks to stop.
         """
         self._interrupt.install()
         waiting = list(cells)
@@ -71,14 +71,14 @@ class Pool:
                 if self._interrupt.requested:
                     self._stop()
                 yield from self._fill(waiting, titles)
-                yield from self._look()
+                yield from self._poll()
         finally:
-            # Also when whoever asked for the results does not want the rest.
+            # Also if the caller does not take the remaining results.
             for running in self._running:
                 running.process.stop()
 
     def _fill(self, waiting: list[Cell], titles: dict[str, str]) -> Iterator[Ended]:
-        """Start what can be started, and give up what needs a run that did not succeed."""
+        """Start runs that can start, and end runs that need a run that did not succeed."""
         for cell in list(waiting):
             if self._interrupt.requested or not self._free:
                 return
@@ -89,32 +89,37 @@ class Pool:
             if cell.request.needs in self._not_done:
                 yield self._end(Ended(cell, "blocked", not_ready(cell.request)), line)
                 continue
-            slot = self._free.pop(0)
+            allocation = self._free.pop(0)
             folder = self._store.prepare(cell.request)
             process = WorkerProcess(
-                cell, folder, self._fresh, slot.environment(), slot.processes, self._server
+                cell,
+                folder,
+                self._fresh,
+                allocation.environment(),
+                allocation.processes,
+                self._server,
             )
-            self._running.append(_Running(process, slot, line))
+            self._running.append(_Running(process, allocation, line))
 
     def _needed_later(self, cell: Cell, waiting: Sequence[Cell]) -> bool:
         unfinished = [*waiting, *(running.process.cell for running in self._running)]
         return any(other.request.spec.run_id == cell.request.needs for other in unfinished)
 
-    def _look(self) -> Iterator[Ended]:
-        """Show where all runs stand, and free the slots of those that ended."""
+    def _poll(self) -> Iterator[Ended]:
+        """Show the progress of all runs, and free the allocations of those that ended."""
         if not self._running:
             return
         self._running[0].process.wait(_REFRESH_SECONDS)
         for running in list(self._running):
             code = running.process.poll()
-            for text in running.process.words():
+            for text in running.process.lines():
                 running.line.say(text) if self._several else self._screen.say(text)
             beat = running.process.heartbeat()
             if beat is not None:
                 running.line.show(beat)
             if code is not None:
                 self._running.remove(running)
-                self._free.append(running.slot)
+                self._free.append(running.allocation)
                 yield self._end(running.process.ended(code), running.line)
 
     def _end(self, ended: Ended, line: Line) -> Ended:
@@ -140,7 +145,7 @@ def _libraries(cells: Sequence[Cell]) -> list[str]:
 
 
 def _titles(cells: Sequence[Cell]) -> dict[str, str]:
-    """Return, by run id, what tells a run from the others of its plan."""
+    """Return, by run id, a title that differs from those of the other runs."""
     specs = [cell.request.spec for cell in cells]
     several_seeds = len({spec.seed for spec in specs}) > 1
     several_tasks = len({spec.task for spec in specs}) > 1

@@ -41,9 +41,9 @@ from benchmarks.work.outcome import Ended
 
 # -P: a file in the user's working folder must not pass for a module of ours.
 _WORKER = (sys.executable, "-P", "-m", "benchmarks.work.worker")
-# Behind its worker's end, how long to wait for lines it had already written.
-_LAST_WORDS_SECONDS = 2.0
-# So long the others may take to end by themselves, once one process of a run has ended.
+# How long to wait, after a worker's end, for lines that it had written before.
+_LAST_LINES_SECONDS = 2.0
+# How long the other processes of a run may take to end, once one has ended.
 _SIBLING_SECONDS = 5.0
 
 
@@ -52,11 +52,11 @@ class WorkerProcess:
 
     Args:
         cell: The run.
-        folder: Of the run, with its request written.
-        fresh: Drop what earlier attempts left.
-        environment: Of the process.
-        processes: How many do the run together.
-        server: Forks the worker; without it, a new Python is started.
+        folder: Folder of the run, which contains its request.
+        fresh: Delete what earlier attempts left.
+        environment: Environment variables of its processes.
+        processes: Number of processes that do the run together.
+        server: Forks the worker; None starts a new Python.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WorkerProcess:
         self._folder = folder
         self._lines: queue.Queue[str] = queue.Queue()
         self._last = ""
-        self._told = False
+        self._asked_to_stop = False
         self._lost = ""
         self._first_end: float | None = None
         ranks = [{**environment, **group} for group in _groups(processes)]
@@ -85,10 +85,10 @@ class WorkerProcess:
         self._listener.start()
 
     def stop(self) -> bool:
-        """Ask the worker to save its state and leave; return False if it has been asked before."""
-        if self._told:
+        """Ask the worker to save its state and leave; return False if it was asked before."""
+        if self._asked_to_stop:
             return False
-        self._told = True
+        self._asked_to_stop = True
         for process in (self._process, *self._followers):
             process.terminate()
         return True
@@ -101,8 +101,8 @@ class WorkerProcess:
             # A worker that was forked just now leads no group yet.
             process.kill()
 
-    def words(self) -> list[str]:
-        """Return what the worker said since the last call."""
+    def lines(self) -> list[str]:
+        """Return the lines that the worker printed since the last call."""
         found = []
         while not self._lines.empty():
             found.append(self._lines.get())
@@ -111,12 +111,12 @@ class WorkerProcess:
         return found
 
     def heartbeat(self) -> Heartbeat | None:
-        """Return where the run stands, None before its first sign of life."""
+        """Return the newest heartbeat, None before the first."""
         beat = self._folder.read_heartbeat()
         return beat if beat is not None and beat.pid == self._process.pid else None
 
     def wait(self, seconds: float) -> None:
-        """Wait until the worker ends, at most so long."""
+        """Wait until the worker ends, at most ``seconds``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
@@ -127,11 +127,11 @@ class WorkerProcess:
         if any(follower.poll() is None for follower in self._followers):
             return None
         if code is not None:
-            self._listener.join(_LAST_WORDS_SECONDS)
+            self._listener.join(_LAST_LINES_SECONDS)
         return code
 
     def _end_siblings(self, code: int | None) -> None:
-        """End the rest of the processes after one: they would wait for it, some of them for ever.
+        """End the other processes after one has ended: they would wait for it, perhaps forever.
 
         A follower that did its part ends no other.
         """
@@ -148,7 +148,7 @@ class WorkerProcess:
             self.kill()
 
     def ended(self, code: int) -> Ended:
-        """Return what became of the run, all words having been read.
+        """Return the outcome of the run; call it after the last ``lines``.
 
         Args:
             code: The exit code; the record, where there is one, rules.
@@ -181,12 +181,12 @@ class WorkerProcess:
 
 
 def _arguments(folder: RunFolder, fresh: bool) -> list[str]:
-    """Return what the worker is told, the same wherever it runs."""
+    """Return the arguments of the worker."""
     return [str(folder.path), *([FRESH] if fresh else [])]
 
 
 def _groups(processes: int) -> list[dict[str, str]]:
-    """Return what each process of a run is told of the others, nothing where it is alone."""
+    """Return the environment variables of each process that describe its process group."""
     if processes == 1:
         return [{}]
     with socket.socket() as free:
@@ -218,21 +218,21 @@ def _follow(
 ) -> "subprocess.Popen[str]":
     command = [sys.executable, "-P", "-m", "benchmarks.work.follower", str(folder.path)]
     with (folder.path / f"log-{rank}.txt").open("a") as log:
-        return _start(command, log, environment, words=log)
+        return _start(command, log, environment, stdout=log)
 
 
 def _start(
     command: list[str],
     log: IO[str],
     environment: Mapping[str, str],
-    words: IO[str] | int = subprocess.PIPE,
+    stdout: IO[str] | int = subprocess.PIPE,
 ) -> "subprocess.Popen[str]":
     with held_back():
         return subprocess.Popen(
             command,
             env={**environment, FOLLOW_PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
-            stdout=words,
+            stdout=stdout,
             stderr=log,
             text=True,
             errors="replace",

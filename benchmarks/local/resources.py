@@ -1,4 +1,4 @@
-"""The parts that this machine is divided into for runs at the same time."""
+"""Divide this machine among runs that are done at the same time."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ _GIB_A_RUN = 4
 
 
 @dataclass(frozen=True)
-class Slot:
+class Allocation:
     """The part of this machine that one run gets.
 
     Attributes:
-        cores: How many each process gets; None leaves all, or what the environment says.
-        gpus: Indices or ids of its devices as in CUDA_VISIBLE_DEVICES; None leaves what there is.
-        processes: How many do the run together; with GPUs, one each.
+        cores: Cores of each process; None leaves all, or what the environment says.
+        gpus: Its devices, as in CUDA_VISIBLE_DEVICES; None leaves all.
+        processes: Number of processes that do the run together, each with one GPU if there are any.
     """
 
     cores: int | None = None
@@ -30,7 +30,7 @@ class Slot:
     processes: int = 1
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a worker in this slot."""
+        """Return the environment variables of a worker with this allocation."""
         base = dict(os.environ)
         if self.cores is not None:
             base[CORES] = str(self.cores)
@@ -39,13 +39,13 @@ class Slot:
         return worker_environment(base)
 
 
-def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]:
+def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Allocation]:
     """Return the parts of this machine.
 
-    A process gets a GPU of its own; without GPUs, the cores are shared out.
+    Every process gets one GPU; without GPUs, the cores are divided equally.
 
     Args:
-        runs: How many there are at most to do at a time.
+        runs: Largest number of runs that can be done at the same time.
         jobs: How many of them at a time; None means one a GPU, or where there is none one a core
             (or as many cores as OMP_NUM_THREADS says), as far as memory reaches: two small runs on
             a core each are faster than one after the other on both.
@@ -68,11 +68,11 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Slot]
         )
     cores = max(1, usable_cores() // (number * processes))
     shares = [gpus[n * processes : (n + 1) * processes] for n in range(number)]
-    return [Slot(cores, ",".join(share) if gpus else None, processes) for share in shares]
+    return [Allocation(cores, ",".join(share) if gpus else None, processes) for share in shares]
 
 
 def _threads() -> int:
-    """Return how many threads a process will have: the user's number, which slots do not change."""
+    """Return the number of threads the user chose for a process, 1 without a choice."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(given)) if given.isdecimal() else 1
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.perf.measure import Side, alternate, print_comparison
+from benchmarks.perf.measure import Candidate, alternate, print_comparison
 
 # Name: embed_dim, heads, image side.
 CASES = {"vit-s-1024": (384, 6, 1024), "vit-b-512": (768, 12, 512)}
@@ -43,10 +43,10 @@ def main(args: list[str]) -> None:
     for case in args[1:] or CASES:
         theirs = "bfloat16" if on_gpu else "float32"
         sides = [
-            Side(f"ours {dtype}", f"{_HERE}:ours", (case, dtype))
+            Candidate(f"ours {dtype}", f"{_HERE}:ours", (case, dtype))
             for dtype in (["bfloat16"] if on_gpu else _cpu_dtypes())
         ]
-        sides.append(Side(f"detectron2 {theirs}", f"{_HERE}:detectron2", (case, theirs)))
+        sides.append(Candidate(f"detectron2 {theirs}", f"{_HERE}:detectron2", (case, theirs)))
         comparison = alternate(sides, rounds=rounds, dtype=theirs)
         print_comparison(f"{case}, backbone + pyramid", comparison, _gflops(case))
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.perf.measure import Side, alternate, print_comparison
+from benchmarks.perf.measure import Candidate, alternate, print_comparison
 
 HEIGHT, WIDTH = 480, 640
 DETECTIONS = 100  # an image, COCO's limit
@@ -46,8 +46,8 @@ def main(args: list[str]) -> None:
         make_data(Path(folder), num_images)
         for kind in ("bbox", "segm"):
             sides = [
-                Side(f"ours {kind}", f"{_HERE}:ours", (folder, kind)),
-                Side(f"pycocotools {kind}", f"{_HERE}:pycocotools", (folder, kind)),
+                Candidate(f"ours {kind}", f"{_HERE}:ours", (folder, kind)),
+                Candidate(f"pycocotools {kind}", f"{_HERE}:pycocotools", (folder, kind)),
             ]
             comparison = alternate(sides, rounds=rounds)
             what = f"{num_images} images x {DETECTIONS} detections"

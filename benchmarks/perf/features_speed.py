@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.perf.measure import Side, alternate, print_comparison
+from benchmarks.perf.measure import Candidate, alternate, print_comparison
 
 _ROUNDS = 5
 _HERE = "benchmarks.perf.features_speed"
@@ -51,9 +51,9 @@ def _compare_knn(rounds: int) -> None:
     same = torch.equal(knn_ours()(), knn_official()())
     print(f"knn: verdicts of both loops {'are equal' if same else 'DIFFER'}")
     sides = [
-        Side("ours", f"{_HERE}:knn_ours"),
-        Side("matrix product alone", f"{_HERE}:knn_product"),
-        Side("operations of the official loop", f"{_HERE}:knn_official"),
+        Candidate("ours", f"{_HERE}:knn_ours"),
+        Candidate("matrix product alone", f"{_HERE}:knn_product"),
+        Candidate("operations of the official loop", f"{_HERE}:knn_official"),
     ]
     comparison = alternate(sides, rounds=rounds)
     print_comparison("knn", comparison, 2e-9 * _TRAIN * _TEST * _WIDTH)
@@ -68,8 +68,8 @@ def _compare_knn(rounds: int) -> None:
 
 def _compare_extraction(rounds: int) -> None:
     sides = [
-        Side("photographs to features", f"{_HERE}:extraction_ours"),
-        Side("forward pass alone", f"{_HERE}:extraction_forward"),
+        Candidate("photographs to features", f"{_HERE}:extraction_ours"),
+        Candidate("forward pass alone", f"{_HERE}:extraction_forward"),
     ]
     comparison = alternate(sides, rounds=rounds)
     print_comparison(f"extraction, {_BACKBONE}, {_IMAGES} images", comparison)

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.perf.measure import Side, alternate, print_comparison
+from benchmarks.perf.measure import Candidate, alternate, print_comparison
 
 _ROUNDS = 5
 _HEADS = 52
@@ -89,10 +89,10 @@ def main(args: list[str]) -> None:
 
 def _compare(name: str, rounds: int) -> None:
     grid, products, one, plain = (
-        Side(f"{_HEADS} heads", f"{_HERE}:probe", (name, str(_HEADS))),
-        Side(f"products of {_HEADS} heads", f"{_HERE}:products", (name,)),
-        Side("one head", f"{_HERE}:probe", (name, "1")),
-        Side("one head, loader and autograd", f"{_HERE}:plain", (name,)),
+        Candidate(f"{_HEADS} heads", f"{_HERE}:probe", (name, str(_HEADS))),
+        Candidate(f"products of {_HEADS} heads", f"{_HERE}:products", (name,)),
+        Candidate("one head", f"{_HERE}:probe", (name, "1")),
+        Candidate("one head, loader and autograd", f"{_HERE}:plain", (name,)),
     )
     comparison = alternate([grid, products, one, plain], rounds=rounds)
     print_comparison(f"{name}: {SHAPES[name]}", comparison)

@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks.perf.evaluation_speed import HEIGHT, NUM_CLASSES, WIDTH, make_objects
-from benchmarks.perf.measure import Side, alternate, print_comparison
+from benchmarks.perf.measure import Candidate, alternate, print_comparison
 
 _SIZE = 1024  # ViTDet's
 _IMAGES = 48  # a step
@@ -40,8 +40,8 @@ def main(args: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = args[0] if args else str(make_data(Path(folder)))
         sides = [
-            Side("ours", f"{_HERE}:ours", (root,)),
-            Side("detectron2", f"{_HERE}:detectron2", (root,)),
+            Candidate("ours", f"{_HERE}:ours", (root,)),
+            Candidate("detectron2", f"{_HERE}:detectron2", (root,)),
         ]
         comparison = alternate(sides, rounds=rounds, threads=1)
     print_comparison(f"{_IMAGES} images, LSJ {_SIZE}, masks", comparison)

@@ -12,7 +12,7 @@ step to be timed::
     def our_side(model: str) -> Callable[[], object]: ...
 
 
-    sides = [Side("ours", "benchmarks.perf.my_bench:our_side", ("vit-s16",)), Side(...)]
+    sides = [Candidate("ours", "benchmarks.perf.my_bench:our_side", ("vit-s16",)), Candidate(...)]
     print_comparison(alternate(sides, rounds=5))
 """
 
@@ -47,8 +47,8 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of a comparison.
+class Candidate:
+    """A step that is timed against others.
 
     Attributes:
         name: In the report.
@@ -91,7 +91,7 @@ class Alternation:
         matrix_gflops: Matrix-product rate measured in each round, GFLOP/s.
     """
 
-    sides: tuple[Side, ...]
+    sides: tuple[Candidate, ...]
     rounds: list[dict[str, Sample]] = field(default_factory=list)
     matrix_gflops: list[float] = field(default_factory=list)
 
@@ -120,7 +120,7 @@ class Alternation:
 
 
 def alternate(
-    sides: Sequence[Side], *, rounds: int, threads: int | None = None, dtype: str = "float32"
+    sides: Sequence[Candidate], *, rounds: int, threads: int | None = None, dtype: str = "float32"
 ) -> Alternation:
     """Time the sides in turn, one step each a round, after one step each that does not count.
 
@@ -134,7 +134,7 @@ def alternate(
     """
     comparison = Alternation(tuple(sides))
     threads = threads or int(os.environ.get("BENCH_THREADS", "2"))
-    matrix = Side("matrix product", f"{__name__}:matrix_product", (dtype,))
+    matrix = Candidate("matrix product", f"{__name__}:matrix_product", (dtype,))
     workers = {side.name: _Worker(side, threads) for side in (*sides, matrix)}
     try:
         for worker in workers.values():
@@ -191,7 +191,7 @@ def matrix_product(dtype: str) -> Callable[[], object]:
 class _Worker:
     """The parent's end of one worker process: a line in, a step, a JSON line out."""
 
-    def __init__(self, side: Side, threads: int) -> None:
+    def __init__(self, side: Candidate, threads: int) -> None:
         root = Path(__file__).resolve().parents[2]
         environment = os.environ | {
             "GLIBC_TUNABLES": MALLOC_TUNABLES[_allocator()],

@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.training.objective import Batch, Moment, Objective
-from benchmarks.perf.measure import Alternation, Side, alternate
+from benchmarks.perf.measure import Alternation, Candidate, alternate
 from pretrain.config import PretrainConfig
 
 
@@ -36,7 +36,7 @@ class Case:
 
     Attributes:
         recipe: Of the objective.
-        size: Side of the (global) crop in pixels.
+        size: Candidate of the (global) crop in pixels.
         count: Images a step.
         backbone: Other than the recipe's.
         official: GFLOP an image and share of the matrix product of the official code as
@@ -91,9 +91,9 @@ def main(args: list[str]) -> None:
     rounds = int(args[0]) if args else _ROUNDS
     dtype = "bfloat16" if "bf16" in args or torch.cuda.is_available() else "float32"
     names = [name for name in args[1:] if name not in ("bf16", "plain")] or list(CASES)
-    sides = [Side(name, f"{_HERE}:step_of", (name, dtype)) for name in names]
+    sides = [Candidate(name, f"{_HERE}:step_of", (name, dtype)) for name in names]
     compared = [name for name in names if "plain" in args and name in PLAIN_CASES]
-    sides += [Side(_plain(name), f"{_HERE}:plain_step_of", (name,)) for name in compared]
+    sides += [Candidate(_plain(name), f"{_HERE}:plain_step_of", (name,)) for name in compared]
     comparison = alternate(sides, rounds=rounds, dtype=dtype)
     for name in names:
         print(_line(name, comparison, official=dtype == "float32"), flush=True)

@@ -107,7 +107,7 @@ def _of_task(order: PlanRequest, task: Task, cache: Path) -> Iterator[RunRequest
     order = _for_task(order, task)
     data = task.find_data(order.data or {})
     entries = order.entries or order.suite.default_entries(data, order.recipe)
-    # Mistakes in names are told before large data are read.
+    # Mistakes in names are reported before large data are read.
     chosen = [_choose(order, entry, cache) for entry in entries]
     facts = task.read_facts(data, cache)
     for one in chosen:

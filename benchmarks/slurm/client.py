@@ -164,7 +164,7 @@ def ask(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     done = _call(command, _PATIENCE_SECONDS, environment)
     if done.returncode:
         complaint = _complaint(done) or "no reason given"
-        silent = any(words in done.stderr for words in _SILENCE)
+        silent = any(text in done.stderr for text in _SILENCE)
         raise (UnreachableError if silent else PreflightError)(f"{command[0]}: {complaint}")
     return done.stdout
 

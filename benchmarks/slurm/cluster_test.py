@@ -17,7 +17,7 @@ from benchmarks.slurm.launch import sbatch, take_snapshot
 from benchmarks.slurm.sbatch import sbatch_text
 from benchmarks.slurm.submission import CODE, FOLDER, Array, Submission
 
-_PROBE = "benchmarks.slurm.probe_job"
+_MODULE = "benchmarks.slurm.test_job"
 _MINUTES = 6
 _QUEUE_SECONDS = 900.0
 _START_SECONDS = 120.0
@@ -28,7 +28,7 @@ _CANNOT_SERVE = 4
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _TestJob:
     folder: Path
     job: str
     shape: RunResources
@@ -44,35 +44,35 @@ class _Trial:
         return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
 
 
-def try_cluster(name: str, out: Path, as_json: bool) -> int:
-    """Submit the job, look at what it leaves, and print a verdict for each item.
+def run_test_job(name: str, out: Path, as_json: bool) -> int:
+    """Submit the job, check what it writes, and print a verdict for each item.
 
     Args:
-        name: Of the profile.
-        out: Folder of runs, which has to be shared with the nodes.
+        name: Name of the profile.
+        out: Folder of runs, which the nodes must see as well.
         as_json: Print one JSON document instead.
 
     Raises:
         UserError: The profile is wrong.
         PreflightError: Slurm refuses the job.
     """
-    trial = _submit(read_cluster(name), out)
+    test = _submit(read_cluster(name), out)
     if not as_json:
-        output.line(f"job {trial.job} submitted; this takes about three minutes")
+        output.line(f"job {test.job} submitted; this takes about three minutes")
     found: dict[str, str] = {}
     try:
-        for item, fault in _verdicts(trial):
+        for item, fault in _verdicts(test):
             found[item] = fault
             if not as_json:
                 output.line(f"{'FAIL' if fault else 'pass'}  {item}  {fault}".rstrip())
     finally:
-        slurm.cancel([trial.job])
+        slurm.cancel([test.job])
     if as_json:
-        output.document({"job": trial.job, "faults": found})
+        output.document({"job": test.job, "faults": found})
     return _CANNOT_SERVE if any(found.values()) else 0
 
 
-def _submit(cluster: Cluster, out: Path) -> _Trial:
+def _submit(cluster: Cluster, out: Path) -> _TestJob:
     shape = replace(cluster.shape, minutes=_MINUTES)
     base = (out / FOLDER).absolute()
     folder = base / f"test-{secrets.token_hex(4)}"
@@ -80,32 +80,32 @@ def _submit(cluster: Cluster, out: Path) -> _Trial:
     array = Array(name, "", shape, ("test",))
     submission = Submission(folder, cluster.name, time.time(), take_snapshot(base / CODE), (array,))
     folder.mkdir(parents=True)
-    text = sbatch_text(cluster, submission, 0, 0, modules=(_PROBE, _PROBE))
-    return _Trial(folder, f"{sbatch(submission, text)}_0", shape)
+    text = sbatch_text(cluster, submission, 0, 0, modules=(_MODULE, _MODULE))
+    return _TestJob(folder, f"{sbatch(submission, text)}_0", shape)
 
 
-def _verdicts(trial: _Trial) -> Iterator[tuple[str, str]]:
+def _verdicts(test: _TestJob) -> Iterator[tuple[str, str]]:
     """Yield each item and what is wrong with it, empty for nothing."""
-    started = _wait(lambda: _state(trial.job) not in ("PENDING", "CONFIGURING"), _QUEUE_SECONDS)
+    started = _wait(lambda: _state(test.job) not in ("PENDING", "CONFIGURING"), _QUEUE_SECONDS)
     yield "starts", "" if started else "the job waits in the queue for more than 15 minutes"
     if not started:
         return
-    found = trial.reports("start", _START_SECONDS)
-    count = len(trial.ranks)
+    found = test.reports("start", _START_SECONDS)
+    count = len(test.ranks)
     shared = len(found) == count
-    fault = f"{len(found)} of {count} processes wrote into {trial.folder}; see the log there"
+    fault = f"{len(found)} of {count} processes wrote into {test.folder}; see the log there"
     yield "shared files", "" if shared else fault
     if not shared:
         return
     gpus = sorted({report["gpus"] for report in found})
-    short = trial.shape.gpus and min(gpus) < 1
+    short = test.shape.gpus and min(gpus) < 1
     yield "GPUs", "torch sees none" if short else ""
     sums = {report["processes"] for report in found}
     yield "process group", "" if sums == {count} else f"an all-reduce counts {sums}, not {count}"
-    slurm.ask(["scancel", "--signal=USR2", trial.job])
-    heard = [report["signal"] for report in trial.reports("signal", _SIGNAL_SECONDS)]
+    slurm.ask(["scancel", "--signal=USR2", test.job])
+    heard = [report["signal"] for report in test.reports("signal", _SIGNAL_SECONDS)]
     yield "signal", "" if heard == ["SIGUSR2"] * count else f"the processes heard {heard}"
-    again = len(trial.reports("again", _REQUEUE_SECONDS)) == count
+    again = len(test.reports("again", _REQUEUE_SECONDS)) == count
     yield "requeue", "" if again else "the job did not start again within five minutes"
 
 

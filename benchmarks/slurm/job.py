@@ -58,13 +58,13 @@ def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> in
     from benchmarks.slurm.submission import JOB, JOB_NOTE, JobNote
     from benchmarks.work.worker import work
 
-    words = os.fdopen(os.dup(1), "w", errors="replace")
+    stdout = os.fdopen(os.dup(1), "w", errors="replace")
 
     def begin() -> None:
         note = JobNote(job_name(), arguments[0], int(arguments[1]))
         JOB_NOTE.write(folder.path / JOB, note)
 
-    return work(folder, interrupt, words, begin=begin)
+    return work(folder, interrupt, stdout, begin=begin)
 
 
 def describe_group() -> None:

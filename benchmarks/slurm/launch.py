@@ -28,9 +28,9 @@ from benchmarks.slurm.submission import (
     CODE,
     FOLDER,
     Submission,
-    adopt,
     plan_submission,
     queued_runs,
+    recover_jobs,
 )
 from benchmarks.store.environment import PACKAGES, ROOT, SNAPSHOT, code_sha256, git_commit
 from benchmarks.store.folders import BusyError, Store
@@ -101,7 +101,7 @@ class SlurmExecutor:
             PreflightError: No cluster answers, or it refuses the job.
         """
         slurm.check_reachable()
-        adopt(self._store)
+        recover_jobs(self._store)
         queued = queued_runs(self._store, slurm.queue())
         todo: list[Cell] = []
         for cell in cells:

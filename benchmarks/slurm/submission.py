@@ -186,23 +186,23 @@ def run_of_job(folder: Path, array: int) -> RunFolder:
 
 
 @dataclass(frozen=True)
-class Adopted:
-    """An array whose job was not known.
+class RecoveredArray:
+    """An array whose job had not been saved.
 
     Attributes:
-        submission: What it belongs to.
-        array: It, with the job as far as it is known now.
+        submission: Submission that it belongs to.
+        array: The array; its job is empty if Slurm does not know it.
     """
 
     submission: Submission
     array: Array
 
 
-def adopt(store: Store) -> list[Adopted]:
-    """Find the jobs of arrays whose submitter died, and write them down.
+def recover_jobs(store: Store) -> list[RecoveredArray]:
+    """Find the jobs of arrays whose submitter was killed, and save them.
 
-    An array without a trace in the queue or beside a run never reached Slurm; submitting again is
-    then the way.
+    An array that is neither in the queue nor named in a run never reached Slurm; its runs have to
+    be submitted again.
 
     Raises:
         PreflightError: Slurm does not answer.
@@ -217,7 +217,7 @@ def adopt(store: Store) -> list[Adopted]:
         return []
     by_name = {job.name: job.array for job in slurm.queue()}
     found: dict[str, Submission] = {}
-    adopted = []
+    recovered = []
     for original, index in orphans:
         submission = found.get(original.folder.name, original)
         array = submission.arrays[index]
@@ -226,8 +226,8 @@ def adopt(store: Store) -> list[Adopted]:
             submission = submission.with_job(index, job)
             submission.save()
             found[original.folder.name] = submission
-        adopted.append(Adopted(submission, submission.arrays[index]))
-    return adopted
+        recovered.append(RecoveredArray(submission, submission.arrays[index]))
+    return recovered
 
 
 def queued_runs(store: Store, queue: Sequence[slurm.QueuedJob]) -> dict[str, slurm.QueuedJob]:

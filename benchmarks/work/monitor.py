@@ -1,4 +1,4 @@
-"""What a worker tells the world while it works, and how it hears of it."""
+"""How a worker reports its progress and notices that it should stop."""
 
 import contextlib
 import multiprocessing
@@ -20,22 +20,22 @@ from benchmarks.work.interrupt import Interrupt
 
 
 class WorkerMonitor:
-    """Reports a run's progress to its heartbeat file and its words to a person.
+    """Writes a run's progress to its heartbeat file and its messages to standard output.
 
     Args:
-        folder: Of the run.
-        attempt: Which start of the run this is.
-        interrupt: Holds the wish to stop.
-        words: Where lines for a person go.
+        folder: Folder of the run.
+        attempt: Number of this start of the run, from 1.
+        interrupt: Whether somebody asked to stop.
+        stdout: Stream for messages to a person.
     """
 
     def __init__(
-        self, folder: RunFolder, attempt: int, interrupt: Interrupt, words: TextIO
+        self, folder: RunFolder, attempt: int, interrupt: Interrupt, stdout: TextIO
     ) -> None:
         now = time.time()
         self._folder = folder
         self._interrupt = interrupt
-        self._words = words
+        self._stdout = stdout
         self._parent = int(os.environ.get(FOLLOW_PARENT, "0"))
         self._beat = Heartbeat(os.getpid(), socket.gethostname(), attempt, now, now)
         self._superseded_by = 0
@@ -61,11 +61,11 @@ class WorkerMonitor:
         return self._beat.phase
 
     def listen(self, listener: Callable[[Progress], None]) -> None:
-        """Have somebody else told of progress too, who must be quick."""
+        """Pass progress on to ``listener`` as well, which must return quickly."""
         self._listener = listener
 
     def progress(self, progress: Progress) -> None:
-        """Take notice; the heartbeat thread writes it down."""
+        """Keep the progress; the heartbeat thread writes it."""
         self._listener(progress)
         if progress.phase != self._beat.phase:
             self._beat = replace(self._beat, phase_time=time.time(), phase_step=progress.step)
@@ -84,11 +84,11 @@ class WorkerMonitor:
         sys.stderr.write(text + "\n")
         # Nobody may be listening any more; a run does not end for that.
         with contextlib.suppress(OSError):
-            self._words.write(text + "\n")
-            self._words.flush()
+            self._stdout.write(text + "\n")
+            self._stdout.flush()
 
     def should_stop(self) -> bool:
-        """Tell whether to save and leave."""
+        """Return whether to save the state and leave."""
         return self._interrupt.requested
 
     def why_stopped(self) -> str:

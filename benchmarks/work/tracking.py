@@ -1,4 +1,4 @@
-"""Progress told to an experiment tracker, beside TensorBoard's files.
+"""Progress logged to an experiment tracker, beside TensorBoard's files.
 
 Everything a tracker does happens in a thread of its own: one that is absent, raises, or hangs says
 so in one line at most, and the run neither fails nor waits for it.
@@ -23,7 +23,7 @@ from benchmarks.store.spec import RunRequest
 TRACK = "BACKBENCH_TRACK"
 _PROJECT = "backbench"
 _EVERY_SECONDS = 5.0
-# At its end, a run waits so long for a tracker's last words; one that has to leave, hardly.
+# How long a run waits for its tracker at its end, and when it has to leave.
 _END_PATIENCE_SECONDS, _LEAVING_PATIENCE_SECONDS = 30.0, 2.0
 
 
@@ -38,12 +38,12 @@ class Tracker(Protocol):
 
 
 class Tracking:
-    """What a run tells its tracker.
+    """Sends a run's progress and results to its tracker.
 
     Args:
-        make: Begins to track.
-        name: Of the tracker.
-        say: Told of its failure.
+        make: Starts the tracker.
+        name: Name of the tracker.
+        say: Called with a sentence if it fails.
     """
 
     def __init__(self, make: Callable[[], Tracker], name: str, say: Callable[[str], None]) -> None:
@@ -73,19 +73,19 @@ class Tracking:
         self._end.set()
         self._thread.join(self._patience)
         if self._thread.is_alive():
-            self._say(f"{self._name} does not answer; the run ends without its last words.")
+            self._say(f"{self._name} does not answer; the run ends without its last values.")
 
     def _track(self) -> None:
         try:
             tracker = self._make()
-            told: Progress | None = None
+            logged: Progress | None = None
             ending = False
             while not ending:
                 ending = self._end.wait(_EVERY_SECONDS)
                 newest = self._newest
-                if newest is not None and newest is not told:
+                if newest is not None and newest is not logged:
                     tracker.log(_values(newest), newest.step)
-                    told = newest
+                    logged = newest
             tracker.end(self._metrics)
         # Whatever it is, SystemExit included, it is the tracker's own affair.
         except BaseException as error:
@@ -106,12 +106,12 @@ class _Untracked:
 def tracked(
     request: RunRequest, folder: RunFolder, say: Callable[[str], None]
 ) -> Iterator[Tracking | _Untracked]:
-    """Tell the tracker that the environment names how a run goes, if it names one.
+    """Track a run with the tracker that the environment names, if it names one.
 
     Args:
         request: The run.
-        folder: Of the run.
-        say: Told of a tracker's failure.
+        folder: Folder of the run.
+        say: Called with a sentence if the tracker fails.
     """
     name = os.environ.get(TRACK, "")
     if name not in TRACKERS:

@@ -41,18 +41,18 @@ def main(arguments: list[str]) -> int:
 def work(
     folder: RunFolder,
     interrupt: Interrupt,
-    words: TextIO,
+    stdout: TextIO,
     fresh: bool = False,
     begin: Callable[[], None] = lambda: None,
 ) -> int:
     """Do the run in a folder, unless it is done, at work elsewhere, or cannot start yet.
 
     Args:
-        folder: Of the run.
-        interrupt: Holds the wish to stop.
-        words: Where lines for a person go.
-        fresh: Drop what is there.
-        begin: Called once it is sure that the run is ours.
+        folder: Folder of the run.
+        interrupt: Whether somebody asked to stop.
+        stdout: Stream for messages to a person.
+        fresh: Delete what earlier attempts left.
+        begin: Called after the run is locked, before it starts.
 
     Returns:
         As ``main``.
@@ -65,25 +65,25 @@ def work(
                 return DONE
             reason = _blocked(folder)
             if reason:
-                words.write(f"{reason}\n")
+                stdout.write(f"{reason}\n")
                 return BLOCKED
             begin()
             hand_out_ticket(folder)
-            return _attempt(folder, interrupt, words)
+            return _attempt(folder, interrupt, stdout)
     except BusyError as error:
-        words.write(f"{error}\n")
+        stdout.write(f"{error}\n")
         return BUSY
     except (UserError, BadRecordError) as error:
-        words.write(f"{error}\n")
+        stdout.write(f"{error}\n")
         return NO_RECORD
 
 
 def claim_stdout() -> TextIO:
     """Keep standard output for ourselves; what libraries print there goes to standard error."""
-    # A terminal's encoding may lack signs of a message, which is no reason to lose a run.
-    words = os.fdopen(os.dup(1), "w", errors="replace")
+    # A character that the terminal cannot encode must not end a run.
+    stdout = os.fdopen(os.dup(1), "w", errors="replace")
     os.dup2(2, 1)
-    return words
+    return stdout
 
 
 def _blocked(folder: RunFolder) -> str:
@@ -94,11 +94,11 @@ def _blocked(folder: RunFolder) -> str:
     return not_ready(request)
 
 
-def _attempt(folder: RunFolder, interrupt: Interrupt, words: TextIO) -> int:
+def _attempt(folder: RunFolder, interrupt: Interrupt, stdout: TextIO) -> int:
     """Start the run once more, whatever came before, and leave a record or saved state."""
     attempt = open_attempt(folder)
     request = folder.read_request()
-    monitor = WorkerMonitor(folder, attempt.number, interrupt, words)
+    monitor = WorkerMonitor(folder, attempt.number, interrupt, stdout)
     with tracked(request, folder, monitor.say) as tracking:
         monitor.listen(tracking.progress)
         outcome = _watched(folder, request, attempt, monitor)

@@ -27,7 +27,7 @@ def test_a_submitter_that_died_before_it_knew_its_job(sweep):
     assert died.returncode == -signal.SIGKILL
     submission = json.loads(next(sweep.runs.glob(".slurm/*/submission.json")).read_text())
     assert submission["arrays"][0]["job"] == ""
-    assert ": job " in sweep("adopt").stdout
+    assert ": job " in sweep("recover").stdout
     assert "every submission knows" in sweep("adopt").stdout
     assert sweep.statuses()["coco", "vit-nano", 0]["job"]
     assert "already in the queue" in sweep(*SLURM, *ONE).stderr

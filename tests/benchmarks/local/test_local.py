@@ -48,7 +48,7 @@ def test_two_at_a_time_meet_at_a_gate_that_one_at_a_time_would_never_open(run_py
     gate = run_py.folder / "gate"
     process = run_py.start(*FOUR, "--jobs", "2", STAND_IN_GATE=str(gate))
     wait_for(lambda: sum(beat["step"] == 3 for beat in beats(run_py)) == 2)
-    assert len(beats(run_py)) == 2, "a third run started without a slot"
+    assert len(beats(run_py)) == 2, "a third run started without a allocation"
     gate.touch()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -201,17 +201,25 @@ def test_cores_are_shared_out(monkeypatch):
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setattr("benchmarks.local.resources.usable_cores", lambda: 12)
     monkeypatch.setattr("benchmarks.local.resources.memory_gib", lambda: 40.0)
-    assert [(slot.cores, slot.gpus) for slot in divide(9, 2)] == [(6, None), (6, None)]
-    assert [(slot.cores, slot.processes) for slot in divide(9, 2, 3)] == [(2, 3), (2, 3)]
+    assert [(allocation.cores, allocation.gpus) for allocation in divide(9, 2)] == [
+        (6, None),
+        (6, None),
+    ]
+    assert [(allocation.cores, allocation.processes) for allocation in divide(9, 2, 3)] == [
+        (2, 3),
+        (2, 3),
+    ]
     assert divide(9, 99)[0].cores == 1
     # Nobody named a number: 40 GiB have room for ten runs, or for three of three processes.
     assert [len(divide(runs)) for runs in (1, 9, 99)] == [1, 9, 10]
-    assert [(slot.cores, slot.processes) for slot in divide(99, None, 3)] == [(1, 3)] * 3
+    assert [(allocation.cores, allocation.processes) for allocation in divide(99, None, 3)] == [
+        (1, 3)
+    ] * 3
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert len(divide(99)) == 3, "threads that the user chose do not fight for cores"
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("benchmarks.local.resources.memory_gib", lambda: 1.0)
-    assert [slot.cores for slot in divide(99)] == [12]
+    assert [allocation.cores for allocation in divide(99)] == [12]
     monkeypatch.setattr("backbones.base.cores._machine_cores", lambda: 12)
     environment = divide(9, 2)[1].environment()
     assert environment["OMP_NUM_THREADS"] == "5", "six cores, one of them for loading"
@@ -246,12 +254,12 @@ def test_gpus_are_found_without_being_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert subprocess.run(["nvidia-smi"], check=False).returncode == 0
-    assert [slot.gpus for slot in divide(9)] == ["0", "1"]
-    assert [slot.gpus for slot in divide(9, None, 2)] == ["0,1"]
+    assert [allocation.gpus for allocation in divide(9)] == ["0", "1"]
+    assert [allocation.gpus for allocation in divide(9, None, 2)] == ["0,1"]
     with pytest.raises(PreflightError, match="--processes 3: there are 2 GPUs"):
         divide(9, None, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert {slot.gpus for slot in divide(9)} == {None}
+    assert {allocation.gpus for allocation in divide(9)} == {None}
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one core cannot be shared out")

@@ -1,21 +1,21 @@
-"""``run.py adopt``: find the jobs of submissions that were cut off before they were noted down."""
+"""``run.py recover``: find the jobs of submissions that were interrupted before they were saved."""
 
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.options import AdoptOptions
-from benchmarks.slurm.submission import adopt
+from benchmarks.options import RecoverOptions
+from benchmarks.slurm.submission import recover_jobs
 
 
-def main(options: AdoptOptions) -> int:
+def main(options: RecoverOptions) -> int:
     """Run the command.
 
     Raises:
         PreflightError: There is no such folder, or Slurm does not answer.
     """
-    found = adopt(open_store(options.out))
+    found = recover_jobs(open_store(options.out))
     if options.json:
         arrays = {one.array.name: one.array.job for one in found}
-        output.document({"adopted": {name: job for name, job in arrays.items() if job},
+        output.document({"recovered": {name: job for name, job in arrays.items() if job},
                          "lost": [name for name, job in arrays.items() if not job]})  # fmt: skip
         return 0
     for one in found:
