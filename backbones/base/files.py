@@ -110,8 +110,22 @@ def write_json_atomically(path: Path, content: Any) -> None:
         PreflightError: As ``write_atomically``.
         ValueError: ``content`` holds NaN or infinity, which are not JSON.
     """
+    write_atomically(path, json_text(content))
+
+
+def json_text(content: Any) -> bytes:
+    """Return plain JSON values as indented bytes with sorted keys and a line feed at the end.
+
+    Names of files that are not UTF-8 (lone surrogates in Python) are written as escapes.
+
+    Raises:
+        ValueError: They contain NaN or infinity.
+    """
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, text.encode() + b"\n")
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def sha256_file(path: Path) -> str:

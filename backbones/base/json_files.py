@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import canonical_json, hash16, write_atomically
+from backbones.base.files import canonical_json, hash16, json_text, write_atomically
 
 T = TypeVar("T")
 
@@ -116,21 +116,6 @@ class JsonFormat(Generic[T]):
             raise UnreadableFileError(path, self._what, reason) from error
         except ValueError as error:
             raise UnreadableFileError(path, self._what, str(error)) from error
-
-
-def json_text(content: Any) -> bytes:
-    """Return plain JSON values as indented bytes with sorted keys and a line feed at the end.
-
-    Names of files that are not UTF-8 (lone surrogates in Python) are written as escapes.
-
-    Raises:
-        ValueError: They contain NaN or infinity.
-    """
-    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    try:
-        return text.encode() + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def digest_without(text: bytes, key: str, value: Any) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from backbones.base.errors import PreflightError
@@ -45,7 +45,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         PreflightError: The file cannot be read, or is truncated or no safetensors file.
     """
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        tensors: dict[str, Tensor] = (
+            # safetensors opens only names that are UTF-8.
+            load_file(path) if _is_utf8(path) else load(path.read_bytes())
+        )
     except SafetensorError as error:
         raise PreflightError(
             f"{path} is truncated or no safetensors file ({error}); download or copy it again."
@@ -53,6 +56,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise PreflightError(f"{path} cannot be read: {error.strerror or error}.") from error
     return tensors
+
+
+def _is_utf8(path: Path) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in str(path))
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -67,13 +67,12 @@ def image_results(store: Store, record: RunRecord, kept: ImageFile | None) -> Im
     path = files_of(store, record, (kept.name,)).get(kept.name)
     if path is None:
         raise NoImagesError(
-            "the run kept no results by image (it is older than they are); "
-            "run it again with --rerun all"
+            "the run was recorded before results by image existed; run it again with --rerun all"
         )
     try:
         return kept.read(path, tuple(record.metrics))
     except UserError as error:
-        raise NoImagesError(str(error)) from error
+        raise NoImagesError(_without_folder(error, path)) from error
 
 
 def resamples_of(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples:
@@ -87,7 +86,7 @@ def resamples_of(store: Store, record: RunRecord, kept: ImageFile | None) -> Res
     Raises:
         NoImagesError: As ``image_results``, or its numbers are not those of the record.
     """
-    found = _kept(store, record) or _computed(store, record, kept)
+    found = _kept(store, record, kept) or _computed(store, record, kept)
     for name, value in found.plain.items():
         known = record.value(name)
         if known is not None and not math.isclose(known, value, rel_tol=_TOLERANCE, abs_tol=1e-9):
@@ -97,14 +96,18 @@ def resamples_of(store: Store, record: RunRecord, kept: ImageFile | None) -> Res
     return found
 
 
-def _kept(store: Store, record: RunRecord) -> Resamples | None:
+def _kept(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples | None:
     path = files_of(store, record, (RESAMPLES_FILE,)).get(RESAMPLES_FILE)
     if path is None:
         return None
-    # An older format, perhaps; what it was computed from is still there.
-    with suppress(UserError):
+    try:
         return read_resamples(path)
-    return None
+    except UserError as fault:
+        # An older format, perhaps; what it was computed from may still be there.
+        try:
+            return _computed(store, record, kept)
+        except NoImagesError as error:
+            raise NoImagesError(_without_folder(fault, path)) from error
 
 
 def _computed(store: Store, record: RunRecord, kept: ImageFile | None) -> Resamples:
@@ -141,3 +144,8 @@ def files_of(store: Store, record: RunRecord, names: Sequence[str]) -> Mapping[s
             raise NoImagesError(f"{relative} is not the file that the record names")
         found[path.name] = path
     return found
+
+
+def _without_folder(error: UserError, path: Path) -> str:
+    """Return an error about a file without its folder, which tables for others show too."""
+    return str(error).replace(str(path), path.name)

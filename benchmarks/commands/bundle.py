@@ -1,6 +1,7 @@
 """``run.py bundle FILE``: the records of a folder in one file."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from backbones.base.errors import PreflightError
 from benchmarks import output
@@ -17,24 +18,22 @@ def main(options: BundleOptions) -> int:
         PreflightError: There is no such folder, no record in it, or the file cannot be written.
     """
     store = open_store(options.out)
-    scan = store.scan()
-    if not scan.records:
-        raise PreflightError(f"There is no valid record in {options.out}.")
-    rejected = list(scan.rejected)
+    rejected: list[tuple[Path, str]] = []
     run_ids: list[str] = []
 
     def packed() -> Iterator[Packed]:
-        for run_id in sorted(scan.records):
-            folder = store.folder(run_id)
+        for folder in store.folders(rejected):
             try:
                 one = pack(folder, options.anonymous)
             except BadRecordError as error:
                 rejected.append((folder.record, str(error)))
                 continue
             if one is not None:
-                run_ids.append(run_id)
+                run_ids.append(one.record.run_id)
                 rejected.extend([(folder.path / RESAMPLES, one.fault)] if one.fault else [])
                 yield one
+        if not run_ids:
+            raise PreflightError(f"There is no valid record in {options.out}.")
 
     write_bundle(options.file, packed())
     if options.json:

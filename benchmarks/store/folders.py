@@ -328,7 +328,7 @@ class Store:
         unfinished: dict[str, RunRequest] = {}
         rejected: list[tuple[Path, str]] = []
         with _no_collections():
-            for folder in self._folders(rejected):
+            for folder in self.folders(rejected):
                 try:
                     record = folder.read_record()
                 except BadRecordError as error:
@@ -346,8 +346,15 @@ class Store:
                     rejected += folder.faults()
         return Scan(records, unfinished, tuple(rejected))
 
-    def _folders(self, rejected: list[tuple[Path, str]]) -> list[RunFolder]:
-        """Return the folders of runs; what cannot even be looked at is added to ``rejected``."""
+    def folders(self, rejected: list[tuple[Path, str]]) -> list[RunFolder]:
+        """Return the folders of runs, by name.
+
+        Args:
+            rejected: Gets what cannot even be looked at, with the reason.
+
+        Raises:
+            PreflightError: The folder of runs cannot be read.
+        """
         names = []
         try:
             for entry in os.scandir(self.root):

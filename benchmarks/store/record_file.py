@@ -20,7 +20,6 @@ from backbones.base.json_files import (
     canonical_text,
     convert,
     digest_without,
-    in_words,
     parse_json,
 )
 from benchmarks.store.record import FullRecord, RunRecord, Sha256
@@ -48,10 +47,18 @@ def to_text(record: FullRecord) -> bytes:
         members = {key: canonical_text(value) for key, value in content.items()}
         members["sha256"] = f'"{hashlib.sha256(_object(members)).hexdigest()}"'
         text = _object(members)
-        _FULL.decode(text)
-    except (ValueError, msgspec.ValidationError) as error:
-        raise BadRecordError(in_words(error)) from error
+        _check_type(text)
+    except ValueError as error:
+        raise BadRecordError(str(error)) from error
     return text + b"\n"
+
+
+def _check_type(text: bytes) -> None:
+    try:
+        _FULL.decode(text)
+    except msgspec.MsgspecError:
+        # It also refuses names of files that are not UTF-8, which Python's reader takes.
+        convert(parse_json(text), _File)
 
 
 def to_content(record: FullRecord) -> dict[str, Any]:

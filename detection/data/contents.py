@@ -77,7 +77,9 @@ def look_at_split(
     Raises:
         PreflightError: The cache cannot be written.
     """
-    key = hashlib.sha256(f"{annotations.resolve()}\0{images.resolve()}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        f"{annotations.resolve()}\0{images.resolve()}".encode("utf-8", "surrogatepass")
+    ).hexdigest()[:16]
     listed = FileContents(cache / f"annotations-{key}.json", _names, _VERSION)
     (own,) = listed.look(annotations.parent, [annotations.name])
     if not own.seen:

@@ -295,7 +295,7 @@ def _former_fingerprint(
         digest.update(sha256_file(file.path).encode())
         for image in file.images:
             name = image["file_name"]
-            digest.update(f"{name}\0{sizes[name].size}\0".encode())
+            digest.update(f"{name}\0{sizes[name].size}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -270,7 +270,7 @@ def _key(name: str) -> str:
 
 
 def _record(cache: Path, what: str) -> Path:
-    return cache / "images" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+    return cache / "images" / f"{hashlib.sha256(os.fsencode(what)).hexdigest()[:16]}.json"
 
 
 def _known_shards(path: Path) -> Mapping[str, _Shard]:

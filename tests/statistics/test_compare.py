@@ -218,7 +218,7 @@ def test_records_without_images_say_so(tmp_path):
     store = Store(tmp_path)
     record(store, "old", 0, np.full(COUNT, 50.0), images=False)
     table, found = statistics_of(store)
-    assert "kept no results by image" in found.rows[0].note
+    assert "before results by image existed" in found.rows[0].note
     assert found.rows[0].intervals["knn_top1"].low is None
     assert table.rows[0].rank == 1
 

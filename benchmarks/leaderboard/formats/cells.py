@@ -11,6 +11,8 @@ from benchmarks.output import clean
 from benchmarks.text_table import Column
 
 MINI_MARK = "mini"
+# Entries that a sentence about several names.
+_NAMED = 3
 _NOT_A_RESULT = "embedded mini data: for trying out, not comparable with any published number"
 # A dash, never a zero: nothing was measured.
 MISSING = "—"
@@ -138,7 +140,21 @@ def _about_chance(
         lines.append(f"noise floor, from seed to seed: {', '.join(named)}")
     if "ties" in there and any(sure and sure.brackets for sure in shown.sure):
         lines.append(f"rows that share a letter cannot be told apart by {shown.table.headline}")
-    return lines
+    return [*lines, *_about_intervals(shown)]
+
+
+def _about_intervals(shown: ShownTable) -> list[str]:
+    """Return which rows with a result have no interval, by reason."""
+    rows: dict[str, list[str]] = {}
+    for row, sure in zip(shown.table.rows, shown.sure, strict=True):
+        if sure is not None and sure.note:
+            rows.setdefault(sure.note, []).append(row.entry)
+    return [f"{clean(_first(entries))}: {clean(note)}" for note, entries in rows.items()]
+
+
+def _first(entries: Sequence[str]) -> str:
+    more = len(entries) - _NAMED
+    return ", ".join(entries[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _about_missing(table: Table, metrics: Sequence[str]) -> list[str]:
