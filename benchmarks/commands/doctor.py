@@ -132,7 +132,7 @@ def _data(given: Sequence[str], cache: Path) -> Iterator[Requirement]:
     for name in suite_tasks():
         task = get_task(name)
         try:
-            root = task.find_data(parse_data(given))
+            root = task.find_data(parse_data(given, own_names=True))
             # Exactly what a run checks; data that nobody named may take hours to read.
             checked = root.path is not None and root.origin.startswith("--data")
             facts = task.read_facts(root, cache) if checked else None

@@ -18,7 +18,7 @@ from benchmarks.commands.executors import (
     preview,
 )
 from benchmarks.commands.plan_view import plan_lines, plan_table
-from benchmarks.data.roots import parse_data
+from benchmarks.data.roots import parse_data, refuse_unused
 from benchmarks.entries import parse_entries
 from benchmarks.local.terminal import Screen
 from benchmarks.options import HowToRun, RunOptions
@@ -47,6 +47,7 @@ def main(options: RunOptions) -> int:
         store.check_writable()
     with facts_cache(options, store) as cache:
         requests = assemble(_order(options), cache)
+    refuse_unused(parse_data(options.data, own_names=True), (r.data for r in requests))
     return carry_out(options, store, requests, report)
 
 
@@ -111,7 +112,7 @@ def _order(options: RunOptions) -> PlanRequest:
         recipe=options.recipe,
         overrides=options.overrides,
         seeds=options.seeds,
-        data=parse_data(options.data, own_names=suite.labelled),
+        data=parse_data(options.data, own_names=True),
         plugins=options.plugins,
         evaluator=options.evaluator,
         limit_images=options.limit_images,

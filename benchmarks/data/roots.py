@@ -1,12 +1,13 @@
 """Where data lies: the command line, the environment, or the embedded mini data."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.registry import nearest
+from detection.data.layouts import is_annotated
 
 KINDS = ("coco", "images", "imagenet")
 # What may name data of a kind beside the command line.
@@ -44,7 +45,7 @@ def parse_data(values: Sequence[str], own_names: bool = False) -> dict[str, Path
 
     Args:
         values: The texts.
-        own_names: Also take other names than kinds, for sets of labelled images, unless they look
+        own_names: Also take other names than kinds, for sets of the user's own, unless they look
             like a misspelt kind.
 
     Raises:
@@ -66,12 +67,18 @@ def parse_data(values: Sequence[str], own_names: bool = False) -> dict[str, Path
 def find_coco_root(given: Mapping[str, Path]) -> DataRoot:
     """Return the COCO-format data to use.
 
-    The order is ``--data coco=DIR``, then ``$DETECTRON2_DATASETS/coco`` (detectron2's own
-    convention), then the embedded mini data.
+    The order is ``--data NAME=PATH`` with a name of the user's own for a folder with annotations,
+    a COCO JSON file or a ``data.toml``, then ``--data coco=PATH``, then
+    ``$DETECTRON2_DATASETS/coco`` (detectron2's own convention), then the embedded mini data.
 
     Raises:
+        UserError: There are several sets with names of their own.
         PreflightError: A folder is given, but does not exist.
     """
+    own = [name for name in given if name not in KINDS and is_annotated(given[name])]
+    _refuse_several(own, "annotated images")
+    for name in own:
+        return replace(_folder(given[name], f"--data {name}"), name=name)
     if "coco" in given:
         return _folder(given["coco"], "--data coco")
     variable = os.environ.get("DETECTRON2_DATASETS")
@@ -110,12 +117,8 @@ def find_labelled_root(given: Mapping[str, Path]) -> DataRoot:
         UserError: There are several sets with names of their own.
         PreflightError: A folder is given, but does not exist.
     """
-    own = [name for name in given if name not in KINDS]
-    if len(own) > 1:
-        raise UserError(
-            f"--data names {len(own)} sets of labelled images ({', '.join(own)}); a command "
-            "measures one, so run it once for each, with the same --out."
-        )
+    own = [name for name in given if name not in KINDS and not is_annotated(given[name])]
+    _refuse_several(own, "labelled images")
     for name in (*own, "imagenet"):
         if name in given:
             root = _folder(given[name], f"--data {name}", "imagenet")
@@ -126,11 +129,40 @@ def find_labelled_root(given: Mapping[str, Path]) -> DataRoot:
     return DataRoot("imagenet", "mini", None, "embedded")
 
 
+def refuse_unused(given: Mapping[str, Path], used: Iterable[DataRoot]) -> None:
+    """Refuse data of the user's own that no run would use.
+
+    Args:
+        given: From ``parse_data``.
+        used: By all runs.
+
+    Raises:
+        PreflightError: A set has annotations where labelled images are asked for, or neither.
+    """
+    names = {root.name for root in used}
+    for name in given:
+        if name not in KINDS and name not in names:
+            raise PreflightError(
+                f"--data {name}={given[name]} is used by no task that was asked for: coco measures "
+                "images annotated in COCO's format (docs/detection.md), the others images in "
+                "folders by class (docs/imagenet.md). Correct the path or the --suite."
+            )
+
+
+def _refuse_several(own: Sequence[str], what: str) -> None:
+    if len(own) > 1:
+        raise UserError(
+            f"--data names {len(own)} sets of {what} ({', '.join(own)}); a command measures one, "
+            "so run it once for each, with the same --out."
+        )
+
+
 def _folder(path: Path, origin: str, kind: str = "coco") -> DataRoot:
-    if not path.is_dir():
+    described = kind == "coco" and path.suffix in (".toml", ".json") and path.is_file()
+    if not path.is_dir() and not described:
         raise PreflightError(
             f"{origin} points at {path}, which is not a folder. Correct it, or leave it out to use "
             "the embedded mini data."
         )
     path = path.resolve()
-    return DataRoot(kind, path.name, path, origin)
+    return DataRoot(kind, path.stem if described else path.name, path, origin)

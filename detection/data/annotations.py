@@ -65,26 +65,42 @@ class AnnotationFile:
     notes: tuple[str, ...]
 
 
-def read_annotations(path: Path) -> AnnotationFile:
+def read_annotations(
+    path: Path, *, classes: Sequence[str] = (), crowds_are_objects: bool = False
+) -> AnnotationFile:
     """Read and check a COCO instances file by the table above.
 
     Args:
         path: The JSON file.
+        classes: Classes to keep, in the order of a detector's index; empty for all.
+        crowds_are_objects: Take ``iscrowd`` 1 for 0.
 
     Raises:
         PreflightError: Something that the table refuses; the sentence names file and item.
     """
     mending = Mending(path)
     try:
-        return _read(path, mending)
+        return _read(path, mending, classes, crowds_are_objects)
     except OverflowError as error:
         raise mending.fault("holds a number too large for pixels or ids") from error
 
 
-def _read(path: Path, mending: Mending) -> AnnotationFile:
+def _read(
+    path: Path, mending: Mending, chosen: Sequence[str], crowds_are_objects: bool
+) -> AnnotationFile:
     content = _read_json(path, mending)
+    if crowds_are_objects:
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = 0
     kinds = _without_groups(content["categories"], content["annotations"], mending)
     category_ids, class_names = _categories(kinds, mending)
+    if chosen:
+        content["annotations"], category_ids, class_names = _keep_classes(
+            content["annotations"],
+            dict(zip(class_names, category_ids, strict=True)),
+            chosen,
+            mending,
+        )
     images = _images(content["images"], mending)
     _check_owners(content["annotations"], images, mending)
     classes = {category_id: index for index, category_id in enumerate(category_ids)}
@@ -147,6 +163,29 @@ def _without_groups(
         else:
             kept.append(entry)
     return kept
+
+
+def _keep_classes(
+    annotations: list[dict[str, Any]],
+    known: dict[str, int],
+    chosen: Sequence[str],
+    mending: Mending,
+) -> tuple[list[dict[str, Any]], tuple[int, ...], tuple[str, ...]]:
+    """Return the annotations of chosen classes, and the ids and names of these in their order."""
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise mending.fault(
+            f"has no class {', '.join(map(repr, unknown))} that `classes` names; it has "
+            f"{', '.join(map(repr, list(known)[:8]))}"
+        )
+    ids = tuple(known[name] for name in chosen)
+    kept = [a for a in annotations if a.get("category_id") in ids]
+    if len(kept) < len(annotations):
+        mending.warn(
+            f"{len(annotations) - len(kept)} of {len(annotations)} annotations are of classes that "
+            "`classes` does not name and are left out"
+        )
+    return kept, ids, tuple(chosen)
 
 
 def _categories(

@@ -2,18 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from backbones.base.content import BLOCK_BYTES, WHOLE_BYTES
 from backbones.base.errors import PreflightError
-from backbones.base.files import hash16, sha256_file
+from backbones.base.files import canonical_json, hash16, sha256_file
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.config import DetectionDataConfig
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.contents import Progress, SplitContents, look_at_split, refuse_unusable
+from detection.data.description import read_description
+from detection.data.layouts import Part, SplitFiles, find_files
 from detection.schedule import images_in_use
 
 Split = Literal["train", "val"]
@@ -26,19 +29,6 @@ _CACHE = "data"
 
 
 @dataclass(frozen=True)
-class SplitFiles:
-    """Where a split lies.
-
-    Attributes:
-        annotations: COCO's JSON file.
-        images: Folder that its file names start from.
-    """
-
-    annotations: Path
-    images: Path
-
-
-@dataclass(frozen=True)
 class CocoData:
     """A data set with annotations in COCO's format.
 
@@ -48,12 +38,16 @@ class CocoData:
         mini: It is the embedded data, whose scores are marked wherever they appear.
         files: Where training and validation images lie; None for COCO's own layout,
             ``annotations/instances_{train,val}2017.json`` and ``{train,val}2017/``.
+        classes: Classes to keep, in the order of a detector's index; empty for all.
+        crowds_are_objects: Objects with ``iscrowd`` 1 are trained and counted like all others.
     """
 
     name: str
     root: Path
     mini: bool = False
     files: tuple[SplitFiles, SplitFiles] | None = None
+    classes: tuple[str, ...] = ()
+    crowds_are_objects: bool = False
 
     def annotation_file(self, split: Split) -> Path:
         """Return the annotation file of a split."""
@@ -124,10 +118,11 @@ class Truth:
 
 
 def find_coco(root: Path, name: str = "coco", mini: bool = False) -> CocoData:
-    """Return the data set in a folder after a look at its layout.
+    """Return the data set in a folder or file after a look at its layout.
 
     Args:
-        root: The folder.
+        root: A folder in a layout of ``detection.data.layouts``, one COCO JSON file, or a
+            ``data.toml`` (``detection.data.description``).
         name: What people call it.
         mini: It is the embedded data.
 
@@ -135,19 +130,64 @@ def find_coco(root: Path, name: str = "coco", mini: bool = False) -> CocoData:
         PreflightError: The folder, or something in it, is absent.
     """
     data = CocoData(name, root, mini)
-    if not root.is_dir():
+    if not root.exists():
         raise PreflightError(f"The data folder {root} does not exist; give another with --data.")
-    for split in SPLITS:
-        for path, exists in (
-            (data.annotation_file(split), Path.is_file),
-            (data.image_folder(split), Path.is_dir),
-        ):
-            if not exists(path):
-                raise PreflightError(
-                    f"The data folder {root} has no {path.relative_to(root)}; COCO's layout is "
-                    "annotations/instances_{train,val}2017.json beside train2017/ and val2017/."
-                )
-    return data
+    if root.suffix == ".toml" and root.is_file():
+        described = read_description(root)
+        return replace(
+            data,
+            files=described.files,
+            classes=described.classes,
+            crowds_are_objects=described.crowds_are_objects,
+        )
+    absent = [path for path in _own_layout(data) if not path.exists()]
+    if not absent:
+        return data
+    begun = data.annotation_file("train").is_file() or data.annotation_file("val").is_file()
+    with suppress(PreflightError) if begun else nullcontext():
+        files = find_files(root)
+        # A split whose annotations are lost is not made up from the other one.
+        if not begun or files[0].part is None:
+            return replace(data, files=files)
+    raise PreflightError(
+        f"The data folder {root} has no {absent[0].relative_to(root)}; COCO's layout is "
+        "annotations/instances_{train,val}2017.json next to train2017/ and val2017/."
+    )
+
+
+def _own_layout(data: CocoData) -> list[Path]:
+    """Return what COCO's own layout consists of."""
+    files = [data.files_of(split) for split in SPLITS]
+    return [path for split in files for path in (split.annotations, split.images)]
+
+
+def read_split(data: CocoData, split: Split) -> AnnotationFile:
+    """Return the annotations of a split, with its own images only.
+
+    Raises:
+        PreflightError: The annotation file is wrong, or the split has no image.
+    """
+    files = data.files_of(split)
+    read = read_annotations(
+        files.annotations, classes=data.classes, crowds_are_objects=data.crowds_are_objects
+    )
+    if files.part is None:
+        return read
+    images = sorted(read.images, key=partial(_rank, files.part))
+    count = min(max(1, round(files.part.share * len(images))), len(images) - 1)
+    if not count:
+        raise PreflightError(
+            f"{files.annotations} has {len(images)} image, too few to divide into training and "
+            "validation images; annotate more."
+        )
+    val = {image["image_id"] for image in images[:count]}
+    kept = [i for i in read.images if (i["image_id"] in val) == files.part.val]
+    return replace(read, images=kept)
+
+
+def _rank(part: Part, image: dict[str, Any]) -> bytes:
+    text = f"split {part.seed}: {image['file_name']}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) -> DataFacts:
@@ -166,7 +206,9 @@ def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) ->
     cache = cache / _CACHE
     looks = {split: _look(data, split, cache, progress) for split in SPLITS}
     train, val = (looks[split].fingerprint for split in SPLITS)
-    fingerprint = hashlib.sha256(f"content-2 {train} {val}".encode()).hexdigest()
+    chosen = _choices(data)
+    text = f"content-2 {train} {val}{f' {chosen}' if chosen else ''}"
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = cache / f"coco-{hash16([_FACTS_VERSION, fingerprint])}.json"
     with suppress(UnreadableFileError):
         known = _FACTS.read(path)
@@ -175,6 +217,17 @@ def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) ->
     found = _check(data, looks, fingerprint)
     _FACTS.write(path, found)
     return found
+
+
+def _choices(data: CocoData) -> str:
+    """Return what a person chose beyond the files, empty for nothing."""
+    part = data.files_of("val").part
+    chosen = {
+        "part": None if part is None else [part.share, part.seed],
+        "classes": list(data.classes),
+        "crowds": data.crowds_are_objects,
+    }
+    return canonical_json(chosen) if any(chosen.values()) else ""
 
 
 def _look(data: CocoData, split: Split, cache: Path, progress: Progress | None) -> SplitContents:
@@ -217,7 +270,7 @@ def load_truth(data: CocoData, split: Split, *, limit_images: int | None = None)
     Raises:
         PreflightError: The annotation file is wrong.
     """
-    read = read_annotations(data.annotation_file(split))
+    read = read_split(data, split)
     folder = data.image_folder(split)
     for image in read.images:
         image["file_name"] = str(folder / image["file_name"])
@@ -263,7 +316,7 @@ def _choose(images: list[dict[str, Any]], count: int, purpose: str) -> list[dict
 
 
 def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) -> DataFacts:
-    train, val = (read_annotations(data.annotation_file(split)) for split in SPLITS)
+    train, val = (read_split(data, split) for split in SPLITS)
     if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
         raise PreflightError(
             f"The training and validation annotations of {data.root} list different categories; "
@@ -274,14 +327,16 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
         refuse_unusable(looks[split], read.images, data.image_folder(split), split)
     return DataFacts(
         fingerprint=fingerprint,
-        train_fingerprint=looks["train"].fingerprint,
+        train_fingerprint=_with_choices(data, looks["train"].fingerprint),
         former_fingerprint=_former_fingerprint(looks, (train, val)),
         num_train=sum(map(has_objects, train.images)),
         num_val=len(val.images),
         class_names=train.class_names,
         category_ids=train.category_ids,
         has_masks=train.has_masks and val.has_masks,
-        notes=(*train.notes, *val.notes, *_remarks(looks, (train, val))),
+        notes=tuple(
+            dict.fromkeys((*train.notes, *val.notes, *_remarks(data, looks, (train, val))))
+        ),
     )
 
 
@@ -299,17 +354,33 @@ def _former_fingerprint(
     return digest.hexdigest()
 
 
+def _with_choices(data: CocoData, fingerprint: str) -> str:
+    chosen = _choices(data)
+    if not chosen:
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint} {chosen}".encode()).hexdigest()
+
+
 def _remarks(
-    looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
+    data: CocoData, looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
 ) -> list[str]:
     """Return sentences on the two splits together."""
     train, val = (looks[split] for split in SPLITS)
     found = []
-    known = {look.digest for look in train.images}
-    same = [n for n, look in zip(val.names, val.images, strict=True) if look.digest in known]
+    part = data.files_of("val").part
+    if part is not None:
+        found.append(
+            f"There are no validation annotations, so {len(read[1].images)} of "
+            f"{len(val.names)} images are validation images: a share of {part.share:g}, chosen by "
+            f"their file names and seed {part.seed}."
+        )
+    own = [{image["file_name"] for image in file.images} for file in read]
+    known = {look.digest for n, look in zip(train.names, train.images, strict=True) if n in own[0]}
+    pairs = [(n, look) for n, look in zip(val.names, val.images, strict=True) if n in own[1]]
+    same = [n for n, look in pairs if look.digest in known]
     if same:
         found.append(
-            f"{len(same)} of {len(val.names)} validation images are training images too, byte for "
+            f"{len(same)} of {len(pairs)} validation images are training images too, byte for "
             f"byte (first: {same[0]}), so the scores are too high."
         )
     if read[0].has_masks != read[1].has_masks:

@@ -55,7 +55,8 @@ def _root(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
     kind = get_task(record.spec.task).data_kind
     if record.labels.mini:
         return DataRoot(kind, record.labels.data, None, "embedded")
-    path: Path | None = parse_data(given).get(kind)
+    named = parse_data(given, own_names=True)
+    path: Path | None = named.get(record.labels.data, named.get(kind))
     if path is not None:
         return DataRoot(kind, record.labels.data, path, "--data")
     root = store.folder(record.run_id).read_request().data

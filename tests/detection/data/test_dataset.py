@@ -28,12 +28,10 @@ def test_finds_a_data_set_in_cocos_layout(write_coco: Callable[..., Path]) -> No
     assert (data.name, data.root, data.mini) == ("tiny", root, True)
 
 
-@pytest.mark.parametrize(
-    "missing", ["annotations/instances_val2017.json", "train2017", "annotations"]
-)
+@pytest.mark.parametrize("missing", ["annotations/instances_val2017.json", "train2017", "val2017"])
 def test_says_what_is_missing(write_coco: Callable[..., Path], missing: str) -> None:
     root = write_coco()
-    (root / missing).rename(root / "elsewhere")
+    (root / missing).rename(root.parent / "elsewhere")
     with pytest.raises(PreflightError, match=missing.split("/")[0]):
         find_coco(root)
 
