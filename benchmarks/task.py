@@ -262,6 +262,17 @@ class Task(Protocol):
             UserError: A value is impossible, alone or beside another.
         """
 
+    def fit_to_data(self, config: Any, facts: Facts, kept: Any) -> tuple[Any, tuple[str, ...]]:
+        """Return what a recipe becomes on the data, and a sentence on each change.
+
+        Args:
+            config: Checked.
+            facts: Of the data.
+            kept: The recipe before overrides: what differs from it, a person asked for.
+        """
+        del facts, kept
+        return config, ()
+
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
 

@@ -22,14 +22,8 @@ from backbones.training.state import StateFolder, settings_digest
 from backbones.training.stream import batches
 from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig, at_depth
-from detection.data.dataset import (
-    CocoData,
-    DataFacts,
-    check_objects,
-    load_split,
-    load_training_images,
-    read_facts,
-)
+from detection.data.dataset import CocoData, check_objects, load_split, load_training_images
+from detection.data.facts import DataFacts, read_facts
 from detection.data.loader import TrainSamples
 from detection.evaluations import Evaluations, period, told
 from detection.model.cost import gflops

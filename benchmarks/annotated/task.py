@@ -8,7 +8,8 @@ from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
 from benchmarks.task import Facts, Task
-from detection.data.dataset import find_coco, read_facts
+from detection.data.dataset import find_coco
+from detection.data.facts import read_facts
 
 
 class AnnotatedTask(Task):

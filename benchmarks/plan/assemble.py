@@ -150,6 +150,10 @@ def _of_entry(
     recipe = order.recipe or task.default_recipe(backbone, data)
     named = lookup("recipe", recipe, dict(task.recipes()))()
     config = task.check(apply_overrides(named, order.overrides))
+    # A quick look at few images is as short as it is asked to be.
+    if not data.mini and order.limit_images is None:
+        config, told = task.fit_to_data(config, facts, named)
+        facts = dataclasses.replace(facts, notes=(*facts.notes, *told))
     inputs = RunInputs(chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0)
     request = make_request(task, config, inputs, _context(order, cache))
     for seed in order.seeds:

@@ -66,7 +66,12 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
     kept = keep_resamples(folder.work, result.files, task.image_file, task.metrics)
     files = (*result.files, *kept)
     record = _done_record(request, task, inputs.checkpoint, result)
-    return ExecutedRun(replace(record, warnings=(*facts.notes, *record.warnings)), files)
+    return ExecutedRun(replace(record, warnings=_warnings(request, facts, record)), files)
+
+
+def _warnings(request: RunRequest, facts: Facts, record: FullRecord) -> tuple[str, ...]:
+    """Return all that a reader of a record has to know of its data, plan and run, once each."""
+    return tuple(dict.fromkeys((*facts.notes, *request.notes, *record.warnings)))
 
 
 def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:

@@ -8,24 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.base.content import BLOCK_BYTES, WHOLE_BYTES
 from backbones.base.errors import PreflightError
-from backbones.base.files import canonical_json, hash16, sha256_file
-from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.config import DetectionDataConfig
 from detection.data.annotations import AnnotationFile, read_annotations
-from detection.data.contents import Progress, SplitContents, look_at_split, refuse_unusable
 from detection.data.description import read_description
 from detection.data.layouts import Part, SplitFiles, find_files
 from detection.schedule import images_in_use
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
-
-# Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 3
-# Within a cache that others use too.
-_CACHE = "data"
 
 
 @dataclass(frozen=True)
@@ -64,39 +55,6 @@ class CocoData:
         return SplitFiles(
             self.root / "annotations" / f"instances_{split}2017.json", self.root / f"{split}2017"
         )
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What is known of a data set after all of it was checked.
-
-    Attributes:
-        fingerprint: Hex SHA-256 of the content of both annotation files and of all images; where
-            the data lies does not matter.
-        train_fingerprint: The same of the training split, which decides the trained weights.
-        former_fingerprint: What identified the data before content did: annotations, and names
-            and sizes of images. Records and states of then bear it.
-        num_train: Training images with at least one object that is no crowd.
-        num_val: Validation images.
-        class_names: In order of a detector's class index.
-        category_ids: The file's ids in the same order.
-        has_masks: Both splits have a mask for each object.
-        notes: What was mended while reading and what a reader of the scores has to know, one
-            sentence each.
-    """
-
-    fingerprint: str
-    train_fingerprint: str
-    former_fingerprint: str
-    num_train: int
-    num_val: int
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    has_masks: bool
-    notes: tuple[str, ...]
-
-
-_FACTS = JsonFormat(DataFacts, "file of a data set's facts")
 
 
 @dataclass(frozen=True)
@@ -190,56 +148,6 @@ def _rank(part: Part, image: dict[str, Any]) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) -> DataFacts:
-    """Check a data set in full: annotations, and that every image decodes at its stated size.
-
-    Args:
-        data: The data set.
-        cache: Folder for what is known. A file is read again when its size or times change, and
-            everything is checked again when the content of any file does.
-        progress: Called now and then while images are read.
-
-    Raises:
-        PreflightError: An annotation file is wrong, the splits disagree, one has no object, or
-            images are missing, broken or of another size.
-    """
-    cache = cache / _CACHE
-    looks = {split: _look(data, split, cache, progress) for split in SPLITS}
-    train, val = (looks[split].fingerprint for split in SPLITS)
-    chosen = _choices(data)
-    text = f"content-2 {train} {val}{f' {chosen}' if chosen else ''}"
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    path = cache / f"coco-{hash16([_FACTS_VERSION, fingerprint])}.json"
-    with suppress(UnreadableFileError):
-        known = _FACTS.read(path)
-        if known.fingerprint == fingerprint:
-            return known
-    found = _check(data, looks, fingerprint)
-    _FACTS.write(path, found)
-    return found
-
-
-def _choices(data: CocoData) -> str:
-    """Return what a person chose beyond the files, empty for nothing."""
-    part = data.files_of("val").part
-    chosen = {
-        "part": None if part is None else [part.share, part.seed],
-        "classes": list(data.classes),
-        "crowds": data.crowds_are_objects,
-    }
-    return canonical_json(chosen) if any(chosen.values()) else ""
-
-
-def _look(data: CocoData, split: Split, cache: Path, progress: Progress | None) -> SplitContents:
-    files = data.files_of(split)
-    found = look_at_split(files.annotations, files.images, cache, split, progress)
-    if found is not None:
-        return found
-    # What cannot list its images is refused in words of its own.
-    read_annotations(files.annotations)
-    raise PreflightError(f"The annotation file {files.annotations} cannot be read.")
-
-
 def load_split(
     data: CocoData, split: Split, *, limit_images: int | None = None
 ) -> list[dict[str, Any]]:
@@ -313,89 +221,6 @@ def _choose(images: list[dict[str, Any]], count: int, purpose: str) -> list[dict
 
     chosen = {image["image_id"] for image in sorted(images, key=rank)[:count]}
     return [image for image in images if image["image_id"] in chosen]
-
-
-def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) -> DataFacts:
-    train, val = (read_split(data, split) for split in SPLITS)
-    if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
-        raise PreflightError(
-            f"The training and validation annotations of {data.root} list different categories; "
-            "both must have the same ids and names."
-        )
-    for split, read in zip(SPLITS, (train, val), strict=True):
-        check_objects(read.images, read.path, split)
-        refuse_unusable(looks[split], read.images, data.image_folder(split), split)
-    return DataFacts(
-        fingerprint=fingerprint,
-        train_fingerprint=_with_choices(data, looks["train"].fingerprint),
-        former_fingerprint=_former_fingerprint(looks, (train, val)),
-        num_train=sum(map(has_objects, train.images)),
-        num_val=len(val.images),
-        class_names=train.class_names,
-        category_ids=train.category_ids,
-        has_masks=train.has_masks and val.has_masks,
-        notes=tuple(
-            dict.fromkeys((*train.notes, *val.notes, *_remarks(data, looks, (train, val))))
-        ),
-    )
-
-
-def _former_fingerprint(
-    looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
-) -> str:
-    """Return the identity that records of before content bear, from names and sizes."""
-    digest = hashlib.sha256()
-    for split, file in zip(SPLITS, read, strict=True):
-        sizes = dict(zip(looks[split].names, looks[split].images, strict=True))
-        digest.update(sha256_file(file.path).encode())
-        for image in file.images:
-            name = image["file_name"]
-            digest.update(f"{name}\0{sizes[name].size}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-def _with_choices(data: CocoData, fingerprint: str) -> str:
-    chosen = _choices(data)
-    if not chosen:
-        return fingerprint
-    return hashlib.sha256(f"{fingerprint} {chosen}".encode()).hexdigest()
-
-
-def _remarks(
-    data: CocoData, looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
-) -> list[str]:
-    """Return sentences on the two splits together."""
-    train, val = (looks[split] for split in SPLITS)
-    found = []
-    part = data.files_of("val").part
-    if part is not None:
-        found.append(
-            f"There are no validation annotations, so {len(read[1].images)} of "
-            f"{len(val.names)} images are validation images: a share of {part.share:g}, chosen by "
-            f"their file names and seed {part.seed}."
-        )
-    own = [{image["file_name"] for image in file.images} for file in read]
-    known = {look.digest for n, look in zip(train.names, train.images, strict=True) if n in own[0]}
-    pairs = [(n, look) for n, look in zip(val.names, val.images, strict=True) if n in own[1]]
-    same = [n for n, look in pairs if look.digest in known]
-    if same:
-        found.append(
-            f"{len(same)} of {len(pairs)} validation images are training images too, byte for "
-            f"byte (first: {same[0]}), so the scores are too high."
-        )
-    if read[0].has_masks != read[1].has_masks:
-        split = SPLITS[int(read[0].has_masks)]
-        found.append(
-            f"Only one split has masks, {split} has none, so only boxes are trained and scored."
-        )
-    sampled = [split for split in SPLITS if looks[split].sampled]
-    if sampled:
-        found.append(
-            f"The images of {' and '.join(sampled)} are identified by their sizes and three blocks "
-            f"of {BLOCK_BYTES // 1024} KiB each, since all bytes together exceed "
-            f"{WHOLE_BYTES // 2**30} GiB."
-        )
-    return found
 
 
 # By split, what its images are called and what they are for.

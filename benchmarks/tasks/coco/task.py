@@ -27,6 +27,7 @@ from detection.model.arithmetic import head_multiply_adds
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
 from detection.scoring.matches import MATCHES_FILE
+from detection.small_sets import FEWEST_STEPS, lengthened, with_more_detections
 
 _SCORES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl",
@@ -83,7 +84,23 @@ class CocoTask(AnnotatedTask):
 
     def check(self, config: DetectionConfig) -> DetectionConfig:
         """Return ``config`` with derived values filled in."""
-        return config.resolved()
+        return with_more_detections(config.resolved())
+
+    def fit_to_data(
+        self, config: DetectionConfig, facts: Facts, kept: DetectionConfig
+    ) -> tuple[DetectionConfig, tuple[str, ...]]:
+        """Return the recipe with steps enough on a small set, unless a length was asked for."""
+        longer = lengthened(config, facts.num_train)
+        if longer is None or config.schedule.epochs != kept.schedule.epochs:
+            return config, ()
+        steps = num_steps(config.schedule, images_in_use(config.data, facts.num_train))
+        sentence = (
+            f"{config.schedule.epochs:g} epochs of {facts.num_train} training images are {steps} "
+            f"steps, raised to {FEWEST_STEPS} ({longer.schedule.epochs:.0f} epochs) under protocol "
+            f"{longer.protocol}; --set schedule.epochs=... sets another length, and "
+            "--recipe small is made for such sets."
+        )
+        return longer, (sentence,)
 
     def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""

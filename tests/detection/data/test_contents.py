@@ -11,7 +11,8 @@ from PIL import Image
 
 from backbones.base.content import FileContents
 from backbones.base.errors import PreflightError
-from detection.data.dataset import CocoData, find_coco, read_facts
+from detection.data.dataset import CocoData, find_coco
+from detection.data.facts import read_facts
 
 
 @pytest.fixture

@@ -11,13 +11,8 @@ import pytest
 
 from backbones.base.errors import PreflightError
 from detection.config import DetectionDataConfig
-from detection.data.dataset import (
-    find_coco,
-    load_split,
-    load_training_images,
-    load_truth,
-    read_facts,
-)
+from detection.data.dataset import find_coco, load_split, load_training_images, load_truth
+from detection.data.facts import read_facts
 
 Content = dict[str, Any]
 
@@ -62,7 +57,7 @@ def test_facts_are_kept_until_something_changes(
     data, cache = find_coco(write_coco()), tmp_path / "cache"
     first = read_facts(data, cache)
     with monkeypatch.context() as patch:
-        patch.setattr("detection.data.dataset.read_annotations", None)
+        patch.setattr("detection.data.facts.read_split", None)
         assert read_facts(data, cache) == first
     path = data.annotation_file("val")
     path.write_text(path.read_text() + " ")
@@ -229,6 +224,7 @@ def test_real_data(
 def test_reading_facts_imports_no_torch(tmp_path: Path, write_coco: Callable[..., Path]) -> None:
     code = (
         "import sys; from pathlib import Path; from detection.data.dataset import *;"
+        "from detection.data.facts import *;"
         f"read_facts(find_coco(Path({str(write_coco())!r})), Path({str(tmp_path)!r}));"
         "assert 'torch' not in sys.modules"
     )

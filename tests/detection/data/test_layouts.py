@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from backbones.base.errors import PreflightError
-from detection.data.dataset import find_coco, load_split, load_truth, read_facts
+from detection.data.dataset import find_coco, load_split, load_truth
+from detection.data.facts import read_facts
 from detection.data.layouts import is_annotated
 
 Content = dict[str, Any]
