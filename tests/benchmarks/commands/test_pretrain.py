@@ -76,7 +76,7 @@ def test_weights_that_changed_are_not_measured(run_py):
     weights.write_bytes(b"edited")
     done = run_py("--entries", "mae-nano", "--recipe", "long")
     assert done.returncode == 3
-    assert "is not what weights.json beside it describes" in done.stderr
+    assert "is not the file that weights.json next to it describes" in done.stderr
 
 
 def test_the_command_makes_weights_and_says_how_to_measure_them(run_py):
