@@ -45,7 +45,7 @@ class SplitContents:
         """Identity of the content: hex SHA-256 of the annotations and of every image's bytes."""
         digest = hashlib.sha256(f"content-2 {self.annotations.digest}".encode())
         for name, look in zip(self.names, self.images, strict=True):
-            digest.update(f"{name}\0{look.digest}\0".encode("utf-8", "surrogateescape"))
+            digest.update(f"{name}\0{look.digest}\0".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     @property

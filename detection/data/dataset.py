@@ -145,7 +145,7 @@ def read_split(data: CocoData, split: Split) -> AnnotationFile:
 
 def _rank(part: Part, image: dict[str, Any]) -> bytes:
     text = f"split {part.seed}: {image['file_name']}"
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def load_split(

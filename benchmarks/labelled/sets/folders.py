@@ -8,10 +8,9 @@
 * what ``torchvision.datasets`` or a set's authors keep on disk, see ``vision_sets``.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -22,12 +21,19 @@ from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot
+from benchmarks.labelled.sets.class_lists import read_class_list
 from benchmarks.labelled.sets.vision_sets import vision_set
 from benchmarks.task import Facts
 from pretrain.data.find import find_images, take_fraction
-from pretrain.data.images import ImageSet
+from pretrain.data.images import ImageSet, TarImages
 
-_LISTS = ("val.txt", "val/val.txt", "val_map.txt", "LOC_val_solution.csv")
+_LISTS = (
+    "val.txt",
+    "val/val.txt",
+    "val_map.txt",
+    "LOC_val_solution.csv",
+    "val/val_annotations.txt",
+)
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
@@ -154,8 +160,10 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
             "of its class."
         )
     val = find_images(root / "val", cache)
-    if not val.classes:
+    # Flat images, or folders that are not classes, as tiny-imagenet's val/images.
+    if not val.classes or (set(val.classes) - set(train.classes) and _list_of(root) is not None):
         val = _with_list(root, val, train.classes)
+    train, val = _numbered_alike(train, val)
     return _join(root, train, val)
 
 
@@ -189,9 +197,28 @@ def _refuse_different(root: Path, train: ImageSet, val: ImageSet) -> None:
     )
 
 
+def _list_of(root: Path) -> Path | None:
+    return next((root / name for name in _LISTS if (root / name).is_file()), None)
+
+
+def _numbered_alike(train: ImageSet, val: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return shards with the classes of the training images, of which validation may lack some."""
+    shards = isinstance(train, TarImages) and isinstance(val, TarImages)
+    if not shards or not val.classes or len(val.classes) > len(train.classes):
+        return train, val
+    labels = labels_of(val).tolist()
+    lacking = sorted(set(range(len(train.classes))) - set(labels))
+    if len(val.classes) < len(train.classes):
+        val = _Relabelled(val, labels, train.classes)
+    if lacking:
+        words = first_of([train.classes[number] for number in lacking])
+        val.notes = (*val.notes, f"{len(lacking)} classes have no validation image: {words}.")
+    return train, val
+
+
 def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """Return flat validation images with the classes that a list file gives them."""
-    path = next((root / name for name in _LISTS if (root / name).is_file()), None)
+    path = _list_of(root)
     if path is None and val.partly_classed:
         raise PreflightError(f"In {root}, {val.partly_classed}")
     if path is None:
@@ -205,34 +232,10 @@ def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
             f"The images in {root / 'val'} have no classes: put each into the folder of its class, "
             f"or a list val.txt with lines NAME CLASS into {root}{own}."
         )
-    listed = _read_list(path, {name: i for i, name in enumerate(classes)})
-    names = [PurePosixPath(val.name_of(i)).name for i in range(len(val))]
-    missing = [name for name in names if _stem(name) not in listed]
-    if missing:
-        raise PreflightError(
-            f"{path} gives no class to {len(missing)} of {len(names)} images in {root / 'val'} "
-            f"({first_of(missing)}); complete it."
-        )
-    return _Relabelled(val, [listed[_stem(name)] for name in names], classes)
+    names = [_below(root / "val", val.name_of(i)) for i in range(len(val))]
+    return _Relabelled(val, read_class_list(path, names, classes), classes)
 
 
-def _read_list(path: Path, numbers: Mapping[str, int]) -> dict[str, int]:
-    """Return the classes by image, names without folder and suffix."""
-    found: dict[str, int] = {}
-    for line, text in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        words = re.split(r"[\s,]+", text.strip())
-        if words == [""] or words[0] == "ImageId":
-            continue
-        label = words[1] if len(words) > 1 else ""
-        number = int(label) if label.isdecimal() and label not in numbers else numbers.get(label)
-        if number is None or number >= len(numbers):
-            raise PreflightError(
-                f"{path}, line {line}: {label!r} is neither a class of train nor its number from 0 "
-                f"to {len(numbers) - 1}."
-            )
-        found[_stem(words[0])] = number
-    return found
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+def _below(folder: Path, name: str) -> str:
+    path = Path(name)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

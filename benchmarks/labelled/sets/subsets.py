@@ -56,6 +56,24 @@ def take_per_class(labels: Places, share: float, seed: int) -> Places:
     return np.sort(np.concatenate(taken))
 
 
+def hold_out(labels: Places, share: float, seed: int) -> tuple[Places, tuple[int, ...]]:
+    """Return the places of a share of each class, and the classes too small to give any.
+
+    A class of one image keeps it, because nothing would be left of it to train on.
+
+    Args:
+        labels: (N,) classes.
+        share: Between 0 and 1.
+        seed: Decides which; every class draws for itself.
+    """
+    held = take_per_class(labels, share, seed)
+    numbers, counts = np.unique(labels, return_counts=True)
+    gone, lost = np.unique(labels[held], return_counts=True)
+    emptied = gone[counts[np.searchsorted(numbers, gone)] <= lost]
+    kept = held[~np.isin(labels[held], emptied)]
+    return kept, tuple(int(number) for number in emptied)
+
+
 def others(count: int, taken: Places) -> Places:
     """Return the places from 0 to ``count`` - 1 that are not taken, ascending."""
     left = np.ones(count, dtype=bool)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor
+from backbones.base.wording import first_of
 from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.features.frozen import FrozenEvaluation, ReadableSplit, identity_of
 from benchmarks.labelled.features.views import RandomView
 from benchmarks.labelled.scores import score, write_predictions
 from benchmarks.labelled.sets.real_labels import real_top1
-from benchmarks.labelled.sets.subsets import others, take_per_class
+from benchmarks.labelled.sets.subsets import hold_out, others
 from benchmarks.task import TaskInputs, TaskResult
 from benchmarks.tasks.linear.heads import HeadKey
 from benchmarks.tasks.linear.probe import Labelled, Probe, TrainedHeads, make_groups
@@ -64,7 +65,7 @@ def run_linear(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         coverage=subject.frozen.coverage.sentence(),
         details={**subject.details(), **_chosen(winner, trained, training)},
         files=(path,),
-        warnings=tuple(subject.warnings()),
+        warnings=(*subject.warnings(), *training.warnings()),
     )
 
 
@@ -98,10 +99,11 @@ class _Training:
         self._seed = seed
         self._kinds = list(kinds)
         self.holdout: Labelled | None = None
+        self.kept_whole: tuple[int, ...] = ()
         labels = subject.train.labels.numpy()
         held = np.empty(0, dtype=np.int64)
         if config.grid.holdout:
-            held = take_per_class(labels, config.grid.holdout, seed)
+            held, self.kept_whole = hold_out(labels, config.grid.holdout, seed)
             self.holdout = labelled(subject.train, self._kinds, held)
         self._places = others(len(labels), held)
         if len(self._places) < 2:
@@ -112,6 +114,18 @@ class _Training:
         self.num_heldout = len(held)
         self._central: Labelled | None = None
         self._last: RandomView | None = None
+
+    def warnings(self) -> list[str]:
+        """Return a sentence on classes that are too small to hold anything out."""
+        count = len(self.kept_whole)
+        if not count:
+            return []
+        classes = self._subject.images.classes
+        names = first_of([classes[number] for number in self.kept_whole])
+        return [
+            f"{count} classes have too few training images to hold any out ({names}), so the "
+            "choice among heads does not see them"
+        ]
 
     def epoch(self, number: int) -> Labelled:
         """Return the training images of an epoch."""
