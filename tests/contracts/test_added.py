@@ -81,6 +81,7 @@ def test_a_method_of_two_files_keeps_its_contract(tmp_path):
     assert "rotation-nano" in {recipe["recipe"] for recipe in recipes}
 
 
+@pytest.mark.slow
 def test_a_method_pretrains_and_is_measured_by_a_task(tmp_path):
     """Both were added: the checkpoint of one goes through the other."""
     small = ("--set", "schedule.epochs=1", "--set", "schedule.warmup_epochs=0")

@@ -24,7 +24,7 @@ def test_check_of_a_broken_plugin_fails(run_py):
     folder.mkdir()
     (folder / "broken.py").write_text(
         "from dataclasses import replace\n"
-        "from backbones.base.registry import zoo\n"
+        "from backbones.catalog import zoo\n"
         "spec = replace(zoo()['vit-nano'], name='broken', strides=(32,))\n"
     )
     done = run_py("check", "broken", "--plugins", folder)

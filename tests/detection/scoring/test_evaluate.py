@@ -160,13 +160,13 @@ distributed.leave_process_group()
 @pytest.mark.slow
 def test_two_real_processes_find_the_same(tmp_path: Path, data: CocoData) -> None:
     alone = evaluate(Oracle(data), data, CONFIG, tmp_path / "alone", SilentMonitor())
-    tests = Path(__file__).resolve().parents[1]
-    code = ONE_OF_TWO.format(tests=str(tests), root=str(data.root), out=str(tmp_path / "two"))
+    here = Path(__file__).resolve()
+    code = ONE_OF_TWO.format(tests=str(here.parent), root=str(data.root), out=str(tmp_path / "two"))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    shared["PYTHONPATH"] = str(tests.parents[1])
+    shared["PYTHONPATH"] = str(here.parents[3])
     started = [
         subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **shared, "RANK": rank})
         for rank in ("0", "1")
