@@ -141,9 +141,11 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
     raise UserError(f"--tasks {','.join(wanted)}: {why}; {'; '.join(which)}.")
 
 
-def task_names() -> list[str]:
+@cache
+def task_names() -> tuple[str, ...]:
     """Return the name of every task there is."""
-    return sorted(info.name for info in pkgutil.iter_modules(tasks.__path__) if info.ispkg)
+    names = (info.name for info in pkgutil.iter_modules(tasks.__path__) if info.ispkg)
+    return tuple(sorted(names))
 
 
 @cache

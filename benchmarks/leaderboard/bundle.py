@@ -205,7 +205,7 @@ def _new_files(
     for one in packed:
         folder = store.folder(one.record.run_id)
         ours = _ours(folder)
-        if ours is not None and _content(ours) != _content(one.record):
+        if ours is not None and not _is_same(ours, one.record):
             outcome["conflicts"].append(one.record.run_id)
             continue
         outcome["added" if ours is None else "same"].append(one.record.run_id)
@@ -229,9 +229,12 @@ def _ours(folder: RunFolder) -> FullRecord | None:
         ) from error
 
 
-def _content(record: FullRecord) -> Mapping[str, Any]:
-    """Return what two copies of one record share, whether their names were taken out or not."""
-    return to_content(anonymous_record(record))
+def _is_same(one: FullRecord, other: FullRecord) -> bool:
+    """Return whether two records are copies of one, whether names were taken out or not."""
+    if one == other:
+        return True
+    first, second = (to_content(anonymous_record(record)) for record in (one, other))
+    return first == second
 
 
 def _record_name(record: RunRecord) -> str:

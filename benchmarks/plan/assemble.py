@@ -155,13 +155,12 @@ def _of_entry(
         config, told = task.fit_to_data(config, facts, named)
         facts = dataclasses.replace(facts, notes=(*facts.notes, *told))
     inputs = RunInputs(chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0)
-    request = make_request(task, config, inputs, _context(order, cache))
+    request = replace(
+        make_request(task, config, inputs, _context(order, cache)),
+        source=chosen.entry.source,
+        evaluator=order.evaluator,
+        needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
+        overrides_not_in_spec=overrides_outside_identity(named, order.overrides),
+    )
     for seed in order.seeds:
-        yield replace(
-            request,
-            spec=replace(request.spec, seed=seed),
-            source=chosen.entry.source,
-            evaluator=order.evaluator,
-            needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
-            overrides_not_in_spec=overrides_outside_identity(named, order.overrides),
-        )
+        yield replace(request, spec=replace(request.spec, seed=seed))

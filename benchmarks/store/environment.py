@@ -144,7 +144,10 @@ def git_commit() -> str:
     In a copy of the code, that of the checkout it was made from.
     """
     if (ROOT / SNAPSHOT).exists():
-        return str(json.loads((ROOT / SNAPSHOT).read_text("utf-8"))["git"])
+        try:
+            return str(json.loads((ROOT / SNAPSHOT).read_text("utf-8"))["git"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "unknown"
     if not (ROOT / ".git").exists():
         return ""
     try:

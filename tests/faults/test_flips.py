@@ -49,6 +49,8 @@ from benchmarks.store.record import Attempt
 from benchmarks.store.record_file import BadRecordError, read_text, to_text
 from benchmarks.tasks.correspondence.by_image import CORRESPONDENCE
 from benchmarks.tasks.regions.extract import _BLOCK, _known
+from detection.data.facts import _FACTS as FACTS
+from detection.data.facts import DataFacts
 from detection.scoring.detections import Detections, read_detections, write_detections
 from detection.scoring.matches import read_matches, write_matches
 from detection.scoring.matching import match
@@ -212,6 +214,13 @@ def shard(folder: Path, is_content: bool) -> tuple[Path, Read]:
     return kept, read
 
 
+def data_facts(folder: Path) -> tuple[Path, Read]:
+    path = folder / "facts.json"
+    sha = "a" * 64
+    FACTS.write(path, DataFacts(sha, sha, sha, 7, 3, ("cat",), (1,), has_masks=True, notes=()))
+    return path, lambda: FACTS.read(path)
+
+
 def resamples(folder: Path) -> tuple[Path, Read]:
     path = folder / "resamples.npz"
     values = np.linspace(0, 1, NUM_RESAMPLES, dtype=np.float32)
@@ -286,7 +295,8 @@ def a_bundle(folder: Path) -> tuple[Path, Read]:
 
 KINDS: tuple[Kind, ...] = (
     record, scanned_record, request, heartbeat, journal, state_record, state_tensors, card,
-    weights_file, objective_record, block_record, block_rows, listing, contents, resamples,
+    weights_file, objective_record, block_record, block_rows, listing, contents, data_facts,
+    resamples,
     predictions, correspondence, pooled_boxes, detections, matches, submission, job_note, requeues,
     a_bundle,
 )  # fmt: skip
