@@ -14,6 +14,12 @@ from torch import Tensor
 from backbones.features import Backbone
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.weights.efficientnet import name_as_timm
+from backbones.weights.staged import (
+    drop_shared_projections,
+    flatten_pointwise,
+    number_vil,
+    split_vil_qkv,
+)
 
 State = dict[str, Tensor]
 Step = Callable[[State, Backbone], State]
@@ -130,5 +136,9 @@ STEPS: Mapping[str, Step] = {
         join_qkv,
         conv_patches,
         timm_repair,
+        flatten_pointwise,
+        number_vil,
+        split_vil_qkv,
+        drop_shared_projections,
     )
 }

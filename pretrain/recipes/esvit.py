@@ -54,15 +54,19 @@ def esvit_300ep(
 
     Source: Li et al. 2022, table 1; microsoft/esvit README. To reproduce (README, linear / k-NN):
     Swin-T 78.0 / 75.7, Swin-S 79.5 / 77.7, Swin-B 80.4 / 78.9; with windows of 14: Swin-T 78.7 /
-    77.0, Swin-S 80.8 / 79.1, Swin-B 81.3 / 79.3; ResNet-50 75.7 / 71.3. Cost: 16 GPUs for Swin-T
-    (README); hours are not published.
+    77.0, Swin-S 80.8 / 79.1, Swin-B 81.3 / 79.3; ResNet-50 75.7 / 71.3; with 2-2-6-2 blocks and
+    windows of 7 (table 4), CvT 78.5 / 76.7 and ViL 77.5 / 74.5. Cost: 16 GPUs for Swin-T, CvT and
+    ViL (README); hours are not published.
+
+    ViL attends to all eight neighbouring chunks throughout; its code can also draw one of them at
+    random for the first three quarters of a training, which costs less.
 
     Args:
         backbone: Of the zoo.
         drop_path: 0.1 for Swin-T, 0.2 for Swin-S and Swin-B (its experiments/imagenet/swin).
         region_start_epoch: The README's run names: Swin-B and windows of 14 train on views alone
-            for the first 200 epochs, Swin-S with windows of 14 for 180.
-        batch_size: 512, and 1024 for ResNet-50.
+            for the first 200 epochs, Swin-S with windows of 14 for 180; CvT and ViL for 200.
+        batch_size: 512, and 1024 for ResNet-50, CvT and ViL.
     """
     return PretrainConfig(
         protocol="esvit/v1+300ep",
@@ -75,18 +79,21 @@ def esvit_300ep(
     )
 
 
-def esvit_views_300ep(backbone: str, drop_path: float = 0.1) -> PretrainConfig:
+def esvit_views_300ep(
+    backbone: str, drop_path: float = 0.1, batch_size: int = 512
+) -> PretrainConfig:
     """Return EsViT without the loss of regions, 300 epochs.
 
     Source: microsoft/esvit README. To reproduce (linear / k-NN): Swin-T 77.0 / 74.2, Swin-S 79.2 /
-    76.9, Swin-B 79.6 / 77.7. Cost: not published. A run with ``--init-from`` its objective file
-    adds the loss of regions to it.
+    76.9, Swin-B 79.6 / 77.7; CvT 77.6 / 74.8, ViL 77.3 / 73.9. Cost: not published. A run with
+    ``--init-from`` its objective file adds the loss of regions to it.
 
     Args:
         backbone: Of the zoo.
         drop_path: As for ``esvit_300ep``.
+        batch_size: As for ``esvit_300ep``.
     """
-    config = esvit_300ep(backbone, drop_path)
+    config = esvit_300ep(backbone, drop_path, batch_size=batch_size)
     model = replace(_MODEL, drop_path=drop_path, region_weight=0.0)
     return replace(config, protocol="esvit/v1+views+300ep", model=model)
 
@@ -109,7 +116,7 @@ def esvit_nano() -> PretrainConfig:
     )
 
 
-_SWIN = {
+_RECIPES_300EP = {
     "esvit-swin-t": partial(esvit_300ep, "swin-t-eps6"),
     "esvit-swin-s": partial(esvit_300ep, "swin-s-eps6", 0.2),
     "esvit-swin-b": partial(esvit_300ep, "swin-b-eps6", 0.2, 200),
@@ -117,12 +124,16 @@ _SWIN = {
     "esvit-swin-s-w14": partial(esvit_300ep, "swin-s-w14", 0.2, 180),
     "esvit-swin-b-w14": partial(esvit_300ep, "swin-b-w14", 0.2, 200),
     "esvit-resnet50": partial(esvit_300ep, "resnet50", 0.0, 0, 1024),
+    "esvit-cvt-t-w7": partial(esvit_300ep, "cvt-t-w7", 0.1, 200, 1024),
+    "esvit-vil-2262": partial(esvit_300ep, "vil-2262", 0.1, 200, 1024),
     "esvit-views-swin-t": partial(esvit_views_300ep, "swin-t-eps6"),
     "esvit-views-swin-s": partial(esvit_views_300ep, "swin-s-eps6", 0.2),
     "esvit-views-swin-b": partial(esvit_views_300ep, "swin-b-eps6", 0.2),
+    "esvit-views-cvt-t-w7": partial(esvit_views_300ep, "cvt-t-w7", 0.1, 1024),
+    "esvit-views-vil-2262": partial(esvit_views_300ep, "vil-2262", 0.1, 1024),
 }
 
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     "esvit-nano": esvit_nano,
-    **{f"{name}-300ep": recipe for name, recipe in _SWIN.items()},
+    **{f"{name}-300ep": recipe for name, recipe in _RECIPES_300EP.items()},
 }

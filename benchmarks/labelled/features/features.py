@@ -111,10 +111,11 @@ def _kinds(names: Sequence[str], twins: Sequence[str]) -> dict[str, tuple[str, .
     }
     kinds: dict[str, tuple[str, ...]] = {"pooled": (twins[0] if twins else "pooled",)}
     for prefix in ("cls", "mean"):
-        if series[prefix]:
+        # ViL's global tokens end before its last stage, whose mean is pooled.
+        if f"{prefix}.1" in series[prefix]:
             kinds[prefix] = (f"{prefix}.1",)
             kinds[f"{prefix}{NUM_LAST_BLOCKS}"] = series[prefix]
-    if series["cls"]:
+    if "cls" in kinds:
         kinds["cls+mean"] = ("cls.1", "mean.1")
     if series["map"]:
         kinds["stages"] = series["map"]

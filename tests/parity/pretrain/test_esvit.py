@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
+from backbones.staged.config import ViLConfig
+from backbones.staged.vil import ViL
 from backbones.timm_networks.families import build_timm
 from backbones.training.objective import Moment
 from backbones.vit.config import ViTConfig
@@ -22,6 +24,7 @@ from pretrain.parts.distilled.distillation import DistillationBranch
 from pretrain.recipes.esvit import EsViTConfig
 from tests.parity.distillation import crops_of, distance, encoded, entropy, logits
 
+STAGED = ["cvt-nano", "vil-nano"]
 SMALL = EsViTConfig(
     num_prototypes=9, hidden_dim=12, bottleneck_dim=6, norm_last_layer=False, drop_path=0.0
 )
@@ -40,6 +43,12 @@ def swin():
 
 def vit():
     return VisionTransformer(ViTConfig(16, 2, 2, patch_size=8), BuildOptions(img_size=32))
+
+
+def vil():
+    # Between two stages global tokens end, so that the last bias among them would have no gradient.
+    config = ViLConfig((8, 16), (1, 1), (1, 2), num_global=(0, 1), reach=(4, 2), window=2)
+    return ViL(config, BuildOptions(img_size=32))
 
 
 def objective_of(build=swin, config: EsViTConfig = SMALL) -> EsViTObjective:
@@ -69,7 +78,7 @@ def losses_of(objective, w, batch, **measured):
     return {name: distance(w, s, t, name, (0.1, 0.04), **measured) for name, s, t in levels}
 
 
-@pytest.mark.parametrize("build", [swin, vit])
+@pytest.mark.parametrize("build", [swin, vit, vil])
 @pytest.mark.parametrize(
     ("count", "large", "small", "num_local"),
     [(2, (32, 32), (16, 16), 2), (1, (32, 16), (16, 24), 1), (2, (16, 32), (), 0)],
@@ -194,7 +203,7 @@ def test_a_run_on_views_alone_may_begin_one_with_regions(tmp_path):
     assert f"{len(fresh)} fresh" in sentence
 
 
-@pytest.mark.parametrize("name", ["timm:pvt_v2_b0", "resnet-nano", "timm:test_convnext"])
+@pytest.mark.parametrize("name", ["timm:pvt_v2_b0", "resnet-nano", "timm:test_convnext", *STAGED])
 def test_other_networks_with_stages(name):
     config = get_recipe("esvit-nano")
     config = replace(config, model=replace(config.model, num_prototypes=32))
@@ -209,6 +218,28 @@ def test_other_networks_with_stages(name):
     assert all(p.grad is not None for p in trained)
     with pytest.raises(UserError, match="known for Swin alone"):
         objective.official_state()
+
+
+@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize("region_weight", [0.0, 0.5])
+def test_a_few_steps_lower_the_loss(name, region_weight):
+    torch.manual_seed(0)
+    config = get_recipe("esvit-nano")
+    model = replace(config.model, num_prototypes=32, region_weight=region_weight)
+    objective = get_method("esvit").build(get_spec(name), replace(config, model=model))
+    batch = {k: v.float() for k, v in crops_of(4, (64, 64), (32, 32), 1).items()}
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-3)
+    totals = []
+    for step in range(6):
+        objective.begin_step(Moment(step, 6, 0.0))
+        losses = objective(batch)
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert set(losses) == ({"view", "region"} if region_weight else {"view"})
+    assert totals[-1] < totals[0] - 0.01
 
 
 def test_pictures():

@@ -1,0 +1,1 @@
+"""Networks of ours that work in stages of falling resolution: CvT and ViL."""
