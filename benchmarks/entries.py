@@ -1,15 +1,24 @@
 """Leaderboard entries: a backbone and where its weights come from."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 from backbones.base.errors import UserError
-from backbones.weights.source import has_weights
+from backbones.weights.source import has_weights, is_backbone
 from benchmarks.task import PRETRAIN
 from pretrain.catalog import recipes
 
-KINDS = ("random", "timm", "ckpt", PRETRAIN)
+KINDS = ("random", "timm", "ckpt", "hf", "tv", PRETRAIN)
+
+# Options of a source that hold three numbers, whose commas end no entry.
+_NUMBERS = re.compile(r"[?&](mean|std)=[\d.]+(,[\d.]+)?$")
+# Files that every trainer calls so; the folder above tells them apart.
+_USUAL = frozenset(
+    {"weights", "model", "pytorch_model", "checkpoint", "last", "best", "model_best"}
+)
 
 # Words for several entries that answer one question together.
 GROUPS = {
@@ -40,6 +49,9 @@ class Entry:
     def name(self) -> str:
         """Shown in tables: the source, without the folders of a file but the last few."""
         kind, separator, rest = self.source.partition(":")
+        named = re.search(r"[?&]name=([^&]+)", rest) if kind != PRETRAIN else None
+        if named:
+            return unquote_plus(named[1])
         if kind != "ckpt" or not separator:
             if kind == PRETRAIN:
                 return rest
@@ -47,7 +59,10 @@ class Entry:
             bare = kind == "random" and ":" not in rest and not has_weights(rest)
             return rest if bare else self.source
         file, mark, options = rest.partition("?")
-        shown = "/".join(Path(file).parts[-1 - self.num_folders :])
+        path = Path(file)
+        # A name that stands by itself, so that a second file does not rename the first.
+        folders = self.num_folders + (path.name.partition(".")[0] in _USUAL)
+        shown = "/".join(path.parts[-1 - folders :])
         return f"ckpt:{shown}{mark}{options}"
 
 
@@ -64,7 +79,7 @@ def parse_entries(texts: list[str]) -> list[Entry]:
         UserError: A piece is empty or has an unknown kind.
     """
     entries: dict[str, Entry] = {}
-    pieces = [piece.strip() for piece in texts]
+    pieces = _joined([piece.strip() for piece in texts])
     for text in (text for piece in pieces for text in GROUPS.get(piece, (piece,))):
         kind, separator, rest = text.partition(":")
         if not text or (separator and not rest):
@@ -72,12 +87,37 @@ def parse_entries(texts: list[str]) -> list[Entry]:
         if separator and kind not in KINDS:
             raise UserError(
                 f"--entries {text}: unknown kind {kind!r}. Write NAME, random:NAME, timm:NAME, "
-                "pretrain:RECIPE or ckpt:FILE?arch=NAME&format=FORMAT."
+                "hf:OWNER/NAME, tv:NAME, pretrain:RECIPE or ckpt:FILE?arch=NAME."
             )
         named = text.partition("?")[0] in recipes()
+        if not separator and not named:
+            _suggest_recipe(text)
         entry = Entry(f"{PRETRAIN}:{text}" if named else _absolute(text))
         entries.setdefault(entry.source if kind == "ckpt" else entry.name, entry)
     return _told_apart(list(entries.values()))
+
+
+def _suggest_recipe(text: str) -> None:
+    """Raise for a name that begins like pretraining recipes and is no backbone.
+
+    Raises:
+        UserError: With the recipe that was probably meant.
+    """
+    found = [name for name in recipes() if name.startswith(f"{text}-")]
+    longer = min(found, key=lambda name: (len(name), name), default="")
+    if longer and not is_backbone(text):
+        raise UserError(f'--entries {text}: there is no "{text}". Did you mean "{longer}"?')
+
+
+def _joined(pieces: list[str]) -> list[str]:
+    """Put the three numbers of mean= and std= together again, which the comma list has split."""
+    joined: list[str] = []
+    for piece in pieces:
+        if joined and _NUMBERS.search(joined[-1]) and re.match(r"[\d.]+(&|$)", piece):
+            joined[-1] += f",{piece}"
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _told_apart(entries: list[Entry]) -> list[Entry]:

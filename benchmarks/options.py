@@ -149,17 +149,14 @@ class RunOptions(HowToPlan):
         metavar="A,B",
     )
     entries: Sequence[str] = flag(
-        "NAME or random:NAME (fresh weights), timm:NAME (timm's pretrained weights), "
-        "ckpt:FILE?arch=NAME&format=FORMAT, a pretraining RECIPE (run first), or a group of "
-        "entries (see `run.py list`) (default: the suite's)",
+        "NAME or random:NAME (fresh), timm:NAME, hf:OWNER/NAME, tv:NAME, ckpt:FILE?arch=NAME, a "
+        "pretraining RECIPE (run first), or a group of `run.py list` (default: the suite's)",
         default=[],
         type=pieces,
         metavar="A,B",
     )
     recipe: str | None = flag(
-        "recipe of the task (default: the one that fits each backbone)",
-        default=None,
-        metavar="NAME",
+        "recipe of the task (default: fits the backbone)", default=None, metavar="NAME"
     )
     evaluator: str = flag(
         "evaluation engine (default: the task's first)", default="", metavar="NAME"
@@ -201,6 +198,10 @@ class ExportOptions(WithPlugins):
 @dataclass(frozen=True, kw_only=True)
 class ListOptions(WithPlugins):
     """List suites, entries, recipes and checkpoint formats."""
+
+    what: Sequence[str] = flag(
+        "suites, backbones, recipes or formats", positional=True, nargs="*", metavar="WHAT"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def pretrained_config(name: str) -> Any:
     """
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        guess = did_you_mean(arch, timm.list_models(), prefix="timm:")
+        guess = with_tag(arch) or did_you_mean(arch, timm.list_models(), prefix="timm:")
         raise UserError(f'timm {timm.__version__} has no network "{arch}".{guess}')
     try:
         config = get_pretrained_cfg(name)
@@ -48,6 +48,29 @@ def pretrained_config(name: str) -> Any:
             f"timm has no weights {tag!r} for {arch}; it has: {', '.join(tags) or 'none'}."
         ) from error
     return config
+
+
+def is_timm_name(name: str) -> bool:
+    """Tell whether timm has a network of that name, with or without a pretrained tag."""
+    return bool(timm.is_model(arch_of(name)))
+
+
+def with_tag(name: str) -> str:
+    """Return the question whether a tag was meant that stands behind a dot, "" where none was.
+
+    Other weights than were asked for are never suggested: a known network behind unknown words is
+    answered with the tags that it has.
+    """
+    words = name.split("_")
+    for count in range(len(words) - 1, 0, -1):
+        arch, tag = "_".join(words[:count]), "_".join(words[count:])
+        if not timm.is_model(arch):
+            continue
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{arch}.*")]
+        if tag in tags:
+            return f' Did you mean "timm:{arch}.{tag}"?'
+        return f" {arch} has the weights {', '.join(tags) or 'none'}, written {arch}.TAG."
+    return ""
 
 
 def fetch_pretrained(name: str) -> Checkpoint:
@@ -93,7 +116,7 @@ def _hub_files(config: Any) -> tuple[str, ...]:
 
 
 def _download(name: str, config: Any) -> Path:
-    reason = _why_unreachable() if config.hf_hub_id else "timm names no file on its hub for them"
+    reason = why_unreachable() if config.hf_hub_id else "timm names no file on its hub for them"
     for file_name in () if reason else _hub_files(config):
         try:
             return Path(hf_hub_download(config.hf_hub_id, file_name))
@@ -106,7 +129,7 @@ def _download(name: str, config: Any) -> Path:
     )
 
 
-def _why_unreachable() -> str:
+def why_unreachable() -> str:
     """Return why the hub gives no answer, "" if it does; its client would try for a minute."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"

@@ -5,6 +5,7 @@ import re
 from contextlib import suppress
 
 import torch
+from timm.layers import GELUTanh, QuickGELU
 from torch import Tensor, nn
 
 from backbones.features import Backbone
@@ -31,7 +32,8 @@ def rename(state: State, backbone: Backbone) -> State:
         All of them, what the backbone has no place for included, so that the strict check sees it.
     """
     if isinstance(backbone, TimmBackbone):
-        joined = state if _has_separate_biases(backbone) else _join_qkv_bias(state)
+        separate = _has_separate_biases(backbone)
+        joined = _split_qkv_bias(state) if separate else _join_qkv_bias(state)
         scaled = _rename_layer_scale(joined, backbone)
         return {backbone.own_name(name): tensor for name, tensor in scaled.items()}
     return _join_qkv_bias(_rename_layer_scale(state, backbone))
@@ -86,6 +88,22 @@ def set_norm_eps(backbone: nn.Module, eps: float | None) -> None:
             module.eps = eps
 
 
+def set_activation(backbone: nn.Module, name: str) -> None:
+    """Give the blocks of a ViT of timm the activation that their weights were trained with.
+
+    Args:
+        backbone: Changed in place.
+        name: As transformers' settings call it; others, and an empty one, change nothing.
+    """
+    kinds = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
+    blocks = getattr(getattr(backbone, "net", None), "blocks", None)
+    if name not in kinds or blocks is None:
+        return
+    for block in blocks:
+        if isinstance(getattr(getattr(block, "mlp", None), "act", None), nn.Module):
+            block.mlp.act = kinds[name]()
+
+
 def resize(state: State, backbone: Backbone, rule: PositionRule) -> tuple[State, tuple[str, ...]]:
     """Resize the position tables that were made for another grid or window.
 
@@ -99,14 +117,19 @@ def resize(state: State, backbone: Backbone, rule: PositionRule) -> tuple[State,
     """
     wanted = backbone.state_dict()
     fitted = {k: _resize(k, tensor, wanted.get(k), backbone, rule) for k, tensor in state.items()}
-    return fitted, tuple(name for name in state if fitted[name] is not state[name])
+    changed = (name for name in state if fitted[name].numel() != state[name].numel())
+    return fitted, tuple(changed)
 
 
 def _resize(
     name: str, tensor: Tensor, wanted: Tensor | None, backbone: Backbone, rule: PositionRule
 ) -> Tensor:
     """Resize a table that was made for another grid or window; return others as they are."""
-    if wanted is None or wanted.shape == tensor.shape or wanted.shape[-1] != tensor.shape[-1]:
+    if wanted is None or wanted.shape == tensor.shape:
+        return tensor
+    if _without_ones(wanted) == _without_ones(tensor):
+        return tensor.reshape(wanted.shape)
+    if wanted.shape[-1] != tensor.shape[-1]:
         return tensor
     if name.endswith("relative_position_bias_table"):
         with suppress(ValueError):  # not the table of a square window; the shapes are told
@@ -119,6 +142,11 @@ def _resize(
     if name.rpartition(".")[2] == "pos_embed" and tensor.dim() == wanted.dim() == 3:
         return _resize_positions(tensor, wanted.shape[1], rule)
     return tensor
+
+
+def _without_ones(tensor: Tensor) -> list[int]:
+    """Return the sides of a tensor longer than one: others spell the same numbers differently."""
+    return [length for length in tensor.shape if length != 1]
 
 
 def _resize_positions(table: Tensor, rows: int, rule: PositionRule) -> Tensor:
@@ -155,6 +183,21 @@ def _join_qkv_bias(state: State) -> State:
             query, value = joined.pop(name), joined.pop(f"{stem}v_bias")
             joined[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
     return joined
+
+
+def _split_qkv_bias(state: State) -> State:
+    """Split a joint bias, where the network has none for keys; theirs must then be zero."""
+    split: State = {}
+    for name, tensor in state.items():
+        stem = name.removesuffix("qkv.bias")
+        if stem == name:
+            split[name] = tensor
+            continue
+        query, key, value = tensor.chunk(3)
+        split |= {f"{stem}q_bias": query, f"{stem}v_bias": value}
+        if not key.is_meta and key.any():
+            split[f"{stem}k_bias"] = key  # has no place, and the strict check says so
+    return split
 
 
 def classifier_of(backbone: Backbone) -> Reasons:

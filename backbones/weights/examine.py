@@ -24,6 +24,9 @@ from backbones.weights.loading import find, flatten_file, format_of, wish_of
 from backbones.weights.wish import Wish
 
 _ZOO = "zoo"
+# Channels of ViT's sizes as timm's names spell them.
+_WIDTHS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280}
+_WIDTHS |= {"so400m": 1152}
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,33 @@ def _archs(question: Question, content: Content, form: Format) -> Iterator[str]:
     facts = {what: fact(content.facts, what) for what in ("patch", "image", "width", "depth")}
     for pattern in form.archs or (_ZOO,):
         if pattern == _ZOO:
+            known = zoo(question.plugins)
             # Twelve heads in 384 channels are MoCo v3's, and facts refuse the others for it.
-            yield from sorted(zoo(question.plugins), key=lambda name: (name.endswith("-h12"), name))
+            names = sorted(known, key=lambda name: (name.endswith("-h12"), name))
+            yield from (name for name in names if _may_be(known[name], content))
         elif pattern.startswith(TIMM):
             names = timm.list_models(pattern.removeprefix(TIMM).format(**facts))
-            yield from (f"{TIMM}{name}" for name in names)
+            yield from (f"{TIMM}{name}" for name in names if _has_width(name, content))
         else:
             yield pattern
+
+
+def _may_be(spec: BackboneSpec, content: Content) -> bool:
+    """Tell, without building it, whether a network may be in a file: by widths and depth."""
+    sides = {length for tensor in content.tensors.values() for length in tensor.shape}
+    if not set(spec.channels) <= sides:
+        return False
+    if spec.layout != "plain":
+        return True
+    numbers = {int(word) for name in content.tensors for word in name.split(".") if word.isdigit()}
+    return spec.num_layers - 1 in numbers
+
+
+def _has_width(name: str, content: Content) -> bool:
+    """Tell whether a network of timm whose name has a ViT's size may be in a file."""
+    widths = {width for size, width in _WIDTHS.items() if f"_{size}_" in f"{name}_"}
+    sides = {length for tensor in content.tensors.values() for length in tensor.shape}
+    return not widths or not name.startswith(("vit_", "deit_", "beit")) or bool(widths & sides)
 
 
 def _bare(spec: BackboneSpec) -> Backbone:

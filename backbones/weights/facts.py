@@ -43,6 +43,18 @@ def fact(facts: Mapping[str, Any], what: str) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
+def stated(facts: Mapping[str, Any], word: str) -> str:
+    """Return a setting of the network in words, "" where a file states none or several."""
+    found = {
+        value
+        for name, value in facts.items()
+        if name.rpartition(".")[2] == word
+        and isinstance(value, str)
+        and not _OTHERS.search(name.rpartition(".")[0])
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
 def named(facts: Mapping[str, Any]) -> str:
     """Return the name of the network that a file states, "" where it states none."""
     for word in _NAMES:

@@ -91,16 +91,36 @@ def shards_of(index: Path) -> list[Path]:
     Raises:
         PreflightError: The index cannot be read, or a shard is absent.
     """
-    try:
-        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
-        plain = sorted({Path(str(name)).name for name in names})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise PreflightError(f"{index} is not the index of a sharded checkpoint.") from error
-    shards = [index.parent / name for name in plain]
+    shards = [index.parent / name for name in named_shards(index)]
     absent = [shard.name for shard in shards if not shard.is_file()]
     if absent:
         raise PreflightError(f"{index} names {absent[0]}, which is absent; download it too.")
     return shards
+
+
+def named_shards(index: Path) -> list[str]:
+    """Return the names of the files in an index.
+
+    Raises:
+        PreflightError: The index cannot be read.
+    """
+    try:
+        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        return sorted({Path(str(name)).name for name in names})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PreflightError(f"{index} is not the index of a sharded checkpoint.") from error
+
+
+def settings_of(weights: Path, model_types: tuple[str, ...]) -> dict[str, Any]:
+    """Return, as ``{"config": …}``, the settings next to a weights file of one of some models.
+
+    Raises:
+        PreflightError: They cannot be read.
+    """
+    if not model_types:
+        return {}
+    config = _read(weights.parent / CONFIG)
+    return {"config": config} if config.get("model_type") in model_types else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

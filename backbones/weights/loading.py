@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import NET
 from backbones.vit.positions_rule import BICUBIC, RULE_OF_METHOD
-from backbones.weights.adapt import set_norm_eps
+from backbones.weights.adapt import set_activation, set_norm_eps
 from backbones.weights.content import Content, flatten
-from backbones.weights.facts import refuse_contradictions
+from backbones.weights.facts import refuse_contradictions, stated
 from backbones.weights.fit import Fit, first, hold, search
-from backbones.weights.folders import sha256_weights
+from backbones.weights.folders import settings_of, sha256_weights
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
@@ -114,6 +115,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
     backbone.load_state_dict(filled, strict=False)
     set_norm_eps(backbone, form.norm_eps)
+    set_activation(backbone, stated(content.facts, "hidden_act"))
     return Coverage(
         spec.name,
         checkpoint.source,
@@ -141,9 +143,30 @@ def find(
     """
     shapes = {name: _shape(tensor) for name, tensor in content.tensors.items()}
     bare = skeleton(backbone)
-    fit = search(replace(content, tensors=shapes), tuple(forms), spec, bare, wish)
+    bare_content, tried = replace(content, tensors=shapes), tuple(forms)
+    try:
+        fit = search(bare_content, tried, spec, bare, wish)
+    except PreflightError as error:
+        other = next((form for form in marked(content) if form not in tried), None)
+        if other is None:
+            raise
+        text = str(error).removesuffix(".")
+        raise PreflightError(
+            f"{text}, or leave format= out: by its names it is of format {other.name}."
+        ) from error
     refuse_contradictions(content.facts, fit.form, spec, bare)
     return fit
+
+
+def marked(content: Content) -> list[Format]:
+    """Return the formats whose marks a file bears, the most telling first."""
+    found = [
+        form
+        for form in FORMATS.values()
+        if form.marks
+        and all(any(fnmatchcase(n, mark) for n in content.tensors) for mark in form.marks)
+    ]
+    return sorted(found, key=lambda form: -len(form.marks))
 
 
 def skeleton(backbone: Backbone) -> Backbone:
@@ -178,7 +201,8 @@ def flatten_file(checkpoint: Checkpoint) -> Content:
     """
     assert checkpoint.path is not None
     try:
-        return flatten(read_foreign(checkpoint.path))
+        config = settings_of(checkpoint.path, FORMATS[checkpoint.format].model_types)
+        return flatten({**config, **read_foreign(checkpoint.path)})
     except PreflightError as error:
         text = str(error)
         named = text if str(checkpoint.path) in text else f"{checkpoint.path}: {text}"

@@ -7,7 +7,9 @@ modules that start programs or touch files, are refused.
 """
 
 import argparse
+import codecs
 import pathlib
+import pickle
 import re
 import warnings
 from collections import OrderedDict
@@ -97,9 +99,57 @@ def read_pickle(path: Path) -> Any:
         try:
             return _load(path, stand_ins)
         except Exception as error:  # a damaged file may fail in any way inside the unpickler
+            if "magic number" in str(error):
+                return _read_plain(path)
             if not _stand_in(str(error), stand_ins):
                 raise PreflightError(_why_not(path, str(error))) from error
     raise PreflightError(f"{path} holds objects of too many classes for a weights file.")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads a pickle of numpy arrays, as detectron2's model zoo has them (.pkl)."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return an allowed class, or a stand-in of a harmless one.
+
+        Raises:
+            pickle.UnpicklingError: It could run code.
+        """
+        full = f"{module}.{name}"
+        for item in _ALLOWED:
+            function, known = item if isinstance(item, tuple) else (item, _name_of(item))
+            if full == known:
+                return function
+        if full in ("collections.OrderedDict", "_codecs.encode"):
+            return OrderedDict if name == "OrderedDict" else codecs.encode
+        if _is_harmless(full):
+            return type("Skipped_array", (Skipped,), {"kind": full})
+        raise pickle.UnpicklingError(f"GLOBAL {full} is not allowed")
+
+
+def _name_of(function: Any) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _read_plain(path: Path) -> Any:
+    """Return the content of a pickle that torch did not write, arrays as tensors.
+
+    Raises:
+        PreflightError: It is damaged, or holds what could run code.
+    """
+    try:
+        with path.open("rb") as file:
+            return _as_tensors(_ArrayUnpickler(file, encoding="latin1").load())
+    except Exception as error:  # a damaged file may fail in any way inside the unpickler
+        raise PreflightError(_why_not(path, str(error))) from error
+
+
+def _as_tensors(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _as_tensors(value) for key, value in content.items()}
+    if isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
+        return torch.from_numpy(content.copy())
+    return content
 
 
 def state_of(module: Skipped) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """What a user types to name weights, turned into a ``Checkpoint``."""
 
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from backbones.weights.wish import Wish
 
 # The zoo's networks whose weights under timm's own names are trained on images scaled to -1 … 1
 # (timm's default tag of the same network, mostly augreg).
+_FILE = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|npz|pkl|tar)$")
 _HALF_IN_TIMM = frozenset(
     {"vit-ti16", "vit-s16", "vit-b16", "vit-b8", "vit-l16", "vit-h14", "beit-b16"}
 )
@@ -54,6 +56,8 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
         "random": _fresh,
         "timm": _pretrained,
         "ckpt": _file,
+        "hf": _hub,
+        "tv": _torchvision,
     }
     return lookup("source", scheme, openers)(source, rest, plugins)
 
@@ -61,6 +65,11 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
 def _fresh(source: str, name: str, plugins: Path | None) -> Checkpoint:
     backbone = _check_arch(name, plugins)
     return Checkpoint(backbone=backbone, path=None, sha256=FRESH, method=FRESH, source=source)
+
+
+def is_backbone(name: str) -> bool:
+    """Tell whether the zoo has a backbone of that name, plug-ins left out."""
+    return bool({name, name.replace("_", "-")} & set(zoo()))
 
 
 def has_weights(name: str) -> bool:
@@ -98,7 +107,29 @@ def _packaged(source: str, name: str, weights: PackagedWeights) -> Checkpoint:
     )
 
 
+def _hub(source: str, rest: str, plugins: Path | None) -> Checkpoint:
+    from backbones.timm_networks.hub_models import fetch_model
+
+    name, _, query = rest.partition("?")
+    options = parse_options(source, query)
+    return _described(source, open_folder(fetch_model(name)), options, plugins)
+
+
+def _torchvision(source: str, rest: str, plugins: Path | None) -> Checkpoint:
+    from backbones.timm_networks.hub_models import fetch_torchvision
+
+    name, _, query = rest.partition("?")
+    options = parse_options(source, query)
+    checkpoint = _described(source, Folder(fetch_torchvision(name)), options, plugins)
+    return replace(checkpoint, method=options.method or "supervised")
+
+
+_TIMM_HUB = "hf-hub:"
+
+
 def _pretrained(source: str, name: str, plugins: Path | None) -> Checkpoint:
+    if name.startswith(_TIMM_HUB):
+        return _hub(source, name.removeprefix(_TIMM_HUB), plugins)
     # Imports torch, which the other sources do without.
     from backbones.timm_networks.hub import fetch_pretrained
 
@@ -200,4 +231,27 @@ def _check_arch(name: str, plugins: Path | None) -> str:
     known = zoo(plugins)
     # The zoo writes vit-b16 where the papers' code writes vit_b16.
     hyphened = name.replace("_", "-")
-    return lookup("backbone", hyphened if hyphened in known else name, known).name
+    if hyphened in known:
+        return known[hyphened].name
+    _suggest_sources(name)
+    return lookup("backbone", name, known).name
+
+
+def _suggest_sources(name: str) -> None:
+    """Raise for a name that means something with a word in front of it.
+
+    Raises:
+        UserError: It is a file, a network of timm, or a model of a hub.
+    """
+    path = name.partition("?")[0]
+    if _FILE.search(path) or (Path(path).expanduser().exists() and "/" in path):
+        raise UserError(f'Unknown backbone "{name}". For a file, write "ckpt:{name}".')
+    from backbones.timm_networks.hub import is_timm_name, with_tag
+
+    if is_timm_name(name):
+        raise UserError(f'Unknown backbone "{name}". Did you mean "timm:{name}"?')
+    guess = with_tag(name)
+    if guess:
+        raise UserError(f'Unknown backbone "{name}".{guess}')
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(f'Unknown backbone "{name}". For the hub, write "hf:{name}".')

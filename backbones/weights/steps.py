@@ -4,9 +4,12 @@ Every step takes the tensors of one network, by their names so far, and the back
 for, and returns all tensors again. Tensors may be on the meta device, where only shapes count.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 
 import torch
 from torch import Tensor
@@ -94,6 +97,76 @@ def join_qkv(state: State, backbone: Backbone) -> State:
     return joined
 
 
+def join_kv(state: State, backbone: Backbone) -> State:
+    """Join separate keys and values to ``….kv.weight``, as PVT v2 has them."""
+    joined = {n: t for n, t in state.items() if not re.search(r"\.[kv]\.(weight|bias)$", n)}
+    for name, key in state.items():
+        found = re.fullmatch(r"(.*\.)k\.(weight|bias)", name)
+        if found and f"{found[1]}v.{found[2]}" in state:
+            joined[f"{found[1]}kv.{found[2]}"] = torch.cat([key, state[f"{found[1]}v.{found[2]}"]])
+    return joined
+
+
+def split_pool(state: State, backbone: Backbone) -> State:
+    """Split torch's attention of a pooling head into timm's queries and keys with values."""
+    split = dict(state)
+    for what in ("weight", "bias"):
+        joint = split.pop(f"attn_pool.in_proj_{what}", None)
+        if joint is not None:
+            third = len(joint) // 3
+            split[f"attn_pool.q.{what}"] = joint[:third]
+            split[f"attn_pool.kv.{what}"] = joint[third:]
+    return split
+
+
+def fold_class_position(state: State, backbone: Backbone) -> State:
+    """Add the class token's position to the token, where the table is wanted without it."""
+    token, table = state.get("cls_token"), state.get("pos_embed")
+    if token is None or table is None or table.ndim != 3 or "reg_token" not in state:
+        return state
+    side = math.isqrt(table.shape[1] - 1)
+    if side * side + 1 != table.shape[1]:
+        return state
+    return {**state, "cls_token": token + table[:, :1], "pos_embed": table[:, 1:]}
+
+
+def number_blocks(state: State, backbone: Backbone) -> State:
+    """Number blocks through all stages, as timm's Hiera does."""
+    pattern = re.compile(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.")
+    places = sorted({(int(m[1]), int(m[2])) for name in state if (m := pattern.match(name))})
+    number = {place: index for index, place in enumerate(places)}
+
+    def rename(found: re.Match[str]) -> str:
+        return f"blocks.{number[int(found[1]), int(found[2])]}."
+
+    return {pattern.sub(rename, name): tensor for name, tensor in state.items()}
+
+
+def rgb_stem(state: State, backbone: Backbone) -> State:
+    """Turn the first convolution of a ResNet round from BGR to RGB."""
+    stem = state.get("conv1.weight")
+    return state if stem is None else {**state, "conv1.weight": stem.flip(1)}
+
+
+def mask_key_bias(state: State, backbone: Backbone) -> State:
+    """Set the bias of keys to zero, which DINOv3 masks in its forward pass."""
+
+    def masked(name: str, tensor: Tensor) -> Tensor:
+        if not name.endswith(".attn.qkv.bias"):
+            return tensor
+        query, _, value = tensor.chunk(3)
+        return torch.cat([query, torch.zeros_like(query), value])
+
+    own = {name.removeprefix("net.") for name in backbone.state_dict()}
+    biased = any(name.endswith((".q_bias", ".qkv.bias")) for name in own)
+    kept = {name: masked(name, tensor) for name, tensor in state.items()}
+    if biased:
+        return kept
+    # timm builds the distilled sizes without any bias, since theirs are all zero.
+    zero = {n for n, t in kept.items() if n.endswith(".qkv.bias") and (t.is_meta or not t.any())}
+    return {name: tensor for name, tensor in kept.items() if name not in zero}
+
+
 def conv_patches(state: State, backbone: Backbone) -> State:
     """Give a linear patch embedding the shape of the convolution that it stands for."""
     name = "patch_embed.proj.weight"
@@ -120,7 +193,8 @@ def timm_repair(state: State, backbone: Backbone) -> State:
     if set(rest) | set(tables) >= set(own):
         return state  # timm's present names; nothing needs repair
     try:
-        repaired: State = repair(rest, net)
+        with redirect_stdout(StringIO()):  # some of them print
+            repaired: State = repair(rest, net)
     except Exception:  # it expects an older file of its own, and this is not one
         return state
     return repaired | tables
@@ -134,6 +208,12 @@ STEPS: Mapping[str, Step] = {
         share_bias_table,
         efficientnet_names,
         join_qkv,
+        join_kv,
+        rgb_stem,
+        mask_key_bias,
+        split_pool,
+        fold_class_position,
+        number_blocks,
         conv_patches,
         timm_repair,
         flatten_pointwise,

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from backbones.base.registry import lookup
 from backbones.catalog import list_specs
 from backbones.weights.formats import FORMATS
+from backbones.weights.layout import Format
 from benchmarks import output
 from benchmarks.entries import GROUPS
 from benchmarks.options import ListOptions
@@ -19,6 +21,8 @@ def main(options: ListOptions) -> int:
         UserError: The plug-in folder is wrong.
     """
     content = _content(options.plugins)
+    if options.what:
+        content = {name: lookup("list", name, content) for name in options.what}
     if options.json:
         output.document(content)
         return 0
@@ -28,10 +32,12 @@ def main(options: ListOptions) -> int:
         for text in text_table(columns, rows):
             output.line(f"  {text}")
         output.line()
+    if options.what:
+        return 0
     output.line(
         "Entries are backbones (fresh weights, or those of the package named), random:NAME for "
         "fresh ones always, timm:NAME for any network of timm with its pretrained weights, "
-        "random:timm:NAME without, ckpt:FILE?arch=NAME&format=FORMAT, and "
+        "random:timm:NAME without, hf:OWNER/NAME, tv:NAME, ckpt:FILE?arch=NAME, and "
         "recipes of the task pretrain, which are run first (RECIPE?arch=NAME&seed=N). "
         f"Words for several entries: {'; '.join(map(_group, GROUPS))}."
     )
@@ -40,6 +46,20 @@ def main(options: ListOptions) -> int:
 
 def _group(name: str) -> str:
     return f"{name} ({', '.join(GROUPS[name])})"
+
+
+def _format(form: Format) -> dict[str, str]:
+    mean = "/".join(f"{value:g}" for value in form.norm[0]) if form.norm else "the backbone's"
+    return {
+        "format": form.name,
+        "method": form.method,
+        "project": form.project,
+        "mean": mean,
+        "positions": form.positions.about,
+        "branches": ", ".join(name for name, _ in form.branches),
+        "licence": form.licence,
+        "link": form.link,
+    }
 
 
 def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
@@ -65,5 +85,5 @@ def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
         "suites": suites,
         "backbones": backbones,
         "recipes": recipes,
-        "formats": [{"format": name, "method": form.method} for name, form in FORMATS.items()],
+        "formats": [_format(form) for form in FORMATS.values()],
     }

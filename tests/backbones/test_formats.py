@@ -41,7 +41,7 @@ def test_every_format_is_a_whole_table(form: object) -> None:
     assert isinstance(form.positions, PositionRule)
     for mean_or_std in form.norm or ():
         assert len(mean_or_std) == 3
-        assert all(0 < value < 1 for value in mean_or_std)
+        assert all(0 <= value <= 1 for value in mean_or_std)
 
 
 def test_patch_merging_moves_to_the_next_stage_once() -> None:

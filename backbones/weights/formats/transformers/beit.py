@@ -1,0 +1,26 @@
+"""BEiT, with the tables of relative positions of each block or shared by all."""
+
+from backbones.weights.formats.transformers import LINK, VIT_ANCHORS, VIT_AROUND, VIT_BLOCKS
+from backbones.weights.layout import HALF, Format
+
+FORMAT = Format(
+    name="hf-beit",
+    project="transformers BEiT",
+    link=LINK,
+    method="beit",
+    anchors=VIT_ANCHORS,
+    marks=("*encoder.layer.0.lambda_1",),
+    renames=(
+        (r"\.attention\.attention\.relative_position_bias\.", ".attn."),
+        (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
+        (r"\.lambda_([12])$", r".gamma_\1"),
+        (r"^pooler\.layernorm\.", "fc_norm."),
+        *VIT_BLOCKS,
+        *VIT_AROUND,
+    ),
+    steps=("join_qkv", "share_bias_table"),
+    norm=HALF,
+    norm_eps=1e-12,
+    archs=("beit-b16", "timm:beit*_patch{patch}_{image}"),
+    model_types=("beit", "data2vec-vision"),
+)
