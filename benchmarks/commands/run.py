@@ -83,12 +83,16 @@ def carry_out(
     check(options)
     say = output.note if options.json else output.line
     gpu = has_gpus(options)
-    cells = make_plan(requests, store, store.scan(), gpu)
+    scan = store.scan()
+    cells = make_plan(requests, store, scan, gpu)
     todo = chosen(cells, options.rerun)
     check_sharing(options, todo)
     plan = [*plan_table(cells), *plan_lines(cells, todo, gpu), *advice(options, todo)]
     for text in plan:
         say(text)
+    if options.dry_run or options.json:
+        # Below a table they are named anyway.
+        output.left_out(scan.rejected)
     if options.dry_run:
         for text in preview(options, store, todo):
             say(text)

@@ -85,8 +85,10 @@ def survey(store: Store) -> tuple[list[RunStatus], Scan]:
         A line for each run, and what the folder held when they were drawn up.
     """
     # The queue may answer late; a run that ends meanwhile must not be looked up in an old scan.
-    jobs = _jobs(store)
+    rejected: list[tuple[Path, str]] = []
+    jobs = _jobs(store, rejected)
     scan = store.scan()
+    scan = replace(scan, rejected=(*scan.rejected, *rejected))
     ended = _endings(store, set(scan.unfinished) - set(jobs))
     failed = {run for run, record in scan.records.items() if record.status == "failed"}
     found = [_finished(record) for record in scan.records.values()]
@@ -109,9 +111,14 @@ def report(found: list[RunStatus]) -> list[str]:
     return [*text_table(shown, rows), summary]
 
 
-def _jobs(store: Store) -> Mapping[str, slurm.QueuedJob]:
-    """Return the jobs of runs, by run id; none where nothing was ever submitted."""
-    if not read_submissions(store):
+def _jobs(store: Store, rejected: list[tuple[Path, str]]) -> Mapping[str, slurm.QueuedJob]:
+    """Return the jobs of runs, by run id; none where nothing was ever submitted.
+
+    Args:
+        store: The folder of runs.
+        rejected: Gets the submissions that are left out, each with the reason.
+    """
+    if not read_submissions(store, rejected):
         return {}
     try:
         return queued_runs(store, slurm.queue())

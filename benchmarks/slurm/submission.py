@@ -153,14 +153,22 @@ def plan_submission(
     return Submission(folder, cluster.name, now, code, tuple(arrays))
 
 
-def read_submissions(store: Store) -> list[Submission]:
-    """Return all submissions of a folder of runs, oldest first; unreadable ones are left out."""
+def read_submissions(
+    store: Store, rejected: list[tuple[Path, str]] | None = None
+) -> list[Submission]:
+    """Return all valid submissions of a folder of runs, oldest first.
+
+    Args:
+        store: The folder of runs.
+        rejected: Gets the files that are left out, each with the reason.
+    """
     found = []
     for path in sorted((store.root / FOLDER).glob(f"*/{_FILE}")):
         try:
             found.append(read_submission(path.parent))
-        except UnreadableFileError:
-            continue
+        except UnreadableFileError as error:
+            if rejected is not None:
+                rejected.append((path, error.reason))
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from backbones.base.errors import UserError
+from benchmarks.cli import main
 from benchmarks.commands.cluster import draft
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm import launch as snapshot
@@ -399,3 +400,16 @@ def test_a_draft_is_a_profile(tmp_path):
     )
     with pytest.raises(UserError):
         draft("")
+
+
+def test_a_damaged_submission_is_named_and_stops_nothing(tmp_path, make_request, capsys):
+    store = Store(tmp_path)
+    request = make_request()
+    store.prepare(request)
+    plan_submission(store, Cluster("my"), tmp_path / "code", [request]).save()
+    (path,) = tmp_path.glob(".slurm/*/submission.json")
+    path.write_text(path.read_text().replace('"coco"', '"cOco"'))
+    assert main(["status", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert request.spec.run_id in said.out
+    assert "submission.json: its checksum differs" in said.err

@@ -258,8 +258,9 @@ def test_bad_files_of_an_unfinished_run_are_named_and_stop_nothing(
     assert len(scan.rejected) == 4
     assert folder.read_attempts() == ()
     assert folder.read_heartbeat() is None
-    for command in ("status", "leaderboard"):
-        assert main([command, "--out", str(tmp_path)]) == 0
+    plan = ["run", "--suite", "coco", "--entries", "vit-nano", "--dry-run"]
+    for command in (["status"], ["leaderboard"], plan):
+        assert main([*command, "--out", str(tmp_path)]) == 0
         said = capsys.readouterr().err
         assert "heartbeat.json" in said
         assert "loop" in said
