@@ -12,7 +12,7 @@ import torch
 from detectron2.utils import comm
 
 from backbones.base.devices import choose_threads
-from backbones.base.distributed import world_size
+from backbones.base.distributed import barrier, rank, world_size
 from backbones.base.monitor import Monitor, say_card
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec, BuildOptions
@@ -31,6 +31,9 @@ from detection.model.detector import Detector, build_detector
 from detection.objective import DetectionObjective, detector_groups, make_training
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
+
+# Folder of them within a run's.
+_STATES = "states"
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> Trans
         samples = TrainSamples(images, config.data, job.seed)
         fitted = fit(
             training,
-            StateFolder(job.out_dir / "states", _identity(job, facts)),
+            _states(job, facts, monitor),
             partial(batches, samples, training.share, num_workers=job.num_workers),
             monitor,
             writer=writer,
@@ -227,6 +230,19 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
         "image limit": str(job.limit_images),
         "seed": str(job.seed),
     }
+
+
+def _states(job: TransferJob, facts: DataFacts, monitor: Monitor) -> StateFolder:
+    """Return the states of a run; without any, the first process takes those of a like training."""
+    former = {"data": facts.former_fingerprint}
+    states = StateFolder(job.out_dir / _STATES, _identity(job, facts), former)
+    # A run that is done again on request (its first record set aside) trains again.
+    again = any(job.out_dir.parent.glob("record-*.json"))
+    if rank() == 0 and not again:
+        runs = job.out_dir.parent.parent
+        states.adopt(sorted(runs.glob(f"*/{job.out_dir.name}/{_STATES}")), monitor.say)
+    barrier()
+    return states
 
 
 def _training_data(facts: DataFacts) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -57,16 +57,23 @@ class StateFolder:
     without a record was never finished.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, str],
+        former: Mapping[str, str] | None = None,
+    ) -> None:
         """Use ``folder``.
 
         Args:
             folder: Made when first written to.
             identity: All that decides the course of the run, by a word that a person
                 understands ("recipe", "seed"); states of another identity are refused.
+            former: Values that parts of it had in earlier versions, which are as good.
         """
         self._folder = folder
         self._identity = dict(identity)
+        self._former = dict(former or {})
         self._say: Callable[[str], None] | None = None
 
     def save(self, state: TrainingState) -> Path:
@@ -117,6 +124,36 @@ class StateFolder:
             say(f"The saved state {path} is damaged or unfinished; falling back to the one before.")
         return None
 
+    def adopt(self, others: Iterable[Path], say: Callable[[str], None]) -> None:
+        """Take over the newest state of another run that trained the very same weights.
+
+        Runs that differ only in what they are tested on share their training. A folder that has
+        states keeps them.
+
+        Args:
+            others: Folders of states of other runs.
+            say: Told where a state comes from.
+
+        Raises:
+            PreflightError: The folder cannot be written.
+        """
+        if self._files():
+            return
+        for folder in others:
+            path = StateFolder(folder, {}).newest_file()
+            if path is None or folder == self._folder:
+                continue
+            try:
+                same = _FORMAT.read(path.with_suffix(".json")).identity == self._identity
+                content, record = path.read_bytes(), path.with_suffix(".json").read_bytes()
+            except (OSError, UnreadableFileError):
+                continue
+            if same:
+                write_atomically(self._folder / path.name, content)
+                write_atomically(self._folder / path.with_suffix(".json").name, record)
+                say(f"The state {path} is of the same training, so this run goes on from it.")
+                return
+
     def newest_file(self) -> Path | None:
         """Return the newest finished state's file, to name it in a message."""
         finished = [path for path in self._files() if path.with_suffix(".json").is_file()]
@@ -138,7 +175,7 @@ class StateFolder:
         differing = [
             f"{name} {found.get(name, 'unknown')} instead of {self._identity.get(name, 'none')}"
             for name in names
-            if found.get(name) != self._identity.get(name)
+            if found.get(name) not in (self._identity.get(name), self._former.get(name, ""))
         ]
         if differing:
             raise UserError(
