@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -268,8 +267,11 @@ def _in_order_of_execution(subject: _Subject) -> tuple[list[str], list[str]]:
         own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
         if own and prefix:
             hooks.append(module.register_forward_pre_hook(lambda _, __, own=own: names.extend(own)))
-    with torch.no_grad(), suppress(UserError):
-        subject.backbone.eval().forward_maps(subject.images)
+    try:
+        with torch.no_grad():
+            subject.backbone.eval().forward_maps(subject.images)
+    except UserError:
+        names.clear()
     needed = list(dict.fromkeys(names))
     names.clear()
     _features(subject.backbone, subject.images)

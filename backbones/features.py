@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+from backbones.base.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,20 @@ class Features:
     maps: tuple[Tensor, ...]
     prefix_tokens: tuple[Tensor, ...] = ()
     patch_tokens: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """How a block of a plain network attends, as it is built.
+
+    Attributes:
+        window: Side of its windows in tokens; 0 attends to all tokens.
+        relative: Its relative positions: "decomposed" (ViTDet), "rotary", "bias table", "iRPE" or
+            "none".
+    """
+
+    window: int = 0
+    relative: str = "none"
 
 
 class Backbone(nn.Module, ABC):
@@ -77,6 +94,34 @@ class Backbone(nn.Module, ABC):
         return {
             name: layer_decay ** (top - self.layer_id(name)) for name, _ in self.named_parameters()
         }
+
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """Return how each block attends; empty where that is unknown (hierarchical networks)."""
+        return ()
+
+    def absolute_positions(self) -> str:
+        """Return what is known of absolute positions, such as "table of 14 x 14, interpolated"."""
+        return ""
+
+    def normed_map(self, images: Tensor, num_blocks: int) -> Tensor:
+        """Return the last blocks' patch tokens, final norm applied, side by side as one map.
+
+        Args:
+            images: (B, 3, H, W), as in ``forward``.
+            num_blocks: Number of blocks.
+
+        Returns:
+            (B, num_blocks * C, ceil(H / stride), ceil(W / stride)).
+
+        Raises:
+            UserError: The network has no tokens.
+        """
+        kept = self(images, num_last_blocks=num_blocks).patch_tokens
+        if len(kept) != num_blocks:
+            raise UserError(f"{type(self).__name__} does not return the tokens of its blocks.")
+        tokens = torch.cat(kept, dim=-1).transpose(1, 2)
+        rows, columns = (-(-side // self.strides[-1]) for side in images.shape[-2:])
+        return tokens.reshape(*tokens.shape[:2], rows, columns)
 
     def no_weight_decay(self) -> frozenset[str]:
         """Return names of parameters that decay must spare beside norms and biases."""

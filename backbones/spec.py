@@ -85,6 +85,7 @@ class BackboneSpec:
             (``BuildOptions.img_size``).
         windows: Plain layout only: whether it heeds ``BuildOptions.window_size`` and
             ``relative_positions``.
+        own_window: Plain layout only: side of the windows that its design fixes; 0 for none.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -105,3 +106,4 @@ class BackboneSpec:
     img_size: int = 224
     fixed_size: bool = False
     windows: bool = False
+    own_window: int = 0

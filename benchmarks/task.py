@@ -101,6 +101,8 @@ class TaskInputs:
         seed: Of everything random.
         limit_images: Use only that many images of each split; for testing.
         evaluator: Name of the evaluation engine; empty means the task's default.
+        channels_last: Whether the network's weights may be laid out with channels last, as
+            convolutions on a GPU like them.
     """
 
     backbone: BackboneSpec
@@ -112,6 +114,7 @@ class TaskInputs:
     seed: int
     limit_images: int | None = None
     evaluator: str = ""
+    channels_last: bool = True
 
 
 def inputs_on_mini(
@@ -141,6 +144,8 @@ def inputs_on_mini(
         cache=folder,
         seed=0,
         limit_images=limit_images,
+        # Nobody has tried whether the network can.
+        channels_last=False,
     )
 
 
@@ -214,6 +219,8 @@ class Task(Protocol):
         predictor: What the headline is called in the sentence on whether it predicts a transfer,
             such as "k-NN"; empty if no such sentence is wanted.
         is_transfer: Whether the headline is what others shall predict.
+        reads_maps: Whether it reads a network's maps, or only pooled features: networks that fail
+            the check of their maps are refused.
     """
 
     name: str
@@ -230,6 +237,7 @@ class Task(Protocol):
     published: PublishedResults | None = None
     predictor: str = ""
     is_transfer: bool = False
+    reads_maps: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the data lies.
@@ -272,6 +280,19 @@ class Task(Protocol):
         """
         del facts, kept
         return config, ()
+
+    def fit(self, config: Any, backbone: BackboneSpec) -> Any:
+        """Return the recipe that a backbone is measured by, under another protocol id if need be.
+
+        Args:
+            config: From ``check``.
+            backbone: The network.
+
+        Raises:
+            UserError: The backbone cannot be measured by this recipe.
+        """
+        del backbone
+        return config
 
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""

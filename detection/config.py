@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
-from backbones.base.sections import OUTSIDE_IDENTITY, Conflict, Recipe, Section, check
+from backbones.base.sections import LATER, OUTSIDE_IDENTITY, Conflict, Recipe, Section, check
 from backbones.base.values import (
     DISTINCT,
     RISING,
@@ -32,6 +32,8 @@ from backbones.training.config import Precision, undivided
 
 # Padded sides are multiples of this, the stride of a backbone's coarsest map.
 SIZE_DIVISIBILITY = 32
+# Of how many blocks the neck reads the tokens, by ``ModelConfig.features``.
+FEATURES = {"last": 1, "normed-last": 1, "normed-last4": 4}
 
 
 def _consecutive(levels: Sequence[int]) -> bool:
@@ -97,6 +99,15 @@ class ModelConfig(Section):
         drop_path: Stochastic depth of the backbone, by depth.
         window_size: Plain backbones: side in tokens of attention windows, 0 for global attention.
         relative_positions: Plain backbones: decomposed relative positions in attention.
+        global_blocks: Plain backbones: blocks without windows; empty for the last of each quarter.
+        tiled_positions: Plain backbones: repeat the table of absolute positions over the image in
+            place of interpolating it (Perception Encoder).
+        features: What the neck reads of a plain backbone: "last" is the last block's tokens without
+            the final norm (ViTDet); "normed-last" with it; "normed-last4" those of the last four
+            blocks side by side.
+        attention: Chosen when a run is planned, never typed: "own" where a network does not take
+            windows and relative positions, "maps" where one of timm's does, "zoo" for networks of
+            the zoo. See ``detection.protocols``.
         activation_checkpointing: Recompute backbone activations in the backward pass.
         channels: Channels of the neck's maps and of all convolutions in the heads.
         neck_norm: Normalization in the neck; "" for none.
@@ -145,6 +156,10 @@ class ModelConfig(Section):
     box_convs: CountOrZero = 4
     box_fcs: Sides = (1024,)
     mask_convs: CountOrZero = 4
+    global_blocks: tuple[CountOrZero, ...] = field(default=(), metadata=LATER)
+    tiled_positions: bool = field(default=False, metadata=LATER)
+    features: Literal["last", "normed-last", "normed-last4"] = field(default="last", metadata=LATER)
+    attention: Literal["zoo", "own", "maps"] = field(default="zoo", metadata=LATER)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield regions that are pooled from maps that do not exist."""

@@ -2,7 +2,7 @@
 
 Each says where it comes from, the score to reproduce and what it costs. A100-hours are
 the README's seconds an image times images seen (detectron2 ``projects/ViTDet``). Recipes derive
-from each other with ``replace``; ``frozen``, ``cascade`` and ``fraction`` make variants of any.
+from each other with ``replace``; ``detection.variants`` makes variants of any.
 """
 
 from collections.abc import Callable
@@ -17,50 +17,7 @@ from detection.config import (
     EvaluationConfig,
     ModelConfig,
 )
-
-
-def for_epochs(config: DetectionConfig, epochs: float, protocol: str) -> DetectionConfig:
-    """Return the variant of another length, under a protocol name of its own."""
-    return replace(config, protocol=protocol, schedule=replace(config.schedule, epochs=epochs))
-
-
-def frozen(config: DetectionConfig) -> DetectionConfig:
-    """Return the variant that trains neck and heads alone.
-
-    As in Battle of the Backbones (Goldblum et al. 2023): tells features apart that fine-tuning
-    would level. Costs a backbone's backward pass less.
-    """
-    return replace(
-        config,
-        protocol=f"{config.protocol}+frozen",
-        model=replace(config.model, freeze="all", drop_path=(0.0,)),
-    )
-
-
-def cascade(config: DetectionConfig) -> DetectionConfig:
-    """Return the Cascade R-CNN variant (Cai and Vasconcelos 2018), three box heads.
-
-    ViTDet's README has MAE ViT-B at 54.0 / 46.7 so, for 15 % more time.
-    """
-    return replace(
-        config,
-        protocol=f"{config.protocol}+cascade",
-        model=replace(config.model, detector="cascade-mask-rcnn"),
-    )
-
-
-def fraction(config: DetectionConfig, percent: int) -> DetectionConfig:
-    """Return the variant on ``percent`` % of the training images, for as many epochs."""
-    share = percent / 100
-    # As many steps between two evaluations as before, not as many epochs.
-    every = config.evaluation.every_epochs / share
-    return replace(
-        config,
-        protocol=f"{config.protocol}+{percent}pct",
-        data=replace(config.data, train_fraction=share),
-        evaluation=replace(config.evaluation, every_epochs=every),
-    )
-
+from detection.variants import as_pretrained, cascade, for_epochs, fraction, frozen
 
 # Images of COCO train2017 that hold an object; detectron2 drops the 1,021 others.
 COCO_TRAIN_IMAGES = 117_266
@@ -112,6 +69,60 @@ def vitdet_h_75ep() -> DetectionConfig:
     """
     config = for_epochs(vitdet_100ep(), 75.0, "vitdet/v1+75ep")
     return replace(config, optim=replace(config.optim, decay_rule="everything"))
+
+
+def vitdet_frozen_12ep() -> DetectionConfig:
+    """Return ``vitdet_12ep`` on a frozen plain network as pretrained: last block, final norm.
+
+    Global attention in every block, as DINOv2's and DINOv3's dense evaluations read it. No score of
+    this detector is published.
+    """
+    return as_pretrained(vitdet_12ep(), "vitdet-frozen/v1+12ep+last", "normed-last")
+
+
+def vitdet_frozen_25ep() -> DetectionConfig:
+    """Return ``vitdet_frozen_12ep`` for 25 epochs."""
+    return as_pretrained(vitdet_25ep(), "vitdet-frozen/v1+25ep+last", "normed-last")
+
+
+def vitdet_frozen_12ep_last4() -> DetectionConfig:
+    """Return ``vitdet_frozen_12ep`` on the last four blocks side by side, final norm on each."""
+    return as_pretrained(vitdet_12ep(), "vitdet-frozen/v1+12ep+last4", "normed-last4")
+
+
+def vitdet_frozen_25ep_last4() -> DetectionConfig:
+    """Return ``vitdet_frozen_12ep_last4`` for 25 epochs."""
+    return as_pretrained(vitdet_25ep(), "vitdet-frozen/v1+25ep+last4", "normed-last4")
+
+
+def mini_frozen_normed() -> DetectionConfig:
+    """Return ``mini`` on a frozen plain network as pretrained: last block, final norm."""
+    return as_pretrained(mini(), "mini-frozen/v1+last", "normed-last")
+
+
+def pe_g_75ep() -> DetectionConfig:
+    """Return Perception Encoder's rule for its G network: windows of 32, tiled positions.
+
+    Source: Bolya et al. 2025 and the detection configs of facebookresearch/perception_models
+    (``mask_rcnn_PEcore_G_coco36ep``): patch 16, blocks 12, 24, 36 and 49 global, rate 5e-5, layer
+    decay .9, drop path .5, weight decay on norms too, 75 epochs. Rotary positions stay, decomposed
+    ones are not added. The windows have the size of the pretraining grid, so that the table of
+    absolute positions is repeated over the image.
+    """
+    config = vitdet_h_75ep()
+    return replace(
+        config,
+        protocol="vitdet-pe/v1+75ep",
+        model=replace(
+            config.model,
+            drop_path=(0.5,),
+            window_size=32,
+            relative_positions=False,
+            global_blocks=(12, 24, 36, 49),
+            tiled_positions=True,
+        ),
+        optim=replace(config.optim, base_lr=5e-5, layer_decay=(0.9,)),
+    )
 
 
 def vitdet_swin_50ep() -> DetectionConfig:
@@ -360,6 +371,12 @@ RECIPES: dict[str, Callable[[], DetectionConfig]] = {
     "vitdet-swin-50ep": vitdet_swin_50ep,
     "vitdet-12ep-frozen": lambda: frozen(vitdet_12ep()),
     "vitdet-25ep-frozen": lambda: frozen(vitdet_25ep()),
+    "vitdet-frozen-12ep": vitdet_frozen_12ep,
+    "vitdet-frozen-25ep": vitdet_frozen_25ep,
+    "vitdet-frozen-12ep-last4": vitdet_frozen_12ep_last4,
+    "vitdet-frozen-25ep-last4": vitdet_frozen_25ep_last4,
+    "mini-frozen-normed": mini_frozen_normed,
+    "pe-g-75ep": pe_g_75ep,
     "vitdet-100ep-cascade": lambda: cascade(vitdet_100ep()),
     "vitdet-100ep-1pct": lambda: fraction(vitdet_100ep(), 1),
     "vitdet-100ep-10pct": lambda: fraction(vitdet_100ep(), 10),

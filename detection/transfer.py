@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,31 @@ from detectron2.utils import comm
 from backbones.base.devices import choose_threads
 from backbones.base.distributed import barrier, rank, world_size
 from backbones.base.monitor import Monitor, say_card
+from backbones.base.sections import settings_of
 from backbones.checkpoint import Checkpoint
-from backbones.spec import BackboneSpec, BuildOptions
+from backbones.spec import BackboneSpec
 from backbones.training.engine import Fitted, fit
+from backbones.training.optim import ParameterGroup
 from backbones.training.session import card_of, cost_of, joined, scalar_writer
 from backbones.training.state import StateFolder, settings_digest
 from backbones.training.stream import batches
 from backbones.weights.loading import build_backbone
-from detection.config import DetectionConfig, at_depth
+from detection.config import DetectionConfig
 from detection.data.dataset import CocoData, check_objects, load_split, load_training_images
 from detection.data.facts import DataFacts, read_facts
 from detection.data.loader import TrainSamples
 from detection.evaluations import Evaluations, period, told
 from detection.model.cost import gflops
 from detection.model.detector import Detector, build_detector
+from detection.model.facts import detector_facts, prove
 from detection.objective import DetectionObjective, detector_groups, make_training
+from detection.protocols import build_options
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
 
 # Folder of them within a run's.
 _STATES = "states"
+_CONTIGUOUS = "contiguous; the network was not shown to work with channels last"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class TransferJob:
         cache: For the facts of checked data sets.
         limit_images: Train and test on this many images at most, for a quick look.
         evaluator: "hotcoco" or "pycocotools".
+        channels_last: Whether weights may be laid out with channels last.
         num_workers: Loader processes beside each training process.
     """
 
@@ -63,6 +69,7 @@ class TransferJob:
     limit_images: int | None = None
     evaluator: str = "hotcoco"
     num_workers: int = 1
+    channels_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,14 +138,17 @@ def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> Trans
         )
         objective = DetectionObjective(detector, config.optim, writer)
         groups = detector_groups(objective, config.optim)
+        proven = _proven(detector, config, groups)
         training = make_training(objective, groups, plan, config, job.seed, evaluations)
         card = {
             "weights": coverage,
             **_card(config, facts, detector),
+            "layout": "channels last" if job.channels_last else _CONTIGUOUS,
             **card_of(training, groups, threads, job.num_workers),
             "evaluated": told(period(evaluation, plan), plan),
         }
-        say_card(monitor, card)
+        say_card(monitor, {**card, "detector": [f"{k}: {v}" for k, v in proven.items()]})
+        card["detector"] = proven
         samples = TrainSamples(images, config.data, job.seed)
         fitted = fit(
             training,
@@ -166,17 +176,24 @@ def _check_measurable(job: TransferJob) -> None:
 
 def _build(job: TransferJob, facts: DataFacts, device: torch.device) -> tuple[Detector, str]:
     """Return the detector on its device, and the report on the backbone's weights."""
-    model = job.config.model
-    options = BuildOptions(
-        img_size=job.config.data.img_size,
-        drop_path=at_depth(model.drop_path, job.spec.num_layers),
-        window_size=model.window_size,
-        relative_positions=model.relative_positions,
-    )
+    options = build_options(job.config, job.spec)
     net, coverage = build_backbone(job.spec, job.checkpoint, options, job.seed)
     known = (len(facts.class_names), facts.has_masks)
     detector = build_detector(net, job.spec, job.config, known, job.seed)
-    return detector.to(device, memory_format=torch.channels_last), coverage.sentence()
+    layout = torch.channels_last if job.channels_last else torch.contiguous_format
+    return detector.to(device, memory_format=layout), coverage.sentence()
+
+
+def _proven(
+    detector: Detector, config: DetectionConfig, groups: list[ParameterGroup]
+) -> dict[str, str]:
+    """Return the facts about the detector, which are those that its protocol states."""
+    rates = {id(p): group.lr_factor for group in groups for p in group.parameters}
+    names = dict(detector.net.named_parameters())
+    factors = {name: rates[id(p)] for name, p in names.items() if id(p) in rates}
+    facts = detector_facts(detector, config, factors)
+    prove(facts, config, detector.net, factors)
+    return facts
 
 
 def _outcome(
@@ -225,7 +242,7 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
     return {
         "backbone": job.spec.name,
         "weights": job.checkpoint.sha256,
-        "recipe": settings_digest(asdict(job.config), {"evaluation": ()}),
+        "recipe": settings_digest(settings_of(job.config), {"evaluation": ()}),
         "data": _training_data(facts),
         "image limit": str(job.limit_images),
         "seed": str(job.seed),

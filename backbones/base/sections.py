@@ -19,6 +19,10 @@ Config = TypeVar("Config")
 # It may be changed at any time: the run keeps its id and its row, and an unfinished run goes on.
 OUTSIDE_IDENTITY: Mapping[str, Any] = {"outside_identity": True}
 
+# The value came after runs had been recorded: at its default, a recipe is the recipe that it was
+# before, and so is its run.
+LATER: Mapping[str, Any] = {"later": True}
+
 
 class Conflict(NamedTuple):
     """A value that is possible, but not next to another one.
@@ -94,11 +98,11 @@ def is_outside_identity(item: "Field[Any]") -> bool:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """Return a recipe as plain JSON values, without those outside its identity."""
+    """Return a recipe as plain JSON values: its identity, without later values at their default."""
     plain = {}
     for item in fields(config):
         value = getattr(config, item.name)
-        if not is_outside_identity(item):
+        if not is_outside_identity(item) and not _is_unsaid(item, value):
             plain[item.name] = as_plain(value) if is_dataclass(value) else _listed(value)
     return plain
 
@@ -113,7 +117,9 @@ def restore(config: Config, values: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: The field names differ, so other code wrote ``values``.
     """
-    names = {f.name for f in fields(config) if not is_outside_identity(f)}  # type: ignore[arg-type]
+    items = [f for f in fields(config) if not is_outside_identity(f)]  # type: ignore[arg-type]
+    values = {**{f.name: f.default for f in items if _is_later(f)}, **values}
+    names = {f.name for f in items}
     if names != set(values):
         differing = sorted(names ^ set(values))
         raise ValueError(f"the fields of {type(config).__name__} changed: {', '.join(differing)}")
@@ -122,6 +128,16 @@ def restore(config: Config, values: Mapping[str, Any]) -> Config:
         current = getattr(config, name)
         news[name] = restore(current, value) if is_dataclass(current) else _tupled(value)
     return replace(config, **news)  # type: ignore[type-var]
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return a recipe as nested dicts, without later values at their default."""
+    found = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if not _is_unsaid(item, value):
+            found[item.name] = settings_of(value) if is_dataclass(value) else value
+    return found
 
 
 def check(config: Section) -> None:
@@ -158,6 +174,14 @@ def _conflicts(section: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(section, item.name)
         if is_dataclass(value):
             yield from _conflicts(value, f"{prefix}{item.name}.")
+
+
+def _is_later(item: "Field[Any]") -> bool:
+    return bool(item.metadata.get("later"))
+
+
+def _is_unsaid(item: "Field[Any]", value: Any) -> bool:
+    return _is_later(item) and value == item.default
 
 
 @cache

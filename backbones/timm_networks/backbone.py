@@ -4,11 +4,12 @@ import re
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones.base.errors import UserError
-from backbones.features import Backbone, Features
+from backbones.features import Backbone, BlockAttention, Features
 from backbones.spec import BuildOptions
 from backbones.timm_networks.layers import number_layers
 
@@ -96,6 +97,30 @@ class TimmBackbone(Backbone):
         ids = self._layer_ids.items()
         self._layer_ids = {k.replace(f"{NET}norm.", f"{NET}fc_norm."): v for k, v in ids}
 
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """Return how each block attends, as timm builds it; see ``Backbone.block_attention``."""
+        blocks = getattr(self.net, "blocks", ())
+        if len(self.strides) > 1 or len(blocks) != self.num_layers:
+            return ()
+        return tuple(_attention_of(block, self.net) for block in blocks)
+
+    def normed_map(self, images: Tensor, num_blocks: int) -> Tensor:
+        """Return normed tokens as a map; see ``Backbone.normed_map``.
+
+        Networks that pool the mean have their final norm behind the pooling, where timm keeps it as
+        ``fc_norm``; it was trained on such tokens.
+        """
+        outputs = self.net.forward_intermediates(
+            self._pad(images), indices=num_blocks, intermediates_only=True
+        )
+        norms = (getattr(self.net, name, None) for name in ("norm", "fc_norm"))
+        norm = next((n for n in norms if n is not None and any(True for _ in n.parameters())), None)
+        if norm is None or len(outputs) != num_blocks:
+            raise UserError(f"timm's {type(self.net).__name__} has no normed tokens; use another.")
+        (height, width), stride = images.shape[-2:], self.strides[-1]
+        maps = [norm(output.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for output in outputs]
+        return torch.cat(maps, dim=1)[..., : -(-height // stride), : -(-width // stride)]
+
     def own_name(self, timm_name: str) -> str:
         """Return the name in this module of what timm calls ``timm_name``."""
         return NET + timm_name
@@ -172,6 +197,19 @@ class TimmBackbone(Backbone):
                 "seem; use another backbone."
             )
         return cropped
+
+
+def _attention_of(block: Any, net: Any) -> BlockAttention:
+    attention = getattr(block, "attn", None)
+    window = getattr(block, "window_size", 0)
+    relative = "none"
+    if getattr(net, "rope", None) is not None:
+        relative = "rotary"
+    elif getattr(attention, "rel_pos_h", None) is not None:
+        relative = "decomposed"
+    elif any("rel_pos" in name or "relative" in name for name, _ in block.named_parameters()):
+        relative = "bias table"
+    return BlockAttention(window if isinstance(window, int) else 0, relative)
 
 
 def create_net(

@@ -172,7 +172,15 @@ def timm_spec(name: str) -> BackboneSpec:
         img_size=img_size,
         fixed_size=not _runs_at_other_sizes(name, img_size),
         windows=_can_be_dense(name, {}),
+        own_window=_own_window(backbone.net),
     )
+
+
+def _own_window(net: Any) -> int:
+    """Return the side of the windows that a plain network is designed with (SAM), 0 for none."""
+    blocks = getattr(net, "blocks", ())
+    sides = [getattr(block, "window_size", 0) for block in blocks]
+    return max((side for side in sides if isinstance(side, int)), default=0)
 
 
 def _runs_at_other_sizes(name: str, img_size: int) -> bool:

@@ -15,14 +15,14 @@ from timm.layers import gen_relative_position_index
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from backbones.features import Features
+from backbones.features import BlockAttention, Features
 from backbones.spec import BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.beit import BeitBackbone
 from backbones.timm_networks.tables import resize_geometric
 from backbones.timm_networks.windows import attend_on_maps, can_attend_on_maps
 from backbones.vit.block import global_blocks
-from backbones.vit.positions import Grid, place_positions
+from backbones.vit.positions import Grid, place_positions, table_in_words
 
 # timm's classes whose forward is: embed patches, add positions, run the blocks one by one.
 _PLAIN = ("VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit")
@@ -80,6 +80,27 @@ class DensePlainBackbone(TimmBackbone):
         """Recompute the blocks in the backward pass."""
         self._recompute = enabled
 
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """Return how each block attends; see ``Backbone.block_attention``."""
+        rotary = getattr(self.net, "rope", None) is not None
+        return tuple(
+            BlockAttention(
+                block.attn.window,
+                "rotary"
+                if rotary
+                else "decomposed"
+                if block.attn.rel_pos_h is not None
+                else "none",
+            )
+            for block in self.net.blocks
+        )
+
+    def absolute_positions(self) -> str:
+        """Return the size of the position table."""
+        if self.net.pos_embed is None:
+            return "none"
+        return table_in_words(math.isqrt(self.net.pos_embed.shape[1]), self._tiled)
+
     def _encode(self, images: Tensor) -> list[Tensor]:
         """Return what leaves every block, each (B, rows, columns, C), without the final norm."""
         tokens = self._embed(images)
@@ -136,6 +157,10 @@ class DenseBeitBackbone(BeitBackbone):
     def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return only ``maps``; see ``Backbone.forward_maps``."""
         return (self._outputs(images)[-1].permute(0, 3, 1, 2),)
+
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """Return how each block attends; see ``Backbone.block_attention``."""
+        return tuple(BlockAttention(block.attn.window, "bias table") for block in self.net.blocks)
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
         patches, grid = self.embed(images)

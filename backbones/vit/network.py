@@ -11,11 +11,17 @@ from timm.layers import PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from backbones.features import Backbone, Features
+from backbones.features import Backbone, BlockAttention, Features
 from backbones.spec import BuildOptions
 from backbones.vit.block import NORM_EPS, Block
 from backbones.vit.config import ViTConfig
-from backbones.vit.positions import Grid, place_positions, resize_positions, sincos_table
+from backbones.vit.positions import (
+    Grid,
+    place_positions,
+    resize_positions,
+    sincos_table,
+    table_in_words,
+)
 from backbones.vit.positions_rule import BICUBIC
 
 __all__ = ["ViTConfig", "VisionTransformer"]
@@ -173,6 +179,17 @@ class VisionTransformer(Backbone):
         names = {name for name, _ in self.named_parameters(recurse=False)}
         return frozenset(names & {"pos_embed", "cls_token", "reg_token"})
 
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """Return how each block attends; see ``Backbone.block_attention``."""
+        return tuple(_attention_of(block.attn) for block in self.blocks)
+
+    def absolute_positions(self) -> str:
+        """Return the kind and size of the position table."""
+        if self.pos_embed is None:
+            return "none"
+        side = math.isqrt(self.pos_embed.shape[1] - self.config.num_prefix_positions)
+        return table_in_words(side, self._tiled)
+
     def resize_table(self, img_size: int) -> bool:
         """Resize the position table for good, for training at another size than it was made for.
 
@@ -266,6 +283,14 @@ class VisionTransformer(Backbone):
         self.pos_embed = (
             nn.Parameter(table, requires_grad=self.pos_embed.requires_grad) if learned else table
         )
+
+
+def _attention_of(attention: Any) -> BlockAttention:
+    if attention.rpe_k is not None:
+        relative = "iRPE"
+    else:
+        relative = "decomposed" if attention.has_relative else "none"
+    return BlockAttention(attention.window_size, relative)
 
 
 def _initialise(module: nn.Module) -> None:

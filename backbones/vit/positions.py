@@ -94,3 +94,8 @@ def tile_positions(table: Tensor, grid: Grid) -> Tensor:
 def place_positions(table: Tensor, grid: Grid, tiled: bool, rule: PositionRule = BICUBIC) -> Tensor:
     """Return the positions of a grid, tiled or resized; see the two functions above."""
     return tile_positions(table, grid) if tiled else resize_positions(table, grid, rule)
+
+
+def table_in_words(side: int, tiled: bool) -> str:
+    """Return a table of absolute positions in words, for the facts about a detector."""
+    return f"table of {side} x {side}, {'tiled' if tiled else 'interpolated'}"

@@ -17,7 +17,7 @@ from benchmarks.leaderboard.published.figures import PublishedRow, published_row
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import leaves_of
 from benchmarks.suites import get_task, task_names
-from detection import recipes as variants
+from detection import variants
 
 _HEAD = """\
 # Protocols

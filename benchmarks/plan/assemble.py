@@ -149,7 +149,7 @@ def _of_entry(
     backbone = get_spec(chosen.checkpoint.backbone, order.plugins)
     recipe = order.recipe or task.default_recipe(backbone, data)
     named = lookup("recipe", recipe, dict(task.recipes()))()
-    config = task.check(apply_overrides(named, order.overrides))
+    config = task.fit(task.check(apply_overrides(named, order.overrides)), backbone)
     # A quick look at few images is as short as it is asked to be.
     if not data.mini and order.limit_images is None:
         config, told = task.fit_to_data(config, facts, named)

@@ -13,6 +13,7 @@ from backbones.base.sections import restore
 from backbones.catalog import spec_for
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from backbones.trial import refuse_broken, verdict_of
 from benchmarks.by_image.runs import keep_resamples
 from benchmarks.overrides import apply_overrides
 from benchmarks.plan.weights import open_weights
@@ -103,6 +104,8 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
     cache = folder.path.parent / CACHE
     backbone = spec_for(checkpoint, request.plugins)
     facts = _check_unchanged(request, task, backbone, cache)
+    verdict = verdict_of(backbone, request.plugins, cache)
+    refuse_broken(backbone, verdict, task.reads_maps)
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
@@ -121,6 +124,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
         seed=request.spec.seed,
         limit_images=request.spec.limit_images,
         evaluator=request.evaluator,
+        channels_last=verdict.channels_last,
     )
     return task, inputs, facts
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone
-from detection.config import SIZE_DIVISIBILITY, ModelConfig, frozen_layers
+from detection.config import FEATURES, SIZE_DIVISIBILITY, ModelConfig, frozen_layers
 from detection.model.pyramid import COARSEST_BUILT_LEVEL, MapNorm, SimplePyramid, make_norm
 
-# Side of the images that tell which parameters the maps depend on; any size would do.
+# Side of the image that tells which parameters the maps depend on, for networks of any size.
 _PROBE_SIZE = 64
 
 
@@ -38,8 +38,14 @@ class PlainAdapter(Detectron2Backbone):
         """
         super().__init__()
         self.net = net
+        self.features = config.features
+        self._blocks = FEATURES[config.features]
         self.neck = SimplePyramid(
-            net.channels[-1], net.strides[-1], config.channels, config.rpn_levels, config.neck_norm
+            net.channels[-1] * self._blocks,
+            net.strides[-1],
+            config.channels,
+            config.rpn_levels,
+            config.neck_norm,
         )
         self._square = square
         self._out_features = [f"p{level}" for level in config.rpn_levels]
@@ -49,7 +55,9 @@ class PlainAdapter(Detectron2Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the pyramid of padded, normalised images (B, 3, H, W)."""
         height, width = images.shape[-2:]
-        pyramid: dict[str, Tensor] = self.neck(self.net.forward_maps(images)[-1], height, width)
+        pyramid: dict[str, Tensor] = self.neck(
+            read_map(self.net, images, self.features), height, width
+        )
         return pyramid
 
     @property
@@ -161,11 +169,24 @@ def freeze(net: Backbone, config: ModelConfig) -> list[nn.Module]:
     return quiet
 
 
-def freeze_unused(net: Backbone) -> list[str]:
+def read_map(net: Backbone, images: Tensor, features: str) -> Tensor:
+    """Return the map of a plain backbone that the neck reads; see ``ModelConfig.features``."""
+    if features == "last":
+        return net.forward_maps(images)[-1]
+    return net.normed_map(images, FEATURES[features])
+
+
+def freeze_unused(net: Backbone, img_size: int, features: str = "last") -> list[str]:
     """Fix the parameters that the maps do not depend on, such as a final norm.
 
     Distributed training waits for the gradient of every trainable parameter, and weight decay
-    would shrink what nothing trains. A small backward pass tells which they are.
+    would shrink what nothing trains. A backward pass tells which they are: of a small image, or of
+    the recipe's size where the network runs at no other.
+
+    Args:
+        net: The backbone.
+        img_size: Side of the recipe's images.
+        features: See ``ModelConfig.features``.
 
     Returns:
         Their names.
@@ -176,14 +197,28 @@ def freeze_unused(net: Backbone) -> list[str]:
     unused = []
     if trainable:
         with torch.enable_grad():
-            maps = net.forward_maps(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
-            total = torch.stack([m.sum() for m in maps]).sum()
+            total = _probed(net, img_size, features)
         grads = torch.autograd.grad(total, list(trainable.values()), allow_unused=True)
         unused = [name for name, grad in zip(trainable, grads, strict=True) if grad is None]
     net.train(training)
     for name in unused:
         trainable[name].requires_grad_(False)
     return unused
+
+
+def _probed(net: Backbone, img_size: int, features: str) -> Tensor:
+    """Return a number that depends on whatever the neck reads."""
+    try:
+        return _sum_of_maps(net, min(_PROBE_SIZE, img_size), features)
+    except UserError:
+        return _sum_of_maps(net, img_size, features)
+
+
+def _sum_of_maps(net: Backbone, size: int, features: str) -> Tensor:
+    images = torch.zeros(1, 3, size, size)
+    if features != "last":
+        return read_map(net, images, features).sum()
+    return torch.stack([m.sum() for m in net.forward_maps(images)]).sum()
 
 
 def _all_frozen(module: nn.Module) -> bool:

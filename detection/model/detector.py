@@ -62,7 +62,7 @@ class Detector(GeneralizedRCNN):
             UserError: The backbone lacks a map that the config's levels need.
         """
         quiet = freeze(net, config.model)
-        unused = freeze_unused(net)
+        unused = freeze_unused(net, config.data.img_size, config.model.features)
         if config.model.activation_checkpointing:
             net.set_activation_checkpointing(True)
         graph = _graph(config.model, config.evaluation, num_classes, has_masks)

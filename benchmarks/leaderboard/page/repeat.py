@@ -7,11 +7,12 @@ from typing import Any
 from backbones.base.errors import UserError
 from backbones.base.files import canonical_json
 from backbones.base.sections import as_plain
+from backbones.catalog import get_spec
 from benchmarks.overrides import apply_overrides, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import find_task, get_task
-from benchmarks.task import PRETRAIN
+from benchmarks.task import PRETRAIN, Task
 
 _PROGRAM = ("python", "benchmarks/run.py")
 # Words for what no record knows.
@@ -96,17 +97,32 @@ def _overrides(spec: RunSpec, recipe: str) -> tuple[list[str], str]:
         make = task.recipes()[recipe]
         if as_plain(task.check(make())) == spec.recipe:
             return [], ""
-        plain = dict(leaves_of(as_plain(task.check(make()))))
+        named = _fitted(task, task.check(make()), spec.backbone)
+        plain = dict(leaves_of(as_plain(named)))
         wanted = dict(leaves_of(spec.recipe))
         texts = [
             f"{name}={_text(value)}"
             for name, value in wanted.items()
             if name != "protocol" and plain.get(name) != value
         ]
-        same = as_plain(task.check(apply_overrides(make(), texts))) == spec.recipe
+        again = _fitted(task, task.check(apply_overrides(make(), texts)), spec.backbone)
+        same = as_plain(again) == spec.recipe
     except (KeyError, UserError):
         return [], gone
     return texts, "" if same else gone
+
+
+def _fitted(task: Task, config: Any, backbone: str) -> Any:
+    """Return the recipe that a plan gives a backbone, as it stands where the backbone is unknown.
+
+    Raises:
+        UserError: The task refuses the backbone.
+    """
+    try:
+        spec = get_spec(backbone)
+    except UserError:
+        return config  # of a plug-in
+    return task.fit(config, spec)
 
 
 def _text(value: Any) -> str:

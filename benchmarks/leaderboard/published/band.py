@@ -202,7 +202,7 @@ def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator
         return
     here, there = dict(leaves_of(record.spec.recipe)), dict(leaves_of(theirs))
     for name in [*there, *(name for name in here if name not in there)]:
-        if name != "protocol" and here.get(name) != there.get(name):
+        if name not in ("protocol", "model.attention") and here.get(name) != there.get(name):
             yield SettingDifference(name, _text(here, name), _text(there, name))
 
 

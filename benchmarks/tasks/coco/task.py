@@ -24,6 +24,7 @@ from benchmarks.task import (
 )
 from detection.config import DetectionConfig
 from detection.model.arithmetic import head_multiply_adds
+from detection.protocols import fit
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
 from detection.scoring.matches import MATCHES_FILE
@@ -69,6 +70,7 @@ class CocoTask(AnnotatedTask):
     image_file = ImageFile(MATCHES_FILE, _read_matches, detections=True)
     published = PublishedResults("COCO 2017", _TOLERANCE, _is_coco)
     is_transfer = True
+    reads_maps = True
     columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
     metrics: Mapping[str, Metric] = {
         f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
@@ -102,6 +104,10 @@ class CocoTask(AnnotatedTask):
         )
         return longer, (sentence,)
 
+    def fit(self, config: DetectionConfig, backbone: BackboneSpec) -> DetectionConfig:
+        """Return the recipe that a backbone is measured by; see ``detection.protocols``."""
+        return fit(config, backbone)
+
     def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
         num_train = min(facts.num_train, limit_images or facts.num_train)
@@ -123,7 +129,7 @@ class CocoTask(AnnotatedTask):
         """Train two steps on four images and evaluate on four."""
         config = RECIPES["mini"]()
         schedule = replace(config.schedule, epochs=1.0, batch_size=2, batch_size_per_device=2)
-        small = replace(config, schedule=schedule)
+        small = self.fit(self.check(replace(config, schedule=schedule)), backbone)
         inputs = inputs_on_mini(self.data_kind, backbone, checkpoint, small, folder, limit_images=4)
         result = self.run(inputs, SilentMonitor())
         losses = ", ".join(f"{loss:.2f}" for loss in result.curves["loss"])
@@ -145,6 +151,7 @@ class CocoTask(AnnotatedTask):
             limit_images=inputs.limit_images,
             evaluator=inputs.evaluator or self.evaluators[0],
             num_workers=loader_workers(),
+            channels_last=inputs.channels_last,
         )
         outcome = transfer(job, monitor)
         return TaskResult(

@@ -20,6 +20,7 @@ class CorrespondenceTask(LabelledTask):
     name = "correspondence"
     version = 1
     headline = "correspondence_accuracy"
+    reads_maps = True
     columns = ("correspondence_accuracy", "correspondence_distance")
     metrics: Mapping[str, Metric] = {
         "correspondence_accuracy": Metric(),

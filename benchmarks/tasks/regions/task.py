@@ -40,6 +40,7 @@ class RegionsTask(AnnotatedTask):
     name = "regions"
     version = 1
     headline = "region_top1"
+    reads_maps = True
     image_file = ImageFile(RESULTS_FILE, _read)
     predictor = "region probe"
     columns = (

@@ -125,7 +125,7 @@ def test_frozen_batch_norm_keeps_its_statistics(
 def test_parameters_that_no_map_needs_are_fixed(plain_spec: BackboneSpec) -> None:
     net = plain_spec.build(BuildOptions(img_size=64))
     before = {name: p.clone() for name, p in net.named_parameters()}
-    assert freeze_unused(net) == ["norm.weight", "norm.bias"]
+    assert freeze_unused(net, 64) == ["norm.weight", "norm.bias"]
     assert not net.norm.weight.requires_grad
     assert net.training
     assert all(p.grad is None for p in net.parameters())

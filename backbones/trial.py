@@ -1,0 +1,161 @@
+"""Whether a network may be measured: the verdict of its check, made once in a process of its own.
+
+Some networks break their contract, and some kill the process: FastViT corrupts memory on the CPU
+when its weights are laid out with channels last. A child process finds out, and the verdict is
+kept for the network and the versions of timm and torch.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from backbones.base.errors import UserError
+from backbones.base.files import hash16, write_json_atomically
+from backbones.catalog import TIMM, get_spec
+from backbones.checkpoint import FRESH, Checkpoint
+from backbones.spec import BackboneSpec, BuildOptions
+
+# Raise it whenever the checks change.
+_VERSION = 1
+
+# Of larger networks the check would take minutes and tens of gigabytes.
+_LARGEST = 400_000_000
+
+# Checks that only tasks on maps (detection, region matching) depend on.
+_ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recomputation"})
+
+# Relative to the largest value, since convolutions of another layout sum in another order.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the check of a network found.
+
+    Attributes:
+        failures: By name of the check, what is wrong.
+        channels_last: Whether its weights may be laid out with channels last.
+    """
+
+    failures: dict[str, str] = field(default_factory=dict)
+    channels_last: bool = True
+
+
+def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> Verdict:
+    """Return the verdict on a network of timm or of a plug-in; those of the zoo are tested here.
+
+    Args:
+        spec: The network.
+        plugins: Folder of plug-ins.
+        cache: Folder to remember verdicts in.
+    """
+    if not spec.name.startswith(TIMM) and not spec.file_sha256:
+        return Verdict()
+    versions = [version("timm"), version("torch"), _VERSION]
+    key = hash16([spec.name, spec.file_sha256, *versions])
+    path = cache / "verdicts" / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        known = _read(path)
+        if known is None:
+            known = _try_in_child(spec.name, plugins, path)
+            write_json_atomically(path, asdict(known))
+    return known
+
+
+def refuse_broken(spec: BackboneSpec, verdict: Verdict, reads_maps: bool) -> None:
+    """Refuse a network that fails what a task needs of it.
+
+    Args:
+        spec: The network.
+        verdict: On it.
+        reads_maps: Whether the task reads maps, or only pooled features.
+
+    Raises:
+        UserError: It fails; with the words of ``run.py check``.
+    """
+    for name, detail in verdict.failures.items():
+        if reads_maps or name not in _ON_MAPS:
+            raise UserError(
+                f"{spec.name} fails the check {name!r}: {detail.rstrip('.')}. It cannot be "
+                f"measured; see `run.py check random:{spec.name}`."
+            )
+
+
+def _read(path: Path) -> Verdict | None:
+    try:
+        return Verdict(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _try_in_child(name: str, plugins: Path | None, path: Path) -> Verdict:
+    found = path.with_suffix(".trial")
+    found.unlink(missing_ok=True)
+    root = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "backbones.trial", name, str(plugins or ""), str(found)]
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
+    )
+    known = _read(found)
+    found.unlink(missing_ok=True)
+    if known is None:
+        return Verdict({"process": f"the network ends its process (exit code {ended.returncode})"})
+    return known
+
+
+def main(name: str, plugins: str, out: str) -> None:
+    """Check a network and write the verdict, at first without channels last, then with.
+
+    Args:
+        name: Of the network.
+        plugins: Folder of plug-ins; empty for none.
+        out: File to write.
+    """
+    import torch
+
+    from backbones.check import check_backbone
+
+    warnings.simplefilter("ignore")  # the libraries' own, about each other
+    spec = get_spec(name, Path(plugins) if plugins else None)
+    with torch.device("meta"):
+        size = sum(p.numel() for p in spec.build(BuildOptions(spec.img_size)).parameters())
+    if size > _LARGEST:
+        write_json_atomically(Path(out), asdict(Verdict(channels_last=False)))
+        return
+    results = check_backbone(spec, Checkpoint(backbone=name, path=None, sha256=FRESH))
+    failures = {result.name: result.detail for result in results if not result.passed}
+    write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=False)))
+    if _works_with_channels_last(spec):
+        write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=True)))
+
+
+def _works_with_channels_last(spec: BackboneSpec) -> bool:
+    """Return whether a step with channels last gives the features of one without."""
+    import torch
+
+    torch.manual_seed(0)
+    net: Any = spec.build(BuildOptions(spec.img_size)).eval()
+    images = torch.randn(2, 3, spec.img_size, spec.img_size)
+    try:
+        plain = net(images).pooled.detach()
+        net.to(memory_format=torch.channels_last)
+        last = net(images.contiguous(memory_format=torch.channels_last))
+        torch.autograd.backward(last.pooled.square().mean())
+    except (RuntimeError, UserError):
+        return False
+    difference = (last.pooled.detach() - plain).abs().max()
+    return bool(difference <= _TOLERANCE * plain.abs().max())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

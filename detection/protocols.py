@@ -1,0 +1,141 @@
+"""Which protocol a backbone is measured under: its recipe's, another one by name, or none.
+
+A protocol states facts about the detector. Where a network cannot have them, the plan gives it the
+nearest protocol that it can keep, under an id of its own, whose rows never share a table with the
+others; or refuses it in one sentence. ``detection.model.facts`` proves the rest on the detector.
+"""
+
+from dataclasses import replace
+
+from backbones.base.errors import UserError
+from backbones.spec import BackboneSpec, BuildOptions
+from detection.config import SIZE_DIVISIBILITY, DetectionConfig, at_depth
+
+# Coarsest level that is a map of the backbone; those above are subsamples of it.
+_COARSEST_MAP = 5
+
+# Networks of one size may want more than whole strides: windows that divide the map (HaloNet).
+_MULTIPLES = (1, 2, 4, 8)
+
+
+def fit(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
+    """Return the recipe that a backbone is measured by.
+
+    Args:
+        config: The recipe, overrides applied and resolved.
+        spec: The backbone.
+
+    Raises:
+        UserError: The backbone cannot be measured by this recipe.
+    """
+    if spec.layout == "plain":
+        config = _fit_attention(config, spec)
+    else:
+        _check_levels(config, spec)
+    return _fit_size(config, spec) if spec.fixed_size else config
+
+
+def build_options(config: DetectionConfig, spec: BackboneSpec) -> BuildOptions:
+    """Return how a recipe builds a backbone.
+
+    Args:
+        config: From ``fit``.
+        spec: The backbone.
+    """
+    model = config.model
+    return BuildOptions(
+        img_size=config.data.img_size,
+        drop_path=at_depth(model.drop_path, spec.num_layers),
+        window_size=model.window_size,
+        global_blocks=model.global_blocks,
+        relative_positions=model.relative_positions,
+        tile_positions=model.tiled_positions,
+    )
+
+
+def _fit_attention(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
+    """Give a plain network the attention that the recipe asks for, or its own under another id."""
+    model = config.model
+    if model.global_blocks and max(model.global_blocks) >= spec.num_layers:
+        raise UserError(
+            f"{spec.name} has {spec.num_layers} blocks, but {config.protocol} attends globally in "
+            f"block {max(model.global_blocks)}; use another recipe."
+        )
+    if model.window_size and model.tiled_positions and not spec.windows:
+        raise UserError(
+            f"{spec.name} cannot attend in windows with tiled positions, which {config.protocol} "
+            "states; use another recipe."
+        )
+    if not (model.window_size or model.relative_positions):
+        return config
+    if spec.windows:
+        of_timm = spec.name.startswith("timm:")
+        return replace(config, model=replace(model, attention="maps" if of_timm else "zoo"))
+    if spec.own_window and spec.own_window == model.window_size:
+        return replace(config, model=replace(model, attention="own"))
+    own = replace(model, window_size=0, relative_positions=False, attention="own")
+    suffix = "own-windows" if spec.own_window else "global"
+    return replace(config, protocol=_renamed(config.protocol, suffix), model=own)
+
+
+def _renamed(protocol: str, suffix: str) -> str:
+    """Return ``vitdet-global/v1+25ep`` of ``vitdet/v1+25ep``."""
+    family, slash, rest = protocol.partition("/")
+    return f"{family}-{suffix}{slash}{rest}"
+
+
+def _check_levels(config: DetectionConfig, spec: BackboneSpec) -> None:
+    if config.model.features != "last":
+        raise UserError(
+            f"{spec.name}: {config.protocol} reads the tokens of a plain network, and this one has "
+            f"maps of strides {spec.strides}; use another recipe."
+        )
+    needed = [2**level for level in config.model.rpn_levels if level <= _COARSEST_MAP]
+    if missing := [stride for stride in needed if stride not in spec.strides]:
+        raise UserError(
+            f"{spec.name} has maps of strides {spec.strides}, but {config.protocol} needs stride "
+            f"{missing[0]}; use another network, or other model.rpn_levels and model.roi_levels."
+        )
+
+
+def _fit_size(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
+    """Give a network that runs only at the size it is built for a square that it runs at."""
+    data = config.data
+    longest = data.img_size
+    if not data.square:
+        longest = max(data.max_size, config.evaluation.max_size, *data.short_sides)
+    sizes = [_up(longest, SIZE_DIVISIBILITY * multiple) for multiple in _MULTIPLES]
+    for size in sizes if not data.square else sizes[:1]:
+        if _runs_at(spec, size):
+            return config if data.square else _squared(config, size)
+    raise UserError(
+        f"{spec.name} runs only at the square size that it is built for, and not at the "
+        f"{sizes[0]} x {sizes[0]} pixels that {config.protocol} needs; use another network or task."
+    )
+
+
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _squared(config: DetectionConfig, size: int) -> DetectionConfig:
+    """Return the recipe with every batch padded to a square, under an id of its own."""
+    protocol, mark, custom = config.protocol.partition("+custom:")
+    return replace(
+        config,
+        protocol=f"{protocol}+square{size}{mark}{custom}",
+        data=replace(config.data, square=True, img_size=size),
+    )
+
+
+def _runs_at(spec: BackboneSpec, size: int) -> bool:
+    """Return whether a network runs at a size, tried without numbers."""
+    import torch
+
+    with torch.device("meta"):
+        try:
+            backbone = spec.build(BuildOptions(img_size=size)).eval()
+            backbone.forward_maps(torch.empty(1, 3, size, size))
+        except (UserError, AssertionError, RuntimeError, ValueError):
+            return False
+    return True

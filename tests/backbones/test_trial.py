@@ -1,0 +1,75 @@
+"""A network that fails its check is not measured; one that kills its process does not kill ours."""
+
+from pathlib import Path
+
+import pytest
+
+from backbones import trial
+from backbones.base.errors import UserError
+from backbones.catalog import get_spec
+from backbones.trial import Verdict, refuse_broken, verdict_of
+
+PLUGIN = """
+import os, sys
+from backbones.spec import BackboneSpec
+
+def build(options):
+    if "backbones.trial" in " ".join(sys.argv) or "trial" in sys.argv[0]:
+        os._exit(9)
+    from backbones.timm_networks.families import build_timm
+    return build_timm("test_convnext", options)
+
+SPEC = BackboneSpec(
+    name="killer", build=build, layout="hierarchical", strides=(4, 8, 16, 32),
+    channels=(24, 32, 48, 64), num_layers=9, source="",
+)
+"""
+
+
+def test_networks_of_the_zoo_cost_no_trial(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(trial, "_try_in_child", None)
+    assert verdict_of(get_spec("vit-nano"), None, tmp_path) == Verdict()
+
+
+def test_a_verdict_is_made_once(tmp_path: Path, monkeypatch) -> None:
+    made = []
+    answer = Verdict({"layer ids": "layers fall"}, channels_last=False)
+    monkeypatch.setattr(trial, "_try_in_child", lambda *args: made.append(args) or answer)
+    spec = get_spec("timm:test_vit")
+    assert verdict_of(spec, None, tmp_path) == answer
+    assert verdict_of(spec, None, tmp_path) == answer
+    assert len(made) == 1
+
+
+def test_a_torn_verdict_is_made_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(trial, "_try_in_child", lambda *args: Verdict())
+    spec = get_spec("timm:test_vit")
+    verdict_of(spec, None, tmp_path)
+    (path,) = (tmp_path / "verdicts").glob("*.json")
+    path.write_text("{")
+    assert verdict_of(spec, None, tmp_path) == Verdict()
+
+
+def test_tasks_on_pooled_features_forgive_faults_of_maps() -> None:
+    spec = get_spec("timm:test_vit")
+    verdict = Verdict({"shapes": "maps do not cover the image."})
+    refuse_broken(spec, verdict, reads_maps=False)
+    with pytest.raises(UserError, match="fails the check 'shapes': maps do not cover the image"):
+        refuse_broken(spec, verdict, reads_maps=True)
+    with pytest.raises(UserError, match="'layer ids'"):
+        refuse_broken(spec, Verdict({"layer ids": "layers fall"}), reads_maps=False)
+
+
+def test_a_process_that_dies_is_a_verdict(tmp_path: Path) -> None:
+    (tmp_path / "killer.py").write_text(PLUGIN)
+    spec = get_spec("killer", tmp_path)
+    verdict = verdict_of(spec, tmp_path, tmp_path / "cache")
+    assert verdict.failures == {"process": "the network ends its process (exit code 9)"}
+
+
+@pytest.mark.slow
+def test_fastvit_is_laid_out_contiguously(tmp_path: Path) -> None:
+    verdict = verdict_of(get_spec("timm:fastvit_t8"), None, tmp_path)
+    assert verdict == Verdict(channels_last=False)
+    verdict = verdict_of(get_spec("timm:test_convnext"), None, tmp_path)
+    assert verdict == Verdict(channels_last=True)
