@@ -51,8 +51,8 @@ def number_layers(net: Any) -> tuple[dict[str, int], int]:
     matcher = net.group_matcher() if hasattr(net, "group_matcher") else _STAGES
     groups = group_parameters(net, _without_later_stems(matcher), reverse=True)
     order = [name for name, _ in net.named_parameters()]
-    if hasattr(net, "blocks"):  # CLIP's norm, in front of the first block
-        groups |= {name: 0 for name in order if name.startswith("norm_pre.")}
+    if hasattr(net, "blocks"):  # CLIP's norm in front of the first block, learned rotary rates
+        groups |= {name: 0 for name in order if name.startswith(("norm_pre.", "rope."))}
     behind = {name for name in order if groups[name] and _BEHIND_BLOCKS.match(name)}
     keys = _split_stages({name: groups[name] for name in order if name not in behind})
     before = next(iter(keys.values()))

@@ -25,7 +25,7 @@ NETWORKS = (
     "vit_base_patch16_clip_224.openai", "aimv2_large_patch14_224", "samvit_base_patch16",
     "sam2_hiera_tiny", "eva02_tiny_patch14_224", "beitv2_base_patch16_224",
     "deit3_small_patch16_224", "convnextv2_atto", "swinv2_tiny_window8_256", "maxvit_tiny_tf_224",
-    "hiera_tiny_224", "fastvit_t8", "mobileclip_s0" , "xcit_nano_12_p16_224", "tiny_vit_5m_224",
+    "hiera_tiny_224", "fastvit_t8", "fastvit_mci0", "xcit_nano_12_p16_224", "tiny_vit_5m_224",
     "cait_xxs24_224", "levit_128s", "volo_d1_224", "vit_small_patch16_rope_mixed_224",
     "efficientvit_m0",
 )  # fmt: skip

@@ -30,6 +30,7 @@ TWELVE = (
     "vit_base_patch14_dinov2",
     "vit_base_patch14_reg4_dinov2",
     "vit_base_patch16_dinov3",
+    "vit_base_patch16_rope_mixed_224",
     "eva02_base_patch14_224",
     "beitv2_base_patch16_224",
     "deit3_base_patch16_224",

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from backbones.base.errors import UserError
+from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
 from backbones.spec import BackboneSpec
-from benchmarks.overrides import as_plain
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, drop_path_by_block, prove
