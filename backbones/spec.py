@@ -83,6 +83,8 @@ class BackboneSpec:
         img_size: Side in pixels of the images that the network was designed for.
         fixed_size: Whether it runs only at the square size that it is built for
             (``BuildOptions.img_size``).
+        runs_at: Of a network of fixed size: takes a side in pixels, returns whether the network
+            can be built for it; None where nobody can tell.
         windows: Plain layout only: whether it heeds ``BuildOptions.window_size`` and
             ``relative_positions``.
         own_window: Plain layout only: side of the windows that its design fixes; 0 for none.
@@ -105,5 +107,6 @@ class BackboneSpec:
     file_sha256: str = ""
     img_size: int = 224
     fixed_size: bool = False
+    runs_at: Callable[[int], bool] | None = None
     windows: bool = False
     own_window: int = 0

@@ -9,31 +9,22 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from backbones.base.errors import UserError
 from backbones.base.files import hash16, write_json_atomically
-from backbones.catalog import TIMM, get_spec
-from backbones.checkpoint import FRESH, Checkpoint
-from backbones.spec import BackboneSpec, BuildOptions
+from backbones.catalog import TIMM
+from backbones.spec import BackboneSpec
 
 # Raise it whenever the checks change.
 _VERSION = 1
 
-# Of larger networks the check would take minutes and tens of gigabytes.
-_LARGEST = 400_000_000
-
 # Checks that only tasks on maps (detection, region matching) depend on.
 _ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recomputation"})
-
-# Relative to the largest value, since convolutions of another layout sum in another order.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ def _try_in_child(name: str, plugins: Path | None, path: Path) -> Verdict:
     found.unlink(missing_ok=True)
     root = str(Path(__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "backbones.trial", name, str(plugins or ""), str(found)]
+    command = [sys.executable, "-m", "backbones.trial_child", name, str(plugins or ""), str(found)]
     ended = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
     )
@@ -111,51 +102,3 @@ def _try_in_child(name: str, plugins: Path | None, path: Path) -> Verdict:
     if known is None:
         return Verdict({"process": f"the network ends its process (exit code {ended.returncode})"})
     return known
-
-
-def main(name: str, plugins: str, out: str) -> None:
-    """Check a network and write the verdict, at first without channels last, then with.
-
-    Args:
-        name: Of the network.
-        plugins: Folder of plug-ins; empty for none.
-        out: File to write.
-    """
-    import torch
-
-    from backbones.check import check_backbone
-
-    warnings.simplefilter("ignore")  # the libraries' own, about each other
-    spec = get_spec(name, Path(plugins) if plugins else None)
-    with torch.device("meta"):
-        size = sum(p.numel() for p in spec.build(BuildOptions(spec.img_size)).parameters())
-    if size > _LARGEST:
-        write_json_atomically(Path(out), asdict(Verdict(channels_last=False)))
-        return
-    results = check_backbone(spec, Checkpoint(backbone=name, path=None, sha256=FRESH))
-    failures = {result.name: result.detail for result in results if not result.passed}
-    write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=False)))
-    if _works_with_channels_last(spec):
-        write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=True)))
-
-
-def _works_with_channels_last(spec: BackboneSpec) -> bool:
-    """Return whether a step with channels last gives the features of one without."""
-    import torch
-
-    torch.manual_seed(0)
-    net: Any = spec.build(BuildOptions(spec.img_size)).eval()
-    images = torch.randn(2, 3, spec.img_size, spec.img_size)
-    try:
-        plain = net(images).pooled.detach()
-        net.to(memory_format=torch.channels_last)
-        last = net(images.contiguous(memory_format=torch.channels_last))
-        torch.autograd.backward(last.pooled.square().mean())
-    except (RuntimeError, UserError):
-        return False
-    difference = (last.pooled.detach() - plain).abs().max()
-    return bool(difference <= _TOLERANCE * plain.abs().max())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -106,7 +106,7 @@ def _fit_size(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
         longest = max(data.max_size, config.evaluation.max_size, *data.short_sides)
     sizes = [_up(longest, SIZE_DIVISIBILITY * multiple) for multiple in _MULTIPLES]
     for size in sizes if not data.square else sizes[:1]:
-        if _runs_at(spec, size):
+        if spec.runs_at is None or spec.runs_at(size):
             return config if data.square else _squared(config, size)
     raise UserError(
         f"{spec.name} runs only at the square size that it is built for, and not at the "
@@ -126,16 +126,3 @@ def _squared(config: DetectionConfig, size: int) -> DetectionConfig:
         protocol=f"{protocol}+square{size}{mark}{custom}",
         data=replace(config.data, square=True, img_size=size),
     )
-
-
-def _runs_at(spec: BackboneSpec, size: int) -> bool:
-    """Return whether a network runs at a size, tried without numbers."""
-    import torch
-
-    with torch.device("meta"):
-        try:
-            backbone = spec.build(BuildOptions(img_size=size)).eval()
-            backbone.forward_maps(torch.empty(1, 3, size, size))
-        except (UserError, AssertionError, RuntimeError, ValueError):
-            return False
-    return True

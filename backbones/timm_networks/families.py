@@ -171,6 +171,7 @@ def timm_spec(name: str) -> BackboneSpec:
         std=config.std,
         img_size=img_size,
         fixed_size=not _runs_at_other_sizes(name, img_size),
+        runs_at=partial(_runs_at, name),
         windows=_can_be_dense(name, {}),
         own_window=_own_window(backbone.net),
     )
@@ -181,6 +182,17 @@ def _own_window(net: Any) -> int:
     blocks = getattr(net, "blocks", ())
     sides = [getattr(block, "window_size", 0) for block in blocks]
     return max((side for side in sides if isinstance(side, int)), default=0)
+
+
+def _runs_at(name: str, size: int) -> bool:
+    """Return whether a network built for a size has maps there, tried without numbers."""
+    with torch.device("meta"):
+        try:
+            backbone = build_timm(name, BuildOptions(img_size=size)).eval()
+            backbone.forward_maps(torch.empty(1, 3, size, size))
+        except (UserError, AssertionError, RuntimeError, ValueError):
+            return False
+    return True
 
 
 def _runs_at_other_sizes(name: str, img_size: int) -> bool:
