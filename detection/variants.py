@@ -5,6 +5,12 @@ from typing import Literal
 
 from detection.config import DetectionConfig
 
+# Images of COCO train2017 that hold an object; detectron2 drops the 1,021 others.
+COCO_TRAIN_IMAGES = 117_266
+# Steps between two evaluations during training: detectron2 ``configs/common/train.py``, which the
+# configs of projects/ViTDet and the LazyConfigs of R50-FPN take over.
+DETECTRON2_EVAL_PERIOD = 5_000
+
 
 def for_epochs(config: DetectionConfig, epochs: float, protocol: str) -> DetectionConfig:
     """Return the variant of another length, under a protocol name of its own."""
