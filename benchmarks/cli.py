@@ -11,7 +11,7 @@ from importlib import import_module
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.flags import add_flags
-from benchmarks.options import ALIASES, COMMANDS, Options
+from benchmarks.options import ALIASES, COMMANDS, CommandOptions
 
 _ABOUT = "Does this pretraining transfer to detection, and at what price?"
 _MORE = """\
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Args:
-        arguments: The command line behind the program's name; None takes this process's.
+        arguments: Command line without the program's name; None takes this process's.
     """
     output.prepare()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -72,7 +72,7 @@ def _dispatch(given: list[str]) -> int:
     return code
 
 
-def _about(options: type[Options]) -> str:
+def _about(options: type[CommandOptions]) -> str:
     """Return the first line of a docstring the way ``argparse`` writes help."""
     line = (options.__doc__ or "").partition("\n")[0].rstrip(".")
     return line[:1].lower() + line[1:]

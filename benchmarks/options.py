@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class CommandOptions:
     """What every command takes."""
 
     json: bool = switch("print one JSON document on stdout")
 
 
 @dataclass(frozen=True, kw_only=True)
-class InFolder(Options):
+class InFolder(CommandOptions):
     """Options of a command on a folder of runs."""
 
     out: Path = flag(
@@ -32,7 +32,7 @@ class InFolder(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithPlugins(Options):
+class WithPlugins(CommandOptions):
     """Options of a command that knows backbones."""
 
     plugins: Path | None = flag(
@@ -375,7 +375,7 @@ class ClusterOptions(InFolder):
     name: str = flag("profile clusters/NAME.toml", positional=True, metavar="NAME")
 
 
-COMMANDS: Mapping[str, type[Options]] = {
+COMMANDS: Mapping[str, type[CommandOptions]] = {
     "run": RunOptions,
     "pretrain": PretrainOptions,
     "export": ExportOptions,

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, TextIO
 from backbones.base.errors import PreflightError
 from backbones.base.files import why_unwritable
 
-# Of files with one fault, so many are named.
+# Number of files that are named for the same fault.
 _NAMED = 10
 # What stands for our own signs where the terminal's encoding has none of them.
 _PLAIN = {"─": "-", "┄": "-", "—": "-", "…": ".", "·": ".", "±": "+-"}
@@ -70,7 +70,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def outlasting(stream: IO[str]) -> Iterator[None]:
-    """Write to a stream in such a way that the command outlasts whoever reads it.
+    """Write to a stream so that the command goes on after its reader has ended.
 
     From when the reader leaves, as ``| head`` does, what is written goes nowhere: a run is worth
     more than its audience. So it is with standard error on a full disk, for want of a place to say

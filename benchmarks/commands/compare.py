@@ -39,7 +39,7 @@ class _Shown:
     """A comparison and what matches add to it.
 
     Attributes:
-        comparison: Of one table.
+        comparison: Comparison within one table.
         classes: Differences class by class.
         images: On which the subjects differ most.
         pictures: Files that were written.

@@ -34,8 +34,8 @@ class Requirement:
     Attributes:
         name: What is required.
         state: "ok", "note" for what may be improved, "missing" for what stops a run.
-        found: What is there.
-        fix: What to do; empty when all is well.
+        found: State of this machine.
+        fix: How to fix it; empty if nothing is missing.
     """
 
     name: str

@@ -23,10 +23,10 @@ def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence
     """Return the executor.
 
     Args:
-        choice: Which.
-        store: Where runs live.
+        choice: Flags that name the executor.
+        store: Folder of runs.
         screen: To show progress on.
-        todo: What it is for.
+        todo: Runs it will do.
 
     Raises:
         UserError: The profile is wrong.
@@ -53,7 +53,7 @@ def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence
 def chosen_executor(choice: HowToRun) -> str:
     """Return what was asked for; else several runs at a time where they are small.
 
-    Without GPUs that is what they are. With GPUs nobody should take all of them unasked.
+    Runs without GPUs are small. With GPUs, one command does not take all of them unless asked to.
 
     Raises:
         PreflightError: The GPUs cannot be counted.
@@ -94,7 +94,7 @@ class Printer:
     """Writes what workers need to know, and a script that starts them, for other schedulers.
 
     Args:
-        store: Where runs live.
+        store: Folder of runs.
     """
 
     def __init__(self, store: Store) -> None:
@@ -109,7 +109,7 @@ class Printer:
             yield Ended(cell, "submitted", "left to you")
 
 
-def check(choice: HowToRun) -> None:
+def check_flags(choice: HowToRun) -> None:
     """Refuse flags that do not go together, before anything is planned.
 
     Raises:
@@ -134,15 +134,15 @@ def check(choice: HowToRun) -> None:
         )
 
 
-def check_sharing(choice: HowToRun, todo: Sequence[Cell]) -> None:
-    """Refuse runs whose batch their processes could not share out, before anything waits for them.
+def check_batches(choice: HowToRun, todo: Sequence[Cell]) -> None:
+    """Refuse runs whose batch cannot be divided among their processes, before anything starts.
 
     Args:
-        choice: Of the executor.
+        choice: Flags that name the executor.
         todo: The runs.
 
     Raises:
-        UserError: A batch cannot be shared out, or the profile is wrong.
+        UserError: A batch cannot be divided, or the profile is wrong.
     """
     cluster = read_cluster(choice.cluster) if choice.executor == "slurm" else None
     for request in (cell.request for cell in todo if cell.request.batch_size_per_device):
@@ -155,7 +155,7 @@ def check_sharing(choice: HowToRun, todo: Sequence[Cell]) -> None:
 
 
 def has_gpus(choice: HowToRun) -> bool:
-    """Tell whether runs get GPUs: the cluster's, or this machine's.
+    """Return whether runs get GPUs, of the cluster or of this machine.
 
     Raises:
         UserError: The profile is wrong.
@@ -167,6 +167,6 @@ def has_gpus(choice: HowToRun) -> bool:
 
 
 def _at_most(todo: Sequence[Cell]) -> int:
-    """Return how many runs can be under way at a time, since some wait for others."""
+    """Return how many runs can be active at the same time, because some wait for others."""
     needed = {cell.request.needs for cell in todo}
     return sum(cell.request.spec.run_id not in needed for cell in todo)

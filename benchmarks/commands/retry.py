@@ -1,7 +1,7 @@
 """``run.py retry``: do again what failed or was left off, without the command that asked for it."""
 
 from benchmarks.commands.logs import find_run
-from benchmarks.commands.run import carry_out, report
+from benchmarks.commands.run import carry_out, show_results
 from benchmarks.commands.status import open_store
 from benchmarks.options import RetryOptions
 from benchmarks.store.folders import Store
@@ -16,7 +16,7 @@ def main(options: RetryOptions) -> int:
         PreflightError: There is no such folder.
     """
     store = open_store(options.out)
-    return carry_out(options, store, _requests(options, store), report)
+    return carry_out(options, store, _requests(options, store), show_results)
 
 
 def _requests(options: RetryOptions, store: Store) -> list[RunRequest]:

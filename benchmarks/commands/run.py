@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks import output
 from benchmarks.commands.executors import (
     advice,
-    check,
-    check_sharing,
+    check_batches,
+    check_flags,
     has_gpus,
     make_executor,
     preview,
@@ -48,7 +48,7 @@ def main(options: RunOptions) -> int:
     with facts_cache(options, store) as cache:
         requests = assemble(_order(options), cache)
     refuse_unused(parse_data(options.data, own_names=True), (r.data for r in requests))
-    return carry_out(options, store, requests, report)
+    return carry_out(options, store, requests, show_results)
 
 
 @contextmanager
@@ -80,13 +80,13 @@ def carry_out(
         requests: The runs.
         reporter: Shows the outcome and returns the exit code.
     """
-    check(options)
+    check_flags(options)
     say = output.note if options.json else output.line
     gpu = has_gpus(options)
     scan = store.scan()
     cells = make_plan(requests, store, scan, gpu)
     todo = chosen(cells, options.rerun)
-    check_sharing(options, todo)
+    check_batches(options, todo)
     plan = [*plan_table(cells), *plan_lines(cells, todo, gpu), *advice(options, todo)]
     for text in plan:
         say(text)
@@ -130,7 +130,9 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
     return list(make_executor(options, store, screen, todo).run(todo))
 
 
-def report(options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
+def show_results(
+    options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]
+) -> int:
     """Show the leaderboard and what is not done; return the exit code."""
     # A plan is shown without them, and faster.
     from benchmarks.commands.leaderboard import show
@@ -179,7 +181,7 @@ def _report_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[
 
 
 def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
-    """Return 0, 3 for failures beside kept runs, or the failure's own code where nothing else is.
+    """Return 0, 3 if some runs failed, or the failure's own code if no run succeeded.
 
     A request of which no part could be served for a reason the user can fix is a wrong request,
     not a sweep with casualties.

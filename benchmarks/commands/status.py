@@ -58,7 +58,7 @@ def main(options: StatusOptions) -> int:
     if options.json:
         output.document([asdict(status) for status in found])
         return 0
-    for text in report(found):
+    for text in status_lines(found):
         output.line(text)
     output.left_out(scan.rejected)
     return 0
@@ -102,7 +102,7 @@ def survey(store: Store) -> tuple[list[RunStatus], Scan]:
     return found, scan
 
 
-def report(found: list[RunStatus]) -> list[str]:
+def status_lines(found: list[RunStatus]) -> list[str]:
     """Return the table and the counts, as lines."""
     rows = [{key: str(value) for key, value in asdict(status).items()} for status in found]
     shown = [column for column in _COLUMNS if column.key != "job" or any(r["job"] for r in rows)]

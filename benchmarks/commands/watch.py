@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from benchmarks import output
-from benchmarks.commands.status import open_store, report, survey
+from benchmarks.commands.status import open_store, status_lines, survey
 from benchmarks.options import WatchOptions
 
 _OPEN = {"running", "queued", "starting", "stalled"}
@@ -30,13 +30,13 @@ def main(options: WatchOptions) -> int:
         while True:
             found, _ = survey(store)
             if live is not None:
-                live.update(Text("\n".join(report(found))), refresh=True)
+                live.update(Text("\n".join(status_lines(found))), refresh=True)
             if not any(status.state in _OPEN for status in found):
                 break
             time.sleep(options.every)
     if options.json:
         output.document({status.run: status.state for status in found})
         return 0
-    for text in report(found):
+    for text in status_lines(found):
         output.line(text)
     return 0

@@ -2,7 +2,7 @@
 
 Each run gets a process of its own, because a crash then costs one run; it, or the one it is forked
 from, starts with the allocator and thread settings of its environment. The worker has a session of
-its own, so that Ctrl-C at the terminal reaches this process alone, which passes it on exactly once.
+its own, so that Ctrl-C at the terminal reaches only this process, which passes it on exactly once.
 A run of several processes has one that leads, the worker, and others that follow it.
 """
 
@@ -139,7 +139,7 @@ class WorkerProcess:
                   if follower.poll()]  # fmt: skip
         if code is None and broken and broken[0][1] != STOPPED:
             rank, end = broken[0]
-            self._lost = f"its process {rank} {_how(end)}; see log-{rank}.txt beside its log"
+            self._lost = f"its process {rank} {_how(end)}; see log-{rank}.txt next to its log"
         if code is None and not broken:
             return
         now = time.monotonic()

@@ -11,7 +11,7 @@ from backbones.base.errors import PreflightError
 from benchmarks.store.environment import memory_gib, worker_environment
 
 _PATIENCE_SECONDS = 30
-# Runs on the mini data reach 0.5 to 0.9 GiB beside the libraries; bigger networks need more.
+# Runs on the mini data take 0.5 to 0.9 GiB in addition to the libraries; larger networks take more.
 _GIB_A_RUN = 4
 
 
@@ -49,7 +49,7 @@ def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Alloc
         jobs: How many of them at a time; None means one a GPU, or where there is none one a core
             (or as many cores as OMP_NUM_THREADS says), as far as memory reaches: two small runs on
             a core each are faster than one after the other on both.
-        processes: How many do a run together.
+        processes: Number of processes that do a run together.
 
     Raises:
         PreflightError: There are fewer GPUs than asked for.

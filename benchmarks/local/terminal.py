@@ -81,8 +81,8 @@ class Line:
     """What a screen shows of one run.
 
     Args:
-        screen: Where.
-        title: Of the run.
+        screen: Screen that shows the line.
+        title: Title of the run.
     """
 
     def __init__(self, screen: Screen, title: str) -> None:

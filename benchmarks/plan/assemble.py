@@ -34,13 +34,13 @@ class PlanRequest:
 
     Attributes:
         suite: The question.
-        entries: What to measure; empty means the suite's default.
+        entries: Entries to measure; empty means the suite's default.
         recipe: Name of the recipe for all entries, in tasks that have it; None means each
             backbone's default.
         overrides: ``section.field=value`` texts, for the tasks that have such a field.
         seeds: One run each.
         data: Folders by data kind.
-        plugins: Folder with further backbones.
+        plugins: Folder of additional backbones.
         evaluator: Evaluation engine, in tasks that have it; empty means each task's default.
         limit_images: Use only that many images of each split.
     """
@@ -62,7 +62,7 @@ def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
     A run that pretrains comes before the first that needs its weights.
 
     Args:
-        order: What was asked for.
+        order: The request.
         cache: Folder that facts about data are remembered in.
 
     Raises:

@@ -38,8 +38,8 @@ class Estimate:
     """What a run costs.
 
     Attributes:
-        device_seconds: Of one GPU, or of one process where there are none.
-        basis: Where that comes from.
+        device_seconds: Seconds of one GPU, or of one process without GPUs.
+        basis: Source of the estimate.
     """
 
     device_seconds: float
@@ -50,7 +50,7 @@ class Estimator:
     """Knows the rates of the runs that were measured.
 
     Args:
-        records: Of those runs.
+        records: Records of those runs.
         gpu: Whether the runs to come get GPUs.
     """
 
@@ -58,7 +58,7 @@ class Estimator:
         self._rates: dict[tuple[str, str], float] = {}
         work = []
         for record in records:
-            # Tasks on frozen features have the rate of their extraction alone; a training that was
+            # Tasks on frozen features have only the rate of their extraction; a training that was
             # too short to be timed has none, however fast its test was.
             cost = record.cost
             rate = cost.get("images_per_second_train", cost.get("images_per_second_test"))

@@ -32,7 +32,7 @@ class Cell:
         state: "stale" is a run whose question has only been answered under older rules.
         note: More about the state, one sentence or empty.
         record: The outcome under the present rules, if there is one.
-        estimate: What it would cost; None where nothing is known.
+        estimate: Cost of the run; None if it is unknown.
     """
 
     request: RunRequest
@@ -49,8 +49,8 @@ def make_plan(
 
     Args:
         requests: The runs.
-        store: Where their records are.
-        scan: What the store holds.
+        store: Folder of their records.
+        scan: Contents of the store.
         gpu: Whether the runs get GPUs, for guesses of what they cost.
 
     Raises:
@@ -132,7 +132,7 @@ def _difference(request: RunRequest, older: RunRecord) -> str:
     elif older.labels.protocol != request.protocol:
         change = f"protocol {older.labels.protocol}"
     elif older.spec.data_fingerprint != request.spec.data_fingerprint:
-        change = "an identity of names and sizes, when nobody looked at the images' content"
+        change = "an identity of names and sizes, when the images' content was not read"
     elif older.spec.backbone_sha256 != request.spec.backbone_sha256:
         change = f"another file of {request.spec.backbone}"
     else:

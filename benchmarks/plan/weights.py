@@ -36,7 +36,7 @@ class Pretraining:
     Attributes:
         recipe: Name of the recipe.
         arch: Backbone; empty takes the recipe's.
-        seed: Of everything random.
+        seed: Seed of everything random.
         overrides: ``section.field=value`` texts.
         init_from: First weights: an earlier run's ``objective.safetensors`` or an official file.
     """
@@ -54,7 +54,7 @@ class PlanContext:
 
     Attributes:
         data: Folders by data kind.
-        plugins: Folder with further backbones.
+        plugins: Folder of additional backbones.
         limit_images: Use only that many images of each split.
         cache: Folder that facts about data are remembered in.
         suite: Name of the suite that asks.
@@ -123,8 +123,8 @@ class RunInputs:
         entry: The leaderboard entry, as shown.
         weights: First weights.
         recipe: Name of the recipe.
-        data: Where the data lies.
-        facts: What is known of the data.
+        data: Location of the data.
+        facts: Facts about the data.
         seed: Seed of everything random.
     """
 
@@ -140,10 +140,10 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
     """Return the run of a recipe.
 
     Args:
-        task: What is measured or made.
+        task: Task of the run.
         config: The recipe, overrides applied and checked.
-        inputs: What the run begins with.
-        where: What all runs of the order share.
+        inputs: Inputs of the run.
+        where: Context that all runs of the request share.
     """
     weights = inputs.weights
     work = task.workload(config, inputs.facts, where.limit_images)

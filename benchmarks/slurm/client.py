@@ -37,8 +37,8 @@ class QueuedJob:
         index: In the array.
         state: PENDING, RUNNING, COMPLETING and the like.
         reason: Why it waits.
-        name: Of the job.
-        elapsed: Of the present attempt, as Slurm writes times.
+        name: Name of the job.
+        elapsed: Time of the present attempt, as Slurm writes it.
     """
 
     array: str
@@ -155,7 +155,7 @@ def ask(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
 
     Args:
         command: With its arguments.
-        environment: Variables for it, beside those of this process.
+        environment: Environment variables in addition to those of this process.
 
     Raises:
         UnreachableError: No controller answers in time.

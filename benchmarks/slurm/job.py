@@ -54,7 +54,7 @@ def job_name() -> str:
 
 
 def _lead(folder: "RunFolder", arguments: list[str], interrupt: Interrupt) -> int:
-    """Do the run as its first process: it alone holds the lock, reports and records."""
+    """Do the run as its first process, the one that holds the lock, reports and records."""
     from benchmarks.slurm.submission import JOB, JOB_NOTE, JobNote
     from benchmarks.work.worker import work
 

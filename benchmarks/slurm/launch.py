@@ -82,10 +82,10 @@ class SlurmExecutor:
     """Runs of a plan as job arrays; returns as soon as they are submitted.
 
     Args:
-        store: Where runs live; on a file system that all nodes share.
+        store: Folder of runs, on a file system that all nodes share.
         cluster: The profile.
         max_parallel: Runs of an array at a time; 0 leaves that to the cluster.
-        fresh: Drop what earlier attempts left.
+        fresh: Delete what earlier attempts left.
     """
 
     def __init__(self, store: Store, cluster: Cluster, max_parallel: int, fresh: bool) -> None:

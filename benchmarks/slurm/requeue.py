@@ -1,7 +1,7 @@
 """Last command of a batch script: ``python -m benchmarks.slurm.requeue SUBMISSION ARRAY CODE``.
 
-It alone decides whether the job comes back. It stands outside of the run, so that loader workers
-and further ranks have no part in it, and a worker that was killed is noticed too.
+Only this process decides whether the job is requeued. It is not part of the run, so that loader
+workers and other ranks have no say, and a worker that was killed is noticed as well.
 """
 
 import sys
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
                 "NoProgress",
                 f"{MAX_WITHOUT_PROGRESS} attempts in a row ended without progress; the last with "
                 f"code {code}.",
-                "The log beside the record says how they ended.",
+                "The log next to the record says how they ended.",
             )
             return FAILED
     except BusyError:

@@ -32,11 +32,11 @@ def sbatch_text(
     """Return the script of an array.
 
     Args:
-        cluster: Where it goes.
-        submission: What it belongs to; ids of jobs that are known stand in the dependency.
-        index: Of the array in the submission.
+        cluster: Profile of the cluster.
+        submission: Submission of the array; job ids that are known become its dependency.
+        index: Index of the array in the submission.
         max_parallel: Runs at a time; 0 leaves that to the cluster.
-        modules: What every process runs, and what the script ends with.
+        modules: Module that every process runs, and module that the script ends with.
     """
     array = submission.arrays[index]
     limit = f"%{max_parallel}" if max_parallel else ""
@@ -63,7 +63,7 @@ def plain_text(store: Store, requests: Sequence[RunRequest]) -> str:
     """Return a script of one command a run, needed ones first, for whatever scheduler there is.
 
     Args:
-        store: Where the runs live.
+        store: Folder of runs.
         requests: The runs, needed ones first.
     """
     lines = ["#!/bin/bash", *_environment(None, None)]

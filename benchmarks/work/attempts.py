@@ -20,10 +20,10 @@ def give_up(folder: RunFolder, kind: str, message: str, hint: str) -> None:
     """Leave a record of failure for a run whose process cannot do so any more.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         kind: Type of the failure.
         message: What happened, one sentence.
-        hint: What to do about it.
+        hint: How to fix it.
 
     Raises:
         BusyError: The run is at work after all.

@@ -12,11 +12,11 @@ NO_RECORD = 4
 BLOCKED = 69
 # Another process does the run.
 BUSY = 75
-# One of the run's further processes went away; it continues when it is started again.
+# Another process of the run ended; it continues when it is started again.
 LOST = 76
 STOPPED = 130
 
-# Argument behind the folder: drop what the folder holds.
+# Argument after the folder: delete the contents of the folder first.
 FRESH = "fresh"
 
 # Environment variable: the process whose death ends the worker, which saves its state first.

@@ -42,7 +42,7 @@ class ExecutedRun:
 
     Attributes:
         record: The record.
-        files: Files beside it that it shall name.
+        files: Files next to the record that it names.
     """
 
     record: FullRecord
@@ -53,8 +53,8 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
     """Do a run.
 
     Args:
-        request: What to do.
-        folder: Of the run; state in it is gone on from.
+        request: The run.
+        folder: Folder of the run; the run is resumed from a state in it.
         monitor: To report to.
 
     Raises:
@@ -76,11 +76,11 @@ def _warnings(request: RunRequest, facts: Facts, record: FullRecord) -> tuple[st
 
 
 def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
-    """Do a run as one of its further processes, which leaves the record to the first.
+    """Do the part of a run that belongs to a process other than the first, which records.
 
     Args:
-        request: What to do.
-        folder: Of the run.
+        request: The run.
+        folder: Folder of the run.
         monitor: To report to.
 
     Raises:
@@ -260,4 +260,4 @@ def _hint(error: BaseException) -> str:
             "The device ran out of memory: lower schedule.batch_size_per_device with --set; the "
             "global batch stays as it is."
         )
-    return "The log beside the record has the whole trace."
+    return "The log next to the record has the whole trace."

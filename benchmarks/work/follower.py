@@ -1,6 +1,6 @@
-"""A further process of a run: ``python -m benchmarks.work.follower FOLDER``.
+"""A process of a run other than its first: ``python -m benchmarks.work.follower FOLDER``.
 
-The first process alone holds the lock, reports and records. The others begin when it has written
+Only the first process holds the lock, reports and records. The others begin when it has written
 the ticket of this start, which says that the run is theirs, and end with it.
 """
 
@@ -33,7 +33,7 @@ _GLOO = "gloo/transport"
 
 
 def main(arguments: list[str]) -> int:
-    """Do a further process's part of the run in the folder ``arguments[0]``.
+    """Do this process's part of the run in the folder ``arguments[0]``.
 
     Returns:
         0 done, 3 it cannot be done, 4 there was no such start, 130 stopped.
@@ -46,11 +46,11 @@ def main(arguments: list[str]) -> int:
 
 
 def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
-    """Do a further process's part, once the first has said that the run is theirs.
+    """Do this process's part, once the first process has locked the run.
 
     Args:
-        folder: Of the run.
-        interrupt: Holds the wish to stop.
+        folder: Folder of the run.
+        interrupt: Whether somebody asked to stop.
 
     Returns:
         As ``main``.
@@ -91,7 +91,7 @@ def _written(path: Path) -> int:
 
 
 def hand_out_ticket(folder: "RunFolder") -> None:
-    """Tell the further processes of this start, if there are any, that the run is theirs."""
+    """Let the other processes of this start begin, if there are any."""
     if TICKET in os.environ:
         write_json_atomically(folder.path / _FILE, os.environ[TICKET])
 

@@ -21,7 +21,7 @@ class Ended:
             started, because a run it needs is not done; "submitted" goes on without this command.
         message: Why, where it is not done.
         record: The outcome, if one was written.
-        exit_code: What the command would end with if this were its only run.
+        exit_code: Exit code of a command with only this run.
     """
 
     cell: Cell
@@ -38,5 +38,5 @@ class Executor(Protocol):
         """Do or submit the runs, needed ones first, and yield each as soon as its end is known.
 
         Args:
-            cells: What to run; a run that needs another comes behind it.
+            cells: The runs; a run that needs another one comes after it.
         """

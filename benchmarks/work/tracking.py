@@ -1,4 +1,4 @@
-"""Progress logged to an experiment tracker, beside TensorBoard's files.
+"""Send progress to an experiment tracker, in addition to TensorBoard's files.
 
 Everything a tracker does happens in a thread of its own: one that is absent, raises, or hangs says
 so in one line at most, and the run neither fails nor waits for it.
@@ -69,7 +69,7 @@ class Tracking:
         self._metrics = {name: value for name, value in found.items() if value is not None}
 
     def close(self) -> None:
-        """Let the tracker finish; whoever does not is left behind."""
+        """Let the tracker finish; the run ends without it if it does not in time."""
         self._end.set()
         self._thread.join(self._patience)
         if self._thread.is_alive():

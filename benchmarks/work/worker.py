@@ -26,11 +26,11 @@ from benchmarks.work.tracking import tracked
 
 
 def main(arguments: list[str]) -> int:
-    """Do the run in the folder ``arguments[0]``; ``fresh`` behind it drops what is there.
+    """Do the run in the folder ``arguments[0]``; ``fresh`` after it deletes its contents first.
 
     Returns:
         0 done, 3 failed, 4 nothing could be written, 69 a run it needs is not done, 75 another
-        process does it, 76 one of its further processes was lost, 130 stopped.
+        process does it, 76 another process of the run was lost, 130 stopped.
     """
     interrupt = Interrupt(on_second=lambda: os._exit(STOPPED))
     interrupt.install()

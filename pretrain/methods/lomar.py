@@ -73,7 +73,7 @@ class LoMaRViews:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Windows:
     """Windows of a batch as sequences.
 
     Attributes:
@@ -180,7 +180,7 @@ class LoMaRObjective(Objective):
         images, patch = batch["image"], self.backbone.config.patch_size
         return patchify(images, patch), grid_of(images, patch)
 
-    def _rows(self, batch: Batch, grid: Grid) -> _Rows:
+    def _rows(self, batch: Batch, grid: Grid) -> _Windows:
         config, noise = self.config, batch["noise"].flatten(0, 1)
         size = config.window_size
         if size:
@@ -194,13 +194,13 @@ class LoMaRObjective(Objective):
             window = grid
         flat = (images[:, None] * (grid[0] * grid[1]) + patches).reshape(-1)
         masked, visible = split_by_noise(noise, num_masked(noise.shape[1], config.mask_ratio))
-        return _Rows(flat, visible, masked, window)
+        return _Windows(flat, visible, masked, window)
 
-    def _masked(self, patches: Tensor, rows: _Rows) -> Tensor:
+    def _masked(self, patches: Tensor, rows: _Windows) -> Tensor:
         """Return the true pixels of the masked places, (M, P)."""
         return patches.flatten(0, 1).index_select(0, rows.patches[rows.masked])
 
-    def _predict(self, patches: Tensor, rows: _Rows, grid: Grid) -> Tensor:
+    def _predict(self, patches: Tensor, rows: _Windows, grid: Grid) -> Tensor:
         """Return predicted values of the masked places, (M, num_values)."""
         vit, places = self.backbone, len(rows.patches)
         pixels = patches.flatten(0, 1).index_select(0, rows.patches[rows.visible])

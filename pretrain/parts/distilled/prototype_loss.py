@@ -98,7 +98,7 @@ class _PrototypeLoss(torch.autograd.Function):
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else features.dtype
         with torch.autocast(device, enabled=False):
-            rows = _Rows(features, prototypes, temperature, dtype)
+            rows = _StudentRows(features, prototypes, temperature, dtype)
             loss, entropy = rows.run(targets, pairs, want_gradients=any(ctx.needs_input_grad))
         ctx.save_for_backward(rows.d_features, rows.d_prototypes)
         ctx.mark_non_differentiable(entropy)
@@ -110,7 +110,7 @@ class _PrototypeLoss(torch.autograd.Function):
         return grads[0] * d_features, grads[0] * d_prototypes, None, None, None
 
 
-class _Rows:
+class _StudentRows:
     """The student's rows, worked through in portions.
 
     Attributes:
