@@ -21,11 +21,13 @@ class Kind:
         what: Plural phrase for the annotations that have it.
         mend: What is done to them, as a participle.
         share: Largest share of all annotations that is mended; more of them refuse the file.
+        item: What has it, singular.
     """
 
     what: str
     mend: str
     share: float
+    item: str = "annotation"
 
 
 NO_SIZE = Kind("boxes without width or height", "dropped", 0.05)
@@ -40,7 +42,7 @@ BROKEN_MASK = Kind("masks that cannot be read", "replaced by their box", 0.02)
 OTHER_MASK = Kind("masks that contradict their box", "replaced by their box", 0.02)
 BAD_AREA = Kind("areas missing or impossible", "computed", 1.0)
 STOPGAP_AREA = Kind("areas look like placeholders", "all computed", 1.0)
-GROUPS = Kind("categories that only name a group", "dropped", 1.0)
+GROUPS = Kind("categories that only name a group", "dropped", 1.0, "category")
 
 
 class Mending:
@@ -99,7 +101,7 @@ class Mending:
         """Return one sentence for each way in which annotations were mended, then all warnings."""
         counted = (
             f"{self._path.name}: {kind.what}, {kind.mend}: {count} "
-            f"(first: annotation {self._first[kind]})."
+            f"(first: {kind.item} {self._first[kind]})."
             for kind, count in self._counts.items()
         )
         return (*counted, *self._warnings)
