@@ -96,10 +96,11 @@ def set_activation(backbone: nn.Module, name: str) -> None:
         name: As transformers' settings call it; others, and an empty one, change nothing.
     """
     kinds = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
-    blocks = getattr(getattr(backbone, "net", None), "blocks", None)
+    net = getattr(backbone, "net", None)
+    blocks = getattr(net, "blocks", None)
     if name not in kinds or blocks is None:
         return
-    for block in blocks:
+    for block in (*blocks, getattr(net, "attn_pool", None)):
         if isinstance(getattr(getattr(block, "mlp", None), "act", None), nn.Module):
             block.mlp.act = kinds[name]()
 

@@ -112,7 +112,7 @@ def hold(
     wanted = backbone.state_dict()
     declared = tuple((pattern, "declared so by the spec") for pattern in spec.fresh_params)
     lacking = [name for name in wanted if name not in state]
-    fresh = reasons_of(lacking, declared)
+    fresh = reasons_of(lacking, (*declared, *form.fresh))
     # What the format may leave out goes in front, since its reasons say more.
     drops = (*form.drops, *classifier_of(backbone), *BESIDE)
     drops = () if form.name == "backbench" else drops + (() if form.method else BESIDE_ANY_METHOD)

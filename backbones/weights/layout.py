@@ -66,6 +66,7 @@ class Format:
         steps: Names of functions of ``backbones.weights.steps``, applied after the renames.
         drops: Shell patterns of further names to leave out, each with the reason; ``BESIDE`` holds
             for every format.
+        fresh: Shell patterns of the network's names that a file may lack, each with the reason.
         branches: Networks that such a file may hold, the one of the official evaluation first, each
             with a regular expression for the part of the full name in front of the network's names.
         norm: Mean and standard deviation of the images, RGB on the scale 0 to 1; None where the
@@ -89,6 +90,7 @@ class Format:
     renames: tuple[tuple[str, str], ...] = ()
     steps: tuple[str, ...] = ()
     drops: Reasons = ()
+    fresh: Reasons = ()
     branches: tuple[tuple[str, str], ...] = ()
     norm: tuple[Rgb, Rgb] | None = None
     positions: PositionRule = BICUBIC

@@ -7,7 +7,7 @@ FORMAT = Format(
     name="timm",
     project="timm and trainers of its networks",
     link="https://github.com/huggingface/pytorch-image-models",
-    steps=("timm_repair",),
+    steps=("conv_patches", "timm_repair"),
     drops=(("pre_logits.*", "layer in front of an old classifier"),),
     positions=ANTIALIASED,
 )

@@ -19,6 +19,7 @@ FORMAT = Format(
         *VIT_AROUND,
     ),
     steps=("join_qkv", "share_bias_table"),
+    fresh=(("norm.*", "saved without the pooling layer, which holds the norm"),),
     norm=HALF,
     norm_eps=1e-12,
     archs=("beit-b16", "timm:beit*_patch{patch}_{image}"),
