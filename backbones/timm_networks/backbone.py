@@ -1,6 +1,7 @@
 """Any timm model in the ``Backbone`` contract."""
 
 import re
+from inspect import signature
 from typing import Any
 
 import timm
@@ -54,7 +55,7 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor, num_last_blocks: int = 0) -> Features:
         """Return the features of a batch; see ``Backbone.forward``."""
-        if num_last_blocks and self._has_tokens:
+        if num_last_blocks and self.has_tokens:
             return self._with_tokens(images, num_last_blocks)
         try:
             final, maps = self._run(images, indices=self._indices)
@@ -130,8 +131,12 @@ class TimmBackbone(Backbone):
         return number_layers(self.net)
 
     @property
-    def _has_tokens(self) -> bool:
-        return len(self.strides) == 1 and hasattr(self.net, "num_prefix_tokens")
+    def has_tokens(self) -> bool:
+        """Return whether all tokens of an image go through the blocks side by side."""
+        if len(self.strides) > 1 or not hasattr(self.net, "num_prefix_tokens"):
+            return False
+        # Networks with class attention (CaiT, XCiT) carry no prefix tokens through their blocks.
+        return "return_prefix_tokens" in signature(self.net.forward_intermediates).parameters
 
     def _with_tokens(self, images: Tensor, num_last_blocks: int) -> Features:
         final, outputs = self._run(images, indices=num_last_blocks, return_prefix_tokens=True)

@@ -16,6 +16,7 @@ from backbones.base.errors import UserError
 from backbones.spec import BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.families import build_timm
+from benchmarks.tasks.attention.maps import geometries, watch_attention
 from detection.config import at_depth
 from detection.recipes import RECIPES
 
@@ -170,3 +171,24 @@ def test_tasks_on_pooled_features_need_no_maps() -> None:
         assert features.pooled.ndim == 2
         with pytest.raises(UserError):
             backbone.forward_maps(images)
+
+
+@pytest.mark.parametrize("name", ["xcit_nano_12_p16_224", "cait_xxs24_224", "convit_tiny"])
+def test_networks_without_tokens_in_their_blocks_return_none(name: str) -> None:
+    backbone, images = on_meta(name)
+    with torch.device("meta"):
+        features = backbone(images, num_last_blocks=4)
+    assert features.patch_tokens == ()
+    assert len(features.maps) == 1
+
+
+def test_attention_pooling_is_no_block() -> None:
+    seen = []
+    backbone = build_timm(
+        "vit_base_patch16_siglip_224", BuildOptions(), embed_dim=48, depth=2, num_heads=4
+    )
+    watch_attention(backbone.eval(), torch.randn(1, 3, 224, 224), lambda i, _: seen.append(i))
+    assert seen == [0, 1]
+    xcit = build_timm("xcit_nano_12_p16_224", BuildOptions()).eval()
+    with pytest.raises(UserError, match="Nothing is known of attention in Xcit"):
+        geometries(xcit, 224)

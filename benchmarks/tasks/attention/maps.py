@@ -52,7 +52,7 @@ def geometries(backbone: Backbone, img_size: int) -> list[Geometry]:
     blocks = getattr(getattr(backbone, "net", None), "blocks", None)
     if isinstance(backbone, TimmBackbone) and len(backbone.strides) == 1 and blocks is not None:
         prefix = getattr(backbone.net, "num_prefix_tokens", None)
-        if prefix is not None:
+        if prefix is not None and backbone.has_tokens:
             return [_global(img_size, backbone.strides[0], prefix)] * len(blocks)
     raise UserError(
         f"Nothing is known of attention in {type(getattr(backbone, 'net', backbone)).__name__}; "
@@ -114,7 +114,9 @@ class _Watcher(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         del types
-        if func is F.scaled_dot_product_attention:
+        # Pooling by attention (SigLIP, XCiT) has fewer queries than keys; it is not a block.
+        fused = func is F.scaled_dot_product_attention
+        if fused and args[0].shape[-2] == args[1].shape[-2]:
             self._take(self.seen, _shares(*args, **(kwargs or {})))
             self.seen += 1
         return func(*args, **(kwargs or {}))
