@@ -57,6 +57,8 @@ class TransferJob:
         evaluator: "hotcoco" or "pycocotools".
         channels_last: Whether weights may be laid out with channels last.
         num_workers: Loader processes beside each training process.
+        runs: Folder of runs, each with a folder named as ``out_dir``, from which the state of the
+            very same training may be taken; None for none.
     """
 
     spec: BackboneSpec
@@ -70,6 +72,7 @@ class TransferJob:
     evaluator: str = "hotcoco"
     num_workers: int = 1
     channels_last: bool = True
+    runs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -255,9 +258,8 @@ def _states(job: TransferJob, facts: DataFacts, monitor: Monitor) -> StateFolder
     states = StateFolder(job.out_dir / _STATES, _identity(job, facts), former)
     # A run that is done again on request (its first record set aside) trains again.
     again = any(job.out_dir.parent.glob("record-*.json"))
-    if rank() == 0 and not again:
-        runs = job.out_dir.parent.parent
-        states.adopt(sorted(runs.glob(f"*/{job.out_dir.name}/{_STATES}")), monitor.say)
+    if rank() == 0 and job.runs is not None and not again:
+        states.adopt(sorted(job.runs.glob(f"*/{job.out_dir.name}/{_STATES}")), monitor.say)
     barrier()
     return states
 

@@ -43,7 +43,10 @@ def test_mending_val_goes_on_to_the_evaluation(
     Image.new("RGB", (64, 48), (200, 10, 10)).save(path)
     os.utime(path)
     listener = Listener()
-    second = transfer(make_job(root, tmp_path / "b" / "work", plain_spec, config), listener)
+    second = transfer(
+        replace(make_job(root, tmp_path / "b" / "work", plain_spec, config), runs=tmp_path),
+        listener,
+    )
     adopted = any("of the same training" in text for text in listener.said)
     assert adopted == (change == "val")
     assert ("train" in listener.phases) == (change == "train")

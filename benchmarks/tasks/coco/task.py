@@ -13,6 +13,7 @@ from benchmarks.annotated.task import AnnotatedTask
 from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot
+from benchmarks.store.folders import CACHE
 from benchmarks.task import (
     Facts,
     Metric,
@@ -151,6 +152,7 @@ class CocoTask(AnnotatedTask):
             limit_images=inputs.limit_images,
             evaluator=inputs.evaluator or self.evaluators[0],
             num_workers=loader_workers(),
+            runs=inputs.cache.parent if inputs.cache.name == CACHE else None,
             channels_last=inputs.channels_last,
         )
         outcome = transfer(job, monitor)
