@@ -191,6 +191,15 @@ def test_names_that_mean_nothing(store, capsys, names, words):
     assert words in err
 
 
+def test_a_row_without_an_interval_says_why_below_the_table(store, capsys):
+    run_id, own = next(iter(store.scan().records.items()))
+    path = store.folder(run_id).work / "resamples.npz"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert cli.main(["leaderboard", "--out", str(store.root)]) == 0
+    why = "no interval over images: work/resamples.npz is not the file that the record names"
+    assert f"{own.labels.entry}: {why}" in capsys.readouterr().out
+
+
 def test_files_that_were_changed_are_not_used(store):
     scan = store.scan()
     run_id, own = next(iter(scan.records.items()))

@@ -8,6 +8,7 @@ from benchmarks.leaderboard.rows import COSTS, Row, Table
 from benchmarks.leaderboard.shown import ShownTable
 from benchmarks.leaderboard.statistics.results import Interval, RowStatistics
 from benchmarks.output import clean
+from benchmarks.suites import image_file_of
 from benchmarks.text_table import Column
 
 MINI_MARK = "mini"
@@ -144,7 +145,9 @@ def _about_chance(
 
 
 def _about_intervals(shown: ShownTable) -> list[str]:
-    """Return which rows with a result have no interval, by reason."""
+    """Return which rows with a result have no interval, by reason; none where no row can."""
+    if image_file_of(shown.table.key.task) is None:
+        return []
     rows: dict[str, list[str]] = {}
     for row, sure in zip(shown.table.rows, shown.sure, strict=True):
         if sure is not None and sure.note:
