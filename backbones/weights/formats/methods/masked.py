@@ -33,7 +33,10 @@ BEIT_V2 = Format(
     marks=("*cls_pt_layers.*", "*lm_head.weight", "*rel_pos_bias.relative_position_bias_table"),
     files=("beitv2_*",),
     steps=("share_bias_table",),
-    drops=(("cls_pt_layers.*", "layers of BEiT v2's pretraining only"),),
+    drops=(
+        ("lm_head.*", "predicts tokens"),
+        ("cls_pt_layers.*", "layers of BEiT v2's pretraining only"),
+    ),
     # run_class_finetuning.py of BEiT v2 keeps ImageNet's mean and standard deviation.
     norm=IMAGENET,
     archs=("beit-b16",),
