@@ -295,7 +295,7 @@ def test_status_says_where_every_run_stands(run_py):
         STAND_IN_GATE=str(gate),
     )
     wait_for(training(run_py))
-    wait_for(lambda: any('"step": 3' in b.read_text() for b in beats(run_py)))
+    wait_for(lambda: any('"step":3' in b.read_text() for b in beats(run_py)))
     states = {s["entry"]: s for s in json.loads(run_py("status", "--json").stdout)}
     assert states["vit-nano"]["state"] == "running"
     assert "loss 1.000" in states["vit-nano"]["note"]

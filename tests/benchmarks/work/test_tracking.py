@@ -106,7 +106,7 @@ def test_a_tracker_that_fails_fails_no_run(run_py, track, where):
 def test_a_tracker_that_hangs_is_left_behind_when_a_run_has_to_leave(run_py, track):
     process = track("wandb", begin=run_py.start, TRACKER_BAD="hang", STAND_IN_HOLD="1")
     end = time.monotonic() + 60
-    while not any('"step": 2' in path.read_text() for path in run_py.runs.glob("*/heartbeat.json")):
+    while not any('"step":2' in path.read_text() for path in run_py.runs.glob("*/heartbeat.json")):
         assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
