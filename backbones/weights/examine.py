@@ -1,6 +1,7 @@
 """Looks into a weights file while a run is planned: which format, which network, does it fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,21 +112,20 @@ def _first_fit(question: Question, content: Content, forms: Sequence[Format]) ->
     """Return the first backbone and format that fit.
 
     Raises:
-        UserError: As ``examine``.
-        PreflightError: None fits: what the first one said, or that arch= is needed.
+        UserError: As ``examine``; no backbone fits, so arch= is needed.
+        PreflightError: The file does not fit the backbone that the user named.
     """
-    refused: UserError | None = None
+    if question.arch:
+        # One search over all formats, so that a refusal names the format that comes nearest.
+        spec = get_spec(question.arch, question.plugins)
+        return question.arch, find(content, forms, spec, _bare(spec), question.wish)
     tried = 0
     for form in forms:
         for arch in _archs(question, content, form):
             tried += 1
-            try:
+            with suppress(PreflightError):
                 spec = get_spec(arch, question.plugins)
                 return arch, find(content, (form,), spec, _bare(spec), question.wish)
-            except PreflightError as error:
-                refused = refused or error
-    if question.arch and refused is not None:
-        raise refused
     what = f" as {forms[0].name}" if len(forms) == 1 else ""
     raise UserError(
         f"needs arch=: {'no' if tried else 'nothing tells a'} backbone that this program tries by "
@@ -162,9 +162,6 @@ def _occurs(pattern: str, names: Mapping[str, Any]) -> bool:
 
 def _archs(question: Question, content: Content, form: Format) -> Iterator[str]:
     """Yield the backbones to try for a file, the likeliest first."""
-    if question.arch:
-        yield question.arch
-        return
     stated = named(content.facts)
     architecture = question.config.get("architecture")
     for name in (architecture, stated):

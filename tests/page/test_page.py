@@ -76,14 +76,14 @@ def test_pinned_rows_are_compared(coco):
         box.check()
     coco.get_by_role("button", name="Compare").click()
     dialog = coco.locator("#comparison")
-    assert dialog.is_visible()
+    expect(dialog).to_be_visible()
     assert "run.py compare" in dialog.inner_text()
     first = dialog.locator("tbody tr").first
     own = [float(text) for text in first.locator(".value").all_inner_texts()]
     shown = first.locator(".difference").inner_text().split()[0].replace("\u2212", "-")
     assert float(shown) == pytest.approx(own[1] - own[0], abs=0.11)
     coco.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
     # The address changes in the dialog's close event, a moment later.
     coco.wait_for_function("!location.hash.includes('compare')")
 

@@ -161,7 +161,7 @@ def test_bad_seeds_are_usage(text, run_py):
         (["--set", "optim.lr=fast"], 2, 'optim.lr: "fast" is not supported; use a finite number.'),
         (["--set", "protocol=mine"], 2, "unknown key"),
         (["--data", "coco"], 2, "KIND=DIR"),
-        (["--data", "voc=/x"], 2, "unknown kind 'voc'"),
+        (["--data", "voc=/x"], 4, "is used by no task that was asked for"),
         (["--data", "coco=/absent/folder"], 4, "/absent/folder"),
         (["--evaluator", "three"], 2, "one, two"),
         (["--plugins", "/absent/plugins"], 2, "/absent/plugins"),
