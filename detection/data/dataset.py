@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from backbones.base.errors import PreflightError
 from detection.config import DetectionDataConfig
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.description import read_description
-from detection.data.layouts import Part, SplitFiles, find_files
+from detection.data.layouts import Part, SeveralFilesError, SplitFiles, find_files
 from detection.schedule import images_in_use
 
 Split = Literal["train", "val"]
@@ -102,11 +101,16 @@ def find_coco(root: Path, name: str = "coco", mini: bool = False) -> CocoData:
     if not absent:
         return data
     begun = data.annotation_file("train").is_file() or data.annotation_file("val").is_file()
-    with suppress(PreflightError) if begun else nullcontext():
+    try:
         files = find_files(root)
         # A split whose annotations are lost is not made up from the other one.
         if not begun or files[0].part is None:
             return replace(data, files=files)
+    except SeveralFilesError:
+        raise
+    except PreflightError:
+        if not begun:
+            raise
     raise PreflightError(
         f"The data folder {root} has no {absent[0].relative_to(root)}; COCO's layout is "
         "annotations/instances_{train,val}2017.json next to train2017/ and val2017/."

@@ -71,6 +71,10 @@ class _Sections(msgspec.Struct):
     categories: msgspec.Raw
 
 
+class SeveralFilesError(PreflightError):
+    """A folder holds several annotation files, and their names do not tell what each is for."""
+
+
 def find_files(path: Path) -> tuple[SplitFiles, SplitFiles]:
     """Return where training and validation images lie.
 
@@ -78,7 +82,8 @@ def find_files(path: Path) -> tuple[SplitFiles, SplitFiles]:
         path: A folder in any of the layouts, or one COCO JSON file.
 
     Raises:
-        PreflightError: It has none of them, or files that could be meant are several.
+        SeveralFilesError: Several files could be meant.
+        PreflightError: It has none of them.
     """
     if path.is_file():
         inside = path.parent.parent if path.parent.name == "annotations" else path.parent
@@ -92,7 +97,7 @@ def find_files(path: Path) -> tuple[SplitFiles, SplitFiles]:
         return divided(found[0], images_of(found[0], path), VAL_SHARE, SPLIT_SEED)
     if found:
         names = ", ".join(str(file.relative_to(path)) for file in found[:8])
-        raise PreflightError(
+        raise SeveralFilesError(
             f"{path} holds several annotation files ({names}) and it is not clear which are for "
             "training and for validation. Name them in a data.toml (docs/detection.md) and give "
             "--data NAME=data.toml."

@@ -72,15 +72,16 @@ def test_what_a_plugin_measured_before_it_was_edited_is_stale(run_py, tmp_path):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     text = (
-        "from backbones.spec import BackboneSpec\n"
-        "SPEC = BackboneSpec('mine', lambda options: None, 'plain', (16,), (8,), 2, 'a test')\n"
+        "from dataclasses import replace\n"
+        "from backbones.catalog import get_spec\n"
+        "SPEC = replace(get_spec('vit-nano'), name='mine', source='a test, 2nd')\n"
     )
     again = ("--entries", "mine", "--plugins", str(plugins))
     (plugins / "mine.py").write_text(text)
     assert "1 to run" in run_py(*again, "--dry-run").stdout
     assert run_py(*again).returncode == 0
     assert "nothing to run" in run_py(*again).stdout
-    (plugins / "mine.py").write_text(text.replace("2, ", "3, "))
+    (plugins / "mine.py").write_text(text.replace("2nd", "3rd"))
     assert "done under another file of mine" in run_py(*again).stdout
     assert run_py(*again, "--rerun", "stale").returncode == 0
     assert len(list(run_py.runs.glob("*/record.json"))) == 2
