@@ -45,7 +45,7 @@ def test_source_edited_while_the_job_waits(sweep):
     command = [sys.executable, str(copy / "benchmarks" / "run.py"), *ONE, *SLURM]
     done = subprocess.run(command, cwd=sweep.folder, env=sweep.environment(), capture_output=True)
     assert done.returncode == 0, done.stderr
-    edited = copy / "benchmarks" / "sweep" / "execute.py"
+    edited = copy / "benchmarks" / "work" / "execute.py"
     edited.write_text("raise SystemExit('the edited code was run')\n")
     sweep.cluster("scontrol", "release", sweep.cluster("squeue", "-h", "-o", "%A").strip())
     sweep.wait()
