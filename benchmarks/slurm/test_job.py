@@ -10,13 +10,14 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from backbones.base.files import write_json_atomically
 from benchmarks.slurm.job import REQUEUE, describe_group
 from benchmarks.work.interrupt import Interrupt
 
 _SIGNAL_PATIENCE_SECONDS = 120.0
+_LAST_PATIENCE_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +42,23 @@ def main(arguments: list[str]) -> int:
         time.sleep(0.1)
     got = interrupt.signal
     _write(folder / f"signal-{rank}.json", {"signal": got.name if got else ""})
-    return REQUEUE if got == signal.SIGUSR2 else 1
+    _leave_together(folder, REQUEUE if got == signal.SIGUSR2 else 1)
+
+
+def _leave_together(folder: Path, code: int) -> NoReturn:
+    """End this process once all processes have written which signal they got.
+
+    ``srun --kill-on-bad-exit`` sends SIGTERM to the other processes as soon as the first one has
+    left, and Python puts back the signal's default action while it shuts down. A process that is
+    ended then hides the exit code that asks for the requeue, so Python's shutdown is skipped.
+    """
+    count = int(os.environ.get("SLURM_NTASKS", "1"))
+    end = time.monotonic() + _LAST_PATIENCE_SECONDS
+    while len(list(folder.glob("signal-*.json"))) < count and time.monotonic() < end:
+        time.sleep(0.1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _devices() -> dict[str, Any]:

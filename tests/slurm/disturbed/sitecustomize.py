@@ -29,7 +29,7 @@ def _wait_to_be_asked(module):
 
 
 _CHANGES = {
-    "benchmarks.store.environment": _two_loaders,
+    "backbones.base.cores": _two_loaders,
     "benchmarks.work.monitor": _wait_to_be_asked,
 }
 
