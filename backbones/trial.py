@@ -28,7 +28,7 @@ _ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recompu
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialVerdict:
     """What the check of a network found.
 
     Attributes:
@@ -40,7 +40,7 @@ class Verdict:
     channels_last: bool = True
 
 
-def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> Verdict:
+def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> TrialVerdict:
     """Return the verdict on a network of timm or of a plug-in; those of the zoo are tested here.
 
     Args:
@@ -49,7 +49,7 @@ def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> Verdict
         cache: Folder to remember verdicts in.
     """
     if not spec.name.startswith(TIMM) and not spec.file_sha256:
-        return Verdict()
+        return TrialVerdict()
     versions = [version("timm"), version("torch"), _VERSION]
     key = hash16([spec.name, spec.file_sha256, *versions])
     path = cache / "verdicts" / f"{key}.json"
@@ -62,7 +62,7 @@ def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> Verdict
     return known
 
 
-def refuse_broken(spec: BackboneSpec, verdict: Verdict, reads_maps: bool) -> None:
+def refuse_broken(spec: BackboneSpec, verdict: TrialVerdict, reads_maps: bool) -> None:
     """Refuse a network that fails what a task needs of it.
 
     Args:
@@ -81,14 +81,14 @@ def refuse_broken(spec: BackboneSpec, verdict: Verdict, reads_maps: bool) -> Non
             )
 
 
-def _read(path: Path) -> Verdict | None:
+def _read(path: Path) -> TrialVerdict | None:
     try:
-        return Verdict(**json.loads(path.read_text("utf-8")))
+        return TrialVerdict(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _try_in_child(name: str, plugins: Path | None, path: Path) -> Verdict:
+def _try_in_child(name: str, plugins: Path | None, path: Path) -> TrialVerdict:
     found = path.with_suffix(".trial")
     found.unlink(missing_ok=True)
     root = str(Path(__file__).resolve().parents[1])
@@ -100,5 +100,7 @@ def _try_in_child(name: str, plugins: Path | None, path: Path) -> Verdict:
     known = _read(found)
     found.unlink(missing_ok=True)
     if known is None:
-        return Verdict({"process": f"the network ends its process (exit code {ended.returncode})"})
+        return TrialVerdict(
+            {"process": f"the network ends its process (exit code {ended.returncode})"}
+        )
     return known

@@ -14,7 +14,7 @@ from backbones.catalog import get_spec
 from backbones.check import check_backbone
 from backbones.checkpoint import FRESH, Checkpoint
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.trial import Verdict
+from backbones.trial import TrialVerdict
 
 # Of larger networks the check would take minutes and tens of gigabytes.
 _LARGEST = 400_000_000
@@ -36,13 +36,13 @@ def main(name: str, plugins: str, out: str) -> None:
     with torch.device("meta"):
         size = sum(p.numel() for p in spec.build(BuildOptions(spec.img_size)).parameters())
     if size > _LARGEST:
-        write_json_atomically(Path(out), asdict(Verdict(channels_last=False)))
+        write_json_atomically(Path(out), asdict(TrialVerdict(channels_last=False)))
         return
     results = check_backbone(spec, Checkpoint(backbone=name, path=None, sha256=FRESH))
     failures = {result.name: result.detail for result in results if not result.passed}
-    write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=False)))
+    write_json_atomically(Path(out), asdict(TrialVerdict(failures, channels_last=False)))
     if _works_with_channels_last(spec):
-        write_json_atomically(Path(out), asdict(Verdict(failures, channels_last=True)))
+        write_json_atomically(Path(out), asdict(TrialVerdict(failures, channels_last=True)))
 
 
 def _works_with_channels_last(spec: BackboneSpec) -> bool:

@@ -43,7 +43,7 @@ class Embedding(nn.Module):
         return tokens, (image.shape[-2], image.shape[-1])
 
 
-class Block(nn.Module):
+class StagedBlock(nn.Module):
     """Pre-norm transformer block: attention that knows the grid of the tokens, then MLP."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Stage(nn.Module):
         prefix: Their start values, (1, num_prefix, C); None where there are none.
     """
 
-    def __init__(self, embed: Embedding, blocks: Sequence[Block], num_prefix: int) -> None:
+    def __init__(self, embed: Embedding, blocks: Sequence[StagedBlock], num_prefix: int) -> None:
         """Put ``blocks`` behind ``embed``."""
         super().__init__()
         self.embed = embed

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.init import trunc_normal_
 
 from backbones.spec import BuildOptions
-from backbones.staged.backbone import Block, Embedding, Stage, StagedBackbone, drop_path_rates
+from backbones.staged.backbone import Embedding, Stage, StagedBackbone, StagedBlock, drop_path_rates
 from backbones.staged.config import CvTConfig
 from backbones.staged.conv_attention import ConvAttention, WindowConvAttention
 
@@ -48,6 +48,6 @@ def _stage(config: CvTConfig, index: int, rates: list[float]) -> Stage:
         return ConvAttention(channels, num_heads, num_prefix)
 
     activation = QuickGELU if config.quick_gelu else nn.GELU
-    blocks = [Block(channels, attention(), rate, _EPS, activation) for rate in rates]
+    blocks = [StagedBlock(channels, attention(), rate, _EPS, activation) for rate in rates]
     embed = Embedding(before, channels, *(_LATER if index else _FIRST), eps=_EPS)
     return Stage(embed, blocks, num_prefix)

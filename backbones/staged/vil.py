@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.init import trunc_normal_
 
 from backbones.spec import BuildOptions
-from backbones.staged.backbone import Block, Embedding, Stage, StagedBackbone, drop_path_rates
+from backbones.staged.backbone import Embedding, Stage, StagedBackbone, StagedBlock, drop_path_rates
 from backbones.staged.config import ViLConfig
 from backbones.staged.sliding_attention import SlidingAttention
 
@@ -43,5 +43,5 @@ def _stage(config: ViLConfig, index: int, rates: list[float]) -> Stage:
     def attention() -> nn.Module:
         return SlidingAttention(channels, num_heads, num_global, config.window, config.reach[index])
 
-    blocks = [Block(channels, attention(), rate, _EPS) for rate in rates]
+    blocks = [StagedBlock(channels, attention(), rate, _EPS) for rate in rates]
     return Stage(Embedding(before, channels, patch, patch, 0, _EPS), blocks, num_global)

@@ -31,7 +31,7 @@ class SplitTable(msgspec.Struct, forbid_unknown_fields=True):
     registered: str = ""
 
 
-class Table(msgspec.Struct, forbid_unknown_fields=True):
+class DescriptionTable(msgspec.Struct, forbid_unknown_fields=True):
     """Content of a ``data.toml``.
 
     Attributes:
@@ -74,7 +74,7 @@ def read_description(path: Path) -> Described:
         PreflightError: It is not TOML, has other keys, or names files that do not exist.
     """
     try:
-        table = msgspec.convert(tomllib.loads(path.read_text("utf-8-sig")), Table)
+        table = msgspec.convert(tomllib.loads(path.read_text("utf-8-sig")), DescriptionTable)
     except OSError as error:
         raise PreflightError(f"{path} cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:

@@ -7,7 +7,7 @@ import pytest
 from backbones import trial
 from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.trial import Verdict, refuse_broken, verdict_of
+from backbones.trial import TrialVerdict, refuse_broken, verdict_of
 
 PLUGIN = """
 import os, sys
@@ -28,12 +28,12 @@ SPEC = BackboneSpec(
 
 def test_networks_of_the_zoo_cost_no_trial(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(trial, "_try_in_child", None)
-    assert verdict_of(get_spec("vit-nano"), None, tmp_path) == Verdict()
+    assert verdict_of(get_spec("vit-nano"), None, tmp_path) == TrialVerdict()
 
 
 def test_a_verdict_is_made_once(tmp_path: Path, monkeypatch) -> None:
     made = []
-    answer = Verdict({"layer ids": "layers fall"}, channels_last=False)
+    answer = TrialVerdict({"layer ids": "layers fall"}, channels_last=False)
     monkeypatch.setattr(trial, "_try_in_child", lambda *args: made.append(args) or answer)
     spec = get_spec("timm:test_vit")
     assert verdict_of(spec, None, tmp_path) == answer
@@ -42,22 +42,22 @@ def test_a_verdict_is_made_once(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_torn_verdict_is_made_again(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(trial, "_try_in_child", lambda *args: Verdict())
+    monkeypatch.setattr(trial, "_try_in_child", lambda *args: TrialVerdict())
     spec = get_spec("timm:test_vit")
     verdict_of(spec, None, tmp_path)
     (path,) = (tmp_path / "verdicts").glob("*.json")
     path.write_text("{")
-    assert verdict_of(spec, None, tmp_path) == Verdict()
+    assert verdict_of(spec, None, tmp_path) == TrialVerdict()
 
 
 def test_tasks_on_pooled_features_forgive_faults_of_maps() -> None:
     spec = get_spec("timm:test_vit")
-    verdict = Verdict({"shapes": "maps do not cover the image."})
+    verdict = TrialVerdict({"shapes": "maps do not cover the image."})
     refuse_broken(spec, verdict, reads_maps=False)
     with pytest.raises(UserError, match="fails the check 'shapes': maps do not cover the image"):
         refuse_broken(spec, verdict, reads_maps=True)
     with pytest.raises(UserError, match="'layer ids'"):
-        refuse_broken(spec, Verdict({"layer ids": "layers fall"}), reads_maps=False)
+        refuse_broken(spec, TrialVerdict({"layer ids": "layers fall"}), reads_maps=False)
 
 
 def test_a_process_that_dies_is_a_verdict(tmp_path: Path) -> None:
@@ -70,6 +70,6 @@ def test_a_process_that_dies_is_a_verdict(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_fastvit_is_laid_out_contiguously(tmp_path: Path) -> None:
     verdict = verdict_of(get_spec("timm:fastvit_t8"), None, tmp_path)
-    assert verdict == Verdict(channels_last=False)
+    assert verdict == TrialVerdict(channels_last=False)
     verdict = verdict_of(get_spec("timm:test_convnext"), None, tmp_path)
-    assert verdict == Verdict(channels_last=True)
+    assert verdict == TrialVerdict(channels_last=True)
