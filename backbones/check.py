@@ -233,6 +233,7 @@ _CHECKS: dict[str, Callable[[_Subject], str]] = {
 
 
 def _features(backbone: Backbone, images: Tensor) -> Features:
+    """Return the features of (B, 3, H, W) images in evaluation mode, without gradients."""
     training = backbone.training
     backbone.eval()
     with torch.no_grad():
@@ -284,7 +285,7 @@ def _in_order_of_execution(subject: _Subject) -> tuple[list[str], list[str]]:
 
 
 def _gradient(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
-    """Return the gradients of a fixed function of the maps, in training mode."""
+    """Return gradients of a fixed function of the maps of (B, 3, H, W) images, in training mode."""
     backbone.train().zero_grad()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -293,10 +294,12 @@ def _gradient(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
 
 
 def _energy(maps: tuple[Tensor, ...]) -> Tensor:
+    """Return the sum, (), over (B, C, rows, columns) maps of their mean squares."""
     return torch.stack([(m * m).mean() for m in maps]).sum()
 
 
 def _compare(one: Tensor, other: Tensor, what: str) -> None:
+    """Raise if two tensors of the same shape differ by more than the tolerance."""
     scale = max(float(other.abs().max()), 1e-12)
     difference = float((one - other).abs().max()) / scale
     if not difference <= _TOLERANCE:

@@ -190,6 +190,7 @@ class StagedBackbone(Backbone):
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
     def _run(self, block: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return (B, P + rows * columns, C) tokens after a block, which may be recomputed."""
         if self._checkpointing and torch.is_grad_enabled():
             result: Tensor = checkpoint(block, tokens, grid, use_reentrant=False)
             return result

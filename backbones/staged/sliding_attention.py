@@ -113,18 +113,19 @@ class SlidingAttention(nn.Module):
         return self.bias_local[near[..., 0] * (2 * self.reach - 1) + near[..., 1]].movedim(-1, 0)
 
     def _patches_ask(self, among: Tensor) -> Tensor:
-        """Return (heads, asking, P + asked) of the bias between patches."""
+        """Return (heads, asking, P + asked) of the bias between patches, (heads, asking, asked)."""
         if not self.num_prefix:
             return among
         cross = self.bias_cross[1, :, None].expand(-1, among.shape[1], -1)
         return torch.cat([cross, among], dim=2)
 
     def _prefix_asks(self, grid: Grid) -> Tensor:
-        """Return (heads, P, P + rows * columns)."""
+        """Return the bias of prefix tokens that ask, (heads, P, P + rows * columns)."""
         cross = self.bias_cross[0, :, :, None].expand(-1, -1, grid[0] * grid[1])
         return torch.cat([self.bias_global, cross], dim=2)
 
     def _heads(self, x: Tensor) -> Tensor:
+        """Return (B, N, heads * D) channels apart by head, (B, heads, N, D)."""
         return torch.unflatten(x, 2, (self.num_heads, -1)).transpose(1, 2)
 
 

@@ -139,6 +139,7 @@ class TimmBackbone(Backbone):
         return "return_prefix_tokens" in signature(self.net.forward_intermediates).parameters
 
     def _with_tokens(self, images: Tensor, num_last_blocks: int) -> Features:
+        """Return the features of (B, 3, H, W) images, with (B, N, C) tokens of the last blocks."""
         final, outputs = self._run(images, indices=num_last_blocks, return_prefix_tokens=True)
         # Without prefix tokens timm returns maps in place of pairs.
         pairs = [o if isinstance(o, tuple) else (o, o.new_zeros(len(o), 0, 1)) for o in outputs]
@@ -152,7 +153,7 @@ class TimmBackbone(Backbone):
         )
 
     def _run(self, images: Tensor, **arguments: Any) -> Any:
-        """Run timm's network on padded images.
+        """Run timm's network on (B, 3, H, W) images, padded.
 
         Raises:
             UserError: The network is fixed to sizes of its own, as some with relative positions
@@ -171,7 +172,7 @@ class TimmBackbone(Backbone):
             ) from error
 
     def _without_maps(self, images: Tensor, error: UserError) -> Tensor:
-        """Return what timm pools of a network that has no maps of these images.
+        """Return what timm pools of a network without maps of these images, (B, 3, H, W).
 
         Raises:
             UserError: The network does not run on these images at all, as ``error`` says.
@@ -185,13 +186,14 @@ class TimmBackbone(Backbone):
         return final
 
     def _pad(self, images: Tensor) -> Tensor:
+        """Return (B, 3, H, W) images, padded at the right and below to multiples of a stride."""
         multiple = self.strides[0] if self.pads_itself else self.strides[-1]
         height, width = images.shape[-2:]
         right, bottom = -width % multiple, -height % multiple
         return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
 
     def _crop(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
-        """Cut what padding added, and refuse maps that do not cover the image."""
+        """Cut padding off (B, C, rows, columns) maps; refuse ones that do not cover the image."""
         height, width = images.shape[-2:]
         sizes = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
         cropped = tuple(m[..., :h, :w] for m, (h, w) in zip(maps, sizes, strict=True))

@@ -104,12 +104,14 @@ class BeitBackbone(TimmBackbone):
         return outputs
 
     def _encode(self, images: Tensor) -> tuple[list[Tensor], Grid]:
+        """Return (B, 1 + N, C) tokens behind every block, and the grid, of (B, 3, H, W) images."""
         patches, grid = self.embed(images)
         return self.encode(patches, grid), grid
 
     def _block(
         self, block: nn.Module, tokens: Tensor, table: Tensor, grid: Grid, index: Tensor
     ) -> Tensor:
+        """Return (B, 1 + N, C) tokens after a block with the bias of a table, (offsets, heads)."""
         rows = resize_geometric(table, self.grid, grid)
         bias = rows[index].permute(2, 0, 1)[None].to(tokens.dtype)
         output: Tensor = block(tokens, shared_rel_pos_bias=bias)

@@ -112,6 +112,7 @@ class DensePlainBackbone(TimmBackbone):
         return outputs
 
     def _embed(self, images: Tensor) -> Tensor:
+        """Return the patches of (B, 3, H, W) images with positions, (B, rows, columns, C)."""
         net = self.net
         tokens: Tensor = net.patch_embed(self._pad(images))
         if net.pos_embed is not None:
@@ -123,6 +124,7 @@ class DensePlainBackbone(TimmBackbone):
         return out
 
     def _block(self, block: nn.Module, tokens: Tensor, further: dict[str, Tensor]) -> Tensor:
+        """Return (B, rows, columns, C) tokens after a block, which may be recomputed."""
         if self._recompute and torch.is_grad_enabled():
             run = partial(block, **further)
             recomputed: Tensor = checkpoint(run, tokens, use_reentrant=False)
@@ -163,6 +165,7 @@ class DenseBeitBackbone(BeitBackbone):
         return tuple(BlockAttention(block.attn.window, "bias table") for block in self.net.blocks)
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
+        """Return what leaves every block, each (B, rows, columns, C), of (B, 3, H, W) images."""
         patches, grid = self.embed(images)
         tokens = patches.view(len(patches), *grid, -1)
         outputs = []
@@ -177,6 +180,7 @@ class DenseBeitBackbone(BeitBackbone):
         return outputs
 
     def _on_map(self, block: nn.Module, tokens: Tensor, table: Tensor, grid: Grid) -> Tensor:
+        """Return (B, rows, columns, C) tokens after a block with the bias of its table."""
         index = gen_relative_position_index(grid, class_token=False, device=tokens.device)
         rows = resize_geometric(table, self.grid, grid)
         bias = rows[index].permute(2, 0, 1)[None].to(tokens.dtype)

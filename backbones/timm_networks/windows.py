@@ -109,12 +109,13 @@ class MapAttention(nn.Module):
     def _attend(
         self, heads: tuple[Tensor, Tensor, Tensor], grid: tuple[int, int], bias: Tensor | None
     ) -> Tensor:
+        """Return what queries take from values, (B, heads, N, head_dim) like each of ``heads``."""
         if self.rel_pos_h is not None and self.rel_pos_w is not None:
             return attend_relative(torch.stack(heads), self.rel_pos_h, self.rel_pos_w, grid)
         return F.scaled_dot_product_attention(*heads, attn_mask=bias)
 
     def _gated(self, joined: Tensor, tokens: Tensor) -> Tensor:
-        """Apply the norm and the gate that some networks have in front of the projection."""
+        """Apply the norm and gate before the projection, if any, to (B, N, heads * head_dim)."""
         joined = self._norm("norm")(joined)
         gate = getattr(self, "gate", None)
         return joined if gate is None else joined * gate(tokens).sigmoid()

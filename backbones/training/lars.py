@@ -47,6 +47,7 @@ class LARS(Optimizer):
             torch._foreach_add_(members, running, alpha=-group["lr"])
 
     def _running(self, parameter: Tensor) -> Tensor:
+        """Return the momentum buffer of a parameter, of the same shape, zeros at first."""
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -55,7 +56,7 @@ class LARS(Optimizer):
 
 
 def _scaled(gradients: list[Tensor], members: list[Tensor], weight_decay: float) -> list[Tensor]:
-    """Return gradients with weight decay, each scaled by its trust ratio, 1 where a norm is 0."""
+    """Return gradients, shaped as members, decayed and scaled by trust ratios, 1 at a norm of 0."""
     decayed = torch._foreach_add(gradients, members, alpha=weight_decay)
     ratios = [
         torch.where((weight > 0) & (gradient > 0), _TRUST * weight / gradient, 1.0)

@@ -54,7 +54,7 @@ def synchronise(module: nn.Module) -> None:
 
 
 def _normalise(norm: _BatchNorm, values: Tensor) -> Tensor:
-    """Return ``values`` normalised, and let running statistics follow."""
+    """Return ``values``, (B, C, ...), normalised, and let running statistics follow."""
     if not norm.training or world_size() == 1:
         return _BatchNorm.forward(norm, values)
     # In single precision also under autocast, as torch's own.
@@ -74,7 +74,7 @@ def _normalise(norm: _BatchNorm, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _follow(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move running statistics as torch does; their variance is the unbiased one."""
+    """Move running statistics, (C,), as torch does; their variance is the unbiased one."""
     if norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None

@@ -271,4 +271,5 @@ def seed_generators(*parts: int | str) -> None:
 
 
 def _copy(value: Tensor) -> Tensor:
+    """Return a contiguous copy of a tensor on the CPU, of the same shape."""
     return value.detach().to("cpu", copy=True).contiguous()

@@ -63,6 +63,7 @@ class Block(nn.Module):
         return self._add(pick(tokens, wanted), self.attn.answer(asking, normed))
 
     def _add(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """Return (B, N, C) tokens with what they attended to, (B, N, C), after the MLP."""
         tokens = tokens + self.drop_path1(self.ls1(attended))
         out: Tensor = tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
         return out

@@ -226,6 +226,7 @@ class VisionTransformer(Backbone):
         self._checkpointing = enabled
 
     def _run(self, block: nn.Module, tokens: Tensor, grid: Grid | None) -> Tensor:
+        """Return (B, N, C) tokens after a block, which may be recomputed."""
         if self._checkpointing and torch.is_grad_enabled():
             result: Tensor = checkpoint(block, tokens, grid, use_reentrant=False)
             return result
@@ -233,6 +234,7 @@ class VisionTransformer(Backbone):
         return out
 
     def _pool(self, normed: Tensor) -> Tensor:
+        """Return the pooled vector, (B, C), of (B, P + N, C) normed tokens."""
         if self.fc_norm is not None:
             pooled: Tensor = self.fc_norm(normed[:, self.num_prefix :].mean(dim=1))
             return pooled
@@ -272,6 +274,7 @@ class VisionTransformer(Backbone):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _fit_positions(self, incoming: Tensor) -> None:
+        """Make the position table as long as an incoming one, (1, N, C), if that can be ours."""
         assert self.pos_embed is not None
         if incoming.ndim != 3 or incoming.shape == self.pos_embed.shape:
             return
@@ -302,5 +305,6 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _to_map(patches: Tensor, grid: Grid) -> Tensor:
+    """Return (B, rows * columns, C) patches as a map, (B, C, rows, columns)."""
     batch, _, channels = patches.shape
     return patches.transpose(1, 2).reshape(batch, channels, *grid)

@@ -44,6 +44,7 @@ def sincos_table(embed_dim: int, grid: Grid, num_prefix: int = 0) -> Tensor:
 
 
 def _waves(length: int, rates: Tensor) -> Tensor:
+    """Return sines, then cosines, of places along an axis at (R,) rates, (length, 2 * R)."""
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 

@@ -76,7 +76,7 @@ def _products(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tens
 def _products_backward(
     q: Tensor, grad_q: Tensor, tables: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Add to ``grad_q`` what flows through ``_products``; return the tables' gradients."""
+    """Add ``_products``' share to ``grad_q``, (..., N, D); return the tables', (side, side, D)."""
     rows, columns, head_dim = len(tables[0]), len(tables[1]), q.shape[-1]
     image = q.view(-1, rows, columns, head_dim)
     by_row = grads[0].view(-1, rows, columns, rows)
@@ -115,6 +115,7 @@ def attend_folded(heads: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
 
 
 def _widen(x: Tensor, channels: int) -> Tensor:
+    """Return (..., C) with zeros behind, (..., channels)."""
     return F.pad(x, (0, channels - x.shape[-1]))
 
 

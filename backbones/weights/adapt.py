@@ -151,7 +151,7 @@ def _without_ones(tensor: Tensor) -> list[int]:
 
 
 def _resize_positions(table: Tensor, rows: int, rule: PositionRule) -> Tensor:
-    """Resize the patch rows of a table of a square grid to ``rows`` rows, prefix rows kept."""
+    """Resize a (1, N, C) table of a square grid to (1, rows, C), prefix rows kept."""
     prefix = rows - math.isqrt(rows) ** 2
     old = math.isqrt(max(table.shape[1] - prefix, 0))
     if old**2 + prefix != table.shape[1]:

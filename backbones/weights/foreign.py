@@ -96,6 +96,7 @@ def _reader_of_archive(path: Path) -> Callable[[Path], Any]:
 
 
 def _read_arrays(path: Path) -> dict[str, torch.Tensor]:
+    """Return the numeric arrays of an ``.npz`` by name, as tensors of the same shapes."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {

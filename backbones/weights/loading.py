@@ -212,6 +212,7 @@ def flatten_file(checkpoint: Checkpoint) -> Content:
 
 
 def _shape(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape and type on the meta device, without numbers."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
@@ -245,6 +246,7 @@ def _not_weights(tensor: Tensor) -> str:
 
 
 def _dtype(tensor: Tensor) -> str:
+    """Return the name of the type of a tensor of any shape, such as float32."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
