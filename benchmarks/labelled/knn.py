@@ -137,7 +137,7 @@ def top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return what ``top`` does, by looking at every value."""
+    """Return what ``top`` does, (N, min(k, M)) each, by looking at every one of (N, M) values."""
     count = values.shape[1]
     found, places = values.topk(min(k + 1, count), dim=1)
     # Which of several equals topk returns is not defined, so their order is made here.
@@ -150,7 +150,7 @@ def _top(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _redo(values: Tensor, torn: Tensor, found: Tensor, places: Tensor) -> None:
-    """Sort those rows as a whole of which an equal of the last value may have been left out."""
+    """Sort whole the ``torn`` (N,) rows, whose (N, k) may leave out an equal of the last value."""
     k = found.shape[1]
     for row in torch.nonzero(torn).flatten().tolist():
         whole, at = values[row].sort(descending=True, stable=True)
@@ -160,7 +160,7 @@ def _redo(values: Tensor, torn: Tensor, found: Tensor, places: Tensor) -> None:
 def _merge(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], k: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` best of two sorted lists; of equals, those of the first."""
+    """Return the ``k`` best of two sorted lists, (N, k) at most; of equals, those of the first."""
     values = torch.cat([first[0], second[0]], dim=1)
     values, order = values.sort(dim=1, descending=True, stable=True)
     labels = torch.cat([first[1], second[1]], dim=1).gather(1, order)
@@ -175,7 +175,7 @@ def _vote(
     temperature: float,
     num_classes: int,
 ) -> dict[int, ClassifierOutput]:
-    """Return the verdict of the first k neighbours for each k, ascending."""
+    """Return the verdict of the first k of (N, K) neighbours on (N,) truth for each ascending k."""
     # The votes span six orders of magnitude and are added up to 200 at a time.
     weights = (similar.double() / temperature).exp()
     votes = weights.new_zeros(len(similar), num_classes)
@@ -189,6 +189,7 @@ def _vote(
 
 
 def _unit(rows: Tensor, device: torch.device) -> Tensor:
+    """Return (N, D) rows on the device, each scaled to length 1, (N, D)."""
     return F.normalize(rows.to(device), dim=1)
 
 

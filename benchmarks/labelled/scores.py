@@ -145,5 +145,6 @@ def write_predictions(
 
 
 def _small(rank: Tensor) -> npt.NDArray[np.uint8]:
+    """Return (N,) ranks as uint8, (N,), 255 for any that is larger."""
     found: npt.NDArray[np.uint8] = rank.clamp(max=255).numpy().astype(np.uint8)
     return found

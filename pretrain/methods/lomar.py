@@ -177,6 +177,7 @@ class LoMaRObjective(Objective):
         from_official(self, state, _official_name)
 
     def _cut(self, batch: Batch) -> tuple[Tensor, Grid]:
+        """Return the batch's patches, (B, N, patch_size**2 * 3), and their grid."""
         images, patch = batch["image"], self.backbone.config.patch_size
         return patchify(images, patch), grid_of(images, patch)
 

@@ -143,11 +143,12 @@ class MAEObjective(Objective):
         from_official(self, state, _official_name)
 
     def _cut(self, batch: Batch) -> tuple[Tensor, Grid]:
+        """Return the batch's patches, (B, N, patch_size**2 * 3), and their grid."""
         images, patch = batch["image"], self.backbone.config.patch_size
         return patchify(images, patch), grid_of(images, patch)
 
     def _predict(self, patches: Tensor, noise: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Return predicted values of the masked patches, and these patches' flat index."""
+        """Return predictions of the masked patches, (B * M, values), and flat index (B * M,)."""
         vit, length = self.backbone, patches.shape[1]
         count = num_visible(length, self.config.mask_ratio)
         visible, masked = split_by_noise(noise, count)

@@ -209,6 +209,7 @@ class MoCoV3Objective(Objective):
 
 
 def _at_least_single(values: Tensor) -> Tensor:
+    """Return values of any shape in float32 or a wider type, shape kept."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -71,7 +71,7 @@ class SupervisedViews:
         return {"image": pixels, **draw_mixing(config.mixup, config.cutmix, size, generator)}
 
     def _distort(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Apply a few of RandAugment's operations (Cubuk et al. 2020), as timm has them."""
+        """Apply some of RandAugment's operations (Cubuk et al. 2020), as in timm, to (3, H, W)."""
         count = (self.config.rand_operations,)
         drawn = torch.randint(len(self.operations), count, generator=generator).tolist()
         with _seeded(int(torch.randint(2**62, (), generator=generator))):
@@ -81,7 +81,7 @@ class SupervisedViews:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
     def _erase(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill a rectangle with noise as bright and as varied as images are."""
+        """Fill a rectangle of (3, H, W) pixels with noise as bright and as varied as images are."""
         height, width = pixels.shape[1:]
         left, top, right, bottom = draw_box(width, height, _ERASED, generator)
         noise = torch.randn(3, bottom - top, right - left, generator=generator)
@@ -149,6 +149,7 @@ class SupervisedObjective(Objective):
         return {"as seen": mix(batch["image"], batch["share"], batch["box"])[0][:, None]}
 
     def _entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the smoothed cross-entropy of (B, C) logits with (B,) labels, (B,)."""
         smoothing = self.config.label_smoothing
         return F.cross_entropy(logits, label, label_smoothing=smoothing, reduction="none")
 

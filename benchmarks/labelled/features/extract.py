@@ -230,6 +230,7 @@ class Extractor:
 
     @torch.no_grad()
     def _forward(self, shown: ViewBatch) -> Rows:
+        """Return the features of a batch of B views as float32 rows, (B, layout.width)."""
         frozen = self._frozen
         pixels = self._pixels.ready({"pixels": shown.pixels})["pixels"]
         low = self._config.precision == "bf16"

@@ -147,6 +147,7 @@ class RegionEvaluation:
         self._states.save(TrainingState(finished, tensors, {"unreadable": unreadable}))
 
     def _readable(self, key: range, shown: ViewBatch, others: Sequence[Tensor]) -> Seen:
+        """Return the n images of a batch that could be read, views (n, V, 3, S, S)."""
         self.unreadable |= {self.numbers[key[at]]: text for at, text in shown.unreadable.items()}
         refuse_too_many(self.unreadable, self._config.data.max_corrupt)
         good = [at for at in range(len(key)) if at not in shown.unreadable]

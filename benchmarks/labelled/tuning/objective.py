@@ -106,10 +106,12 @@ class FinetuneObjective(SupervisedObjective):
         return self
 
     def _averaged(self, images: Tensor) -> Tensor:
+        """Return the averaged network's logits of (B, 3, H, W) images, (B, C)."""
         assert self.averaged is not None
         return self._through(images, dict(self.averaged.items()))
 
     def _through(self, images: Tensor, parts: Mapping[str, nn.Module]) -> Tensor:
+        """Return the logits that ``parts`` give (B, 3, H, W) images, (B, C)."""
         backbone = parts["backbone"]
         assert isinstance(backbone, Backbone)
         if self.tune.pooling == "mean":

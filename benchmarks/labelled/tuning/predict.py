@@ -105,7 +105,7 @@ def _judge(
     labels: Tensor,
     config: FinetuneConfig,
 ) -> ClassifierOutput:
-    """Return the verdict on a batch of views."""
+    """Return the verdict on a batch of views, (B, 3, H, W), with (B,) labels."""
     objective.eval()
     images = pixels.ready({"pixels": shown})["pixels"]
     low = config.schedule.precision == "bf16"

@@ -91,11 +91,13 @@ class _Found:
             self._append("pictures", _draw(seen, matches, stride))
 
     def _append(self, name: str, rows: Tensor) -> None:
+        """Add (n, ...) rows to the end of a column."""
         before = self.parts[name]
         self.parts[name] = torch.cat([before, rows.cpu()]) if len(before) else rows.cpu()
 
 
 def _draw(seen: Seen, matches: RegionMatches, stride: int) -> Tensor:
+    """Return pictures of the n drawn images' matches, (n, 1, 3, height, width) uint8."""
     chosen = torch.tensor(seen.drawn, device=matches.first.device)
     parts = (matches.first, matches.second, matches.right, matches.pixels)
     own = RegionMatches(*(part[chosen].cpu() for part in parts))
@@ -103,7 +105,7 @@ def _draw(seen: Seen, matches: RegionMatches, stride: int) -> Tensor:
 
 
 def _write(folder: Path, columns: dict[str, Any], pictures: Tensor) -> tuple[Path, ...]:
-    """Write what each image came to, and the pictures; return the files."""
+    """Write each image's columns and (n, 1, 3, height, width) pictures; return the files."""
     CORRESPONDENCE.write(folder / IMAGE_FILE.name, columns)
     if not len(pictures):
         return (folder / IMAGE_FILE.name,)

@@ -137,6 +137,7 @@ class HeadGroup:
         return flat.view(heads, classes, len(inputs))
 
     def _normed(self, rows: Tensor, training: bool) -> Tensor:
+        """Return (B, D) rows as the heads take them, batch-normalised if so configured, (B, D)."""
         if self.keys[0].norm == "none":
             return rows
         return F.batch_norm(
@@ -221,7 +222,7 @@ class HeadOptimizer:
                 yield from pair
 
     def _at_rates(self, number: int, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
-        """Return gradients times the rates of their heads, decay included, in place."""
+        """Return gradients (H, C, D), (H, C) times their heads' rates, with decay, in place."""
         group, peaks = self._groups[number], self._peaks[number]
         if self._config.weight_decay:
             weights.add_(group.weights, alpha=self._config.weight_decay)

@@ -230,6 +230,7 @@ class Probe:
         curves.setdefault("holdout_median", []).append(median(found.values()))
 
     def _pieces(self, data: Labelled, group: HeadGroup) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the rows (n, D) and labels (n,) that a group takes, on the device, in order."""
         for start in range(0, len(data), _ROWS):
             places = torch.arange(start, min(start + _ROWS, len(data)))
             rows = data.rows(group.keys[0].kind, places).to(self._device)

@@ -123,7 +123,7 @@ def _xyxy(annotations: list[dict[str, Any]]) -> Floats:
 def _displaced(
     box: Floats, config: BoxesConfig, random: Random, width: float, height: float
 ) -> list[float]:
-    """Return a displaced copy of an xyxy box, cut at the image's border."""
+    """Return a displaced copy of a (4,) xyxy box, cut at the image's border."""
     sides = box[2:] - box[:2]
     centre = (box[2:] + box[:2]) / 2
     shift = [random.uniform(-config.shift, config.shift) for _ in range(2)]
@@ -142,7 +142,7 @@ def _displaced(
 def _background(
     taken: Floats, config: BoxesConfig, random: Random, width: float, height: float
 ) -> list[float] | None:
-    """Return a box that overlaps no annotation by more than allowed; None if none was found."""
+    """Return a box that overlaps none of (N, 4) by more than allowed; None if none was found."""
     for _ in range(_TRIES):
         w, h = (random.uniform(*_BACKGROUND_SIDES) * side for side in (width, height))
         x, y = random.uniform(0, width - w), random.uniform(0, height - h)
@@ -153,4 +153,5 @@ def _background(
 
 
 def _centre_and_sides(boxes: Floats) -> tuple[Floats, Floats]:
+    """Return the centres and the sides of (N, 4) xyxy boxes, (N, 2) each."""
     return (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]

@@ -236,9 +236,11 @@ class _Rows:
         return predicted
 
     def _scaled(self, cells: npt.NDArray[np.float16], places: Ints) -> Tensor:
+        """Return the rows of (N, D) cells at (n,) places, standardised, (n, D) float64."""
         return (self._read(cells, places) - self._shift) / self._scale
 
     def _read(self, cells: npt.NDArray[np.float16], places: Ints) -> Tensor:
+        """Return the rows of (N, D) cells at (n,) places on the device, (n, D) float64."""
         return torch.from_numpy(cells[places]).to(self._device).double()
 
 
@@ -250,7 +252,7 @@ def _choose_l2(
     config: RegionHeadsConfig,
     seed: int,
 ) -> tuple[float, dict[float, float]]:
-    """Return the penalty with the best top1 on held-out images (of equals the strongest)."""
+    """Return the penalty with the best top1 on held-out (N, D) rows (of equals the strongest)."""
     held = torch.from_numpy(held_out(int(images.max()) + 1, config.held_out, seed)[images])
     held = held.to(rows.device)
     if held.all() or not held.any():
@@ -268,6 +270,7 @@ def _choose_l2(
 
 
 def _bank(rows: npt.NDArray[np.float32], labels: Ints) -> Bank:
+    """Return a bank of (N, D) rows with (N,) labels."""
     table = torch.from_numpy(rows)
     return Bank(lambda start, end: table[start:end], torch.from_numpy(labels))
 

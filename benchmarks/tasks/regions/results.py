@@ -91,6 +91,7 @@ class RegionResults:
         return found
 
     def _ratio(self, images: npt.NDArray[Any], values: npt.NDArray[Any]) -> Ratio:
+        """Return the sum of (M,) values and their count for each of N images, (N,) each."""
         count = len(self.image_ids)
         sums = np.bincount(images, weights=values.astype(np.float64), minlength=count)
         return sums.astype(np.float64), np.bincount(images, minlength=count).astype(np.float64)
@@ -153,6 +154,7 @@ def _checked(columns: dict[str, Any]) -> RegionResults:
 
 
 def _quotient(numerator: Floats, denominator: Floats) -> Floats:
+    """Return percentages, shaped as the numerator, NaN where the denominator is not positive."""
     unknown = np.full(numerator.shape, np.nan)
     shares: Floats = np.divide(numerator, denominator, out=unknown, where=denominator > 0)
     return 100 * shares

@@ -228,7 +228,7 @@ def _by_image(rows: Tensor, crops: Tensor) -> Tensor:
 
 
 def _touch(module: nn.Module) -> Tensor:
-    """Return a zero that depends on all parameters: several processes expect every gradient."""
+    """Return a zero () that depends on all parameters: several processes expect every gradient."""
     trained = [parameter.sum() for parameter in module.parameters() if parameter.requires_grad]
     return 0.0 * torch.stack(trained).sum()
 

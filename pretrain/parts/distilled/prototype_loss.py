@@ -170,14 +170,17 @@ class _StudentRows:
         return image * pairs.starts[-1] + pairs.starts[inside]
 
     def _starts(self, pairs: Pairs, rows: slice) -> Tensor:
+        """Return the first pair of each of R rows, (R,)."""
         starts = [self._start(pairs, row) for row in range(rows.start, rows.stop)]
         return torch.tensor(starts, device=pairs.match.device)
 
     def _product(self, rows: Tensor, prototypes: Tensor, scale: float) -> Tensor:
+        """Return logits of (R, D) rows with (K, D) prototypes, (R, K), float32 at least."""
         logits = (rows * scale) @ prototypes.T
         return logits.float() if logits.dtype.itemsize < 4 else logits
 
     def _differentiate(self, d_logits: Tensor, rows: slice, factors: Tensor) -> None:
+        """Put into the gradients what (R, K) ``d_logits`` of rows with (R,) factors give."""
         d_logits = d_logits.to(self._dtype)
         factors = factors[:, None].to(self._dtype)
         product = (d_logits @ self._prototypes).mul_(factors)

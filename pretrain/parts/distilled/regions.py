@@ -41,4 +41,5 @@ def encode_regions(backbone: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cells(image: Tensor) -> Tensor:
+    """Return the cells of (B, C, H, W) maps in raster order, (B, H * W, C)."""
     return image.flatten(2).transpose(1, 2)

@@ -92,10 +92,11 @@ class Decoder(nn.Module):
         return out
 
     def _behind_prefix(self, wanted: Tensor, length: int) -> Tensor:
-        """Return the index into all tokens of the batch, from one into its patches."""
+        """Return the index into all tokens of the batch, (B * M,), from one into its patches."""
         return wanted + (wanted // length + 1) * self.num_prefix
 
     def _positions(self, grid: Grid) -> Tensor:
+        """Return the positions of prefix and N patches of a grid, (1, num_prefix + N, dim)."""
         front = self.pos_embed[:, : self.num_prefix]
         patches = resize_positions(self.pos_embed[:, self.num_prefix :], grid)
         return torch.cat([front, patches], dim=1)

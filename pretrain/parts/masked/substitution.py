@@ -57,6 +57,7 @@ def encode_substituted(backbone: Backbone, images: Tensor, mask: Tensor, token: 
 
 
 def _encode_swin(net: Any, images: Tensor, mask: Tensor, token: Tensor) -> Tensor:
+    """Return Swin's last map, (B, C, h, w), of images under a (B, rows, columns) mask."""
     embedded = net.patch_embed(images)
     replaced = torch.where(mask[..., None], token.to(embedded.dtype), embedded)
     out: Tensor = net.norm(net.layers(replaced)).permute(0, 3, 1, 2)
@@ -64,6 +65,7 @@ def _encode_swin(net: Any, images: Tensor, mask: Tensor, token: Tensor) -> Tenso
 
 
 def _encode_vit(vit: VisionTransformer, images: Tensor, mask: Tensor, token: Tensor) -> Tensor:
+    """Return a ViT's patch tokens, (B, N, C), of images under a (B, rows, columns) mask."""
     grid = (mask.shape[1], mask.shape[2])
     patches = _replace(vit.patch_embed(images).flatten(2).transpose(1, 2), mask, token)
     positions = patch_positions(vit, grid)
@@ -74,4 +76,5 @@ def _encode_vit(vit: VisionTransformer, images: Tensor, mask: Tensor, token: Ten
 
 
 def _replace(patches: Tensor, mask: Tensor, token: Tensor) -> Tensor:
+    """Return (B, N, C) patches with the token at masked cells of (B, rows, columns), (B, N, C)."""
     return torch.where(mask.flatten(1)[..., None], token.to(patches.dtype), patches)

@@ -37,6 +37,7 @@ def draw_windows(
 
 
 def _draw_places(count: int, places: int, generator: torch.Generator) -> Tensor:
+    """Return random places below ``places``, (count,), each drawn once before any comes again."""
     rounds = -(-count // places)
     drawn = [torch.randperm(places, generator=generator) for _ in range(rounds)]
     return torch.cat(drawn)[:count]
