@@ -63,7 +63,7 @@ def mend_boxes(
 def _settle_useless(
     annotations: list[dict[str, Any]], boxes: Boxes, sides: Boxes, mending: Mending
 ) -> Rows:
-    """Return which boxes have nothing inside their image, after settling them by kind."""
+    """Return which (N, 4) boxes have nothing inside (N, 2) sides, (N,), after settling them."""
     low, size = boxes[:, :2], boxes[:, 2:]
     empty = _any(size == 0)
     outside = ~empty & _any((low >= sides) | (low + size <= 0))
@@ -79,11 +79,13 @@ def _settle_useless(
 
 
 def _areas(annotations: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    """Return the areas of N annotations, (N,), NaN where there is none."""
     areas = [annotation.get("area") for annotation in annotations]
     return np.array([area if _is_number(area) else np.nan for area in areas], dtype=np.float64)
 
 
 def _as_array(annotations: list[dict[str, Any]], mending: Mending) -> npt.NDArray[np.float64]:
+    """Return the boxes of N annotations, (N, 4), or refuse one that is not four numbers."""
     for annotation in annotations:
         box = annotation.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -98,12 +100,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _any(wrong: Rows) -> Rows:
-    """Return for each box whether any of its numbers is wrong."""
+    """Return for each of (N, K) boxes whether any of its numbers is wrong, (N,)."""
     return np.asarray(wrong.any(axis=1))
 
 
 def _refuse(annotations: list[dict[str, Any]], wrong: Rows, what: str, mending: Mending) -> None:
-    """Refuse the file if any annotation is wrong, naming the first and counting the rest."""
+    """Refuse the file if any annotation is wrong, (N,), naming the first and counting the rest."""
     if wrong.any():
         first = annotations[int(wrong.argmax())]
         more = f", and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""

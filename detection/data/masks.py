@@ -206,7 +206,7 @@ def _draw(polygons: Sequence[Points], size: tuple[int, int]) -> Patch:
 def _resample(
     rle: dict[str, Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
 ) -> Patch:
-    """Take each pixel of the result from its source, only where the object's box ends up."""
+    """Take each pixel from its row (H,) and column (W,), only where the object's box ends up."""
     x, y, width, height = rle_tools.toBbox(rle)
     inside_rows = np.flatnonzero((rows >= y) & (rows < y + height))
     inside_columns = np.flatnonzero((columns >= x) & (columns < x + width))
@@ -220,7 +220,7 @@ def _resample(
 
 
 def _trim(pixels: npt.NDArray[np.uint8], left: int, top: int, size: tuple[int, int]) -> Patch:
-    """Return the patch with exactly the margin round its object, less at the image's border.
+    """Return (h, w) pixels as a patch with exactly the margin round its object, less at the border.
 
     At the border RoIAlign repeats the last pixel, so no zeros may be added there.
     """

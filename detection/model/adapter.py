@@ -207,7 +207,7 @@ def freeze_unused(net: Backbone, img_size: int, features: str = "last") -> list[
 
 
 def _probed(net: Backbone, img_size: int, features: str) -> Tensor:
-    """Return a number that depends on whatever the neck reads."""
+    """Return a number, of shape (), that depends on whatever the neck reads."""
     try:
         return _sum_of_maps(net, min(_PROBE_SIZE, img_size), features)
     except UserError:
@@ -215,6 +215,7 @@ def _probed(net: Backbone, img_size: int, features: str) -> Tensor:
 
 
 def _sum_of_maps(net: Backbone, size: int, features: str) -> Tensor:
+    """Return the sum, of shape (), of what the neck reads of (1, 3, size, size) zeros."""
     images = torch.zeros(1, 3, size, size)
     if features != "last":
         return read_map(net, images, features).sum()

@@ -56,7 +56,7 @@ def _nothing_found(detector: Detector) -> Iterator[int]:
 
 
 def _mask_head(detector: Detector, regions: int) -> tuple[nn.Module, Tensor]:
-    """Return the mask head's layers and an input of theirs."""
+    """Return the mask head's layers and an input of theirs, (regions, C, h, w)."""
     heads = detector.roi_heads
     channels = detector.backbone.output_shape()[heads.mask_in_features[0]].channels
     inputs = torch.zeros(regions, channels, *heads.mask_pooler.output_size)

@@ -83,6 +83,7 @@ class SimplePyramid(nn.Module):
         return maps
 
     def _resample(self, features: Tensor, height: int, width: int) -> Tensor:
+        """Return (B, C, h, w) features at ``resampled_stride`` S, (B, C, H / S, W / S)."""
         if self.stride == self.resampled_stride:
             return features
         target = (height // self.resampled_stride, width // self.resampled_stride)

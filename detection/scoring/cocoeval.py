@@ -150,6 +150,7 @@ def summarize(curves: Curves) -> dict[str, float | None]:
 
 
 def _percent(cells: Floats) -> float | None:
+    """Return the mean of the known cells, of any shape, in percent; None where none is known."""
     known = cells[cells > _NONE]
     return 100 * float(np.mean(known)) if known.size else None
 
@@ -260,7 +261,7 @@ def xywh_of(detections: Detections) -> npt.NDArray[np.float32]:
 
 
 def _rows(detections: Detections) -> Floats:
-    """Return one row of numbers a detection: image, x, y, width, height, score, class."""
+    """Return image, x, y, width, height, score and class of N detections, (N, 7)."""
     columns = (
         detections.rows_images + 1,
         *xywh_of(detections).T,

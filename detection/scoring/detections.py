@@ -158,6 +158,7 @@ def _parse(columns: dict[str, Any]) -> Detections:
 def _split(
     ends: npt.NDArray[np.int64] | None, joined: npt.NDArray[np.uint8] | None
 ) -> list[bytes] | None:
+    """Return the bytes of N masks, cut from (B,) joined ones at (N,) ends; None without masks."""
     if ends is None or joined is None:
         return None
     text, stops = joined.tobytes(), ends.tolist()

@@ -271,7 +271,7 @@ def _keep(sample: Sample, instances: Instances) -> ImageDetections:
 
 
 def _encode(masks: Tensor | LazyMasks) -> list[bytes]:
-    """Return the compressed run lengths of N masks, drawing no more than a few at a time."""
+    """Return the compressed run lengths of (N, h, w) masks, drawing only a few at a time."""
     found: list[bytes] = []
     area = max(1, math.prod(masks.shape[1:]))
     at_once = max(1, _PIXELS_AT_ONCE // area)

@@ -147,10 +147,12 @@ def _parse(columns: dict[str, Any]) -> DetectionMatches:
 
 
 def _pack(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return (N, 4, 10) cells as bits, eight a byte, (N, 5)."""
     # Said in full: numpy cannot work out what is left of no cells at all.
     return np.packbits(cells.reshape(len(cells), _CELLS[0] * _CELLS[1]), axis=1)
 
 
 def _unpack(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.bool_]:
+    """Return the cells, (N, 4, 10), of what ``_pack`` made, (N, 5), with N the count."""
     cells = np.unpackbits(packed, axis=1, count=_CELLS[0] * _CELLS[1]).astype(bool)
     return cells.reshape(count, *_CELLS)

@@ -171,7 +171,7 @@ def match(truth: Truth, detections: Detections, most: int = MOST_DETECTIONS) -> 
 
 
 def _order(detections: Detections) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows by class, image and score, and each one's place in its image and class."""
+    """Return rows by class, image and score, (N,), and their places in image and class, (N,)."""
     images = detections.rows_images.astype(np.int32)
     order = np.lexsort((-detections.scores, images, detections.classes))
     return order, places_within(detections.classes[order], images[order])
@@ -180,7 +180,7 @@ def _order(detections: Detections) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 def _spans(
     classes: npt.NDArray[np.int32], images: npt.NDArray[np.int32]
 ) -> dict[tuple[int, int], slice]:
-    """Return the rows of each image and class."""
+    """Return the rows of each image and class, from (N,) classes and (N,) images."""
     starts = np.flatnonzero(places_within(classes, images) == 0)
     ends = np.append(starts, len(classes))[1:]
     keys = zip(images[starts].tolist(), classes[starts].tolist(), strict=True)
@@ -207,6 +207,7 @@ def _objects(truth: Truth, positions: dict[int, int], *, masks: bool) -> _Object
 def _match_kind(
     spans: dict[tuple[int, int], slice], shapes: Any, areas: Floats, objects: _Objects
 ) -> KindMatches:
+    """Return how N detections with areas (N,) fared, (N, 4, 10), by boxes or by masks."""
     groups = [
         _group(rows, shapes[rows], objects[key]) for key, rows in spans.items() if key in objects
     ]

@@ -155,6 +155,7 @@ def _rle(size: list[int], counts: bytes) -> dict[str, Any]:
 def _tinted(
     pixels: npt.NDArray[np.float64], mask: npt.NDArray[np.uint8], colour: Colour
 ) -> npt.NDArray[np.float64]:
+    """Return (H, W, 3) pixels tinted where the (H, W) mask is 1, (H, W, 3)."""
     share = _MASK_SHARE * mask[..., None]
     tinted: npt.NDArray[np.float64] = (1 - share) * pixels + share * np.array(colour)
     return tinted

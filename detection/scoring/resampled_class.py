@@ -175,7 +175,7 @@ def _ones(columns: Weights, starts: Ints, width: int) -> csr_array:
 
 
 def _reached(objects: Weights, most: int) -> npt.NDArray[np.uint8]:
-    """Return how many of ``RECALLS`` are reached with 0, 1, ... right detections, (most + 1, R)."""
+    """Return how many ``RECALLS`` 0, 1, ... right ones of (R,) objects reach, (most + 1, R)."""
     different, which = np.unique(objects, return_inverse=True)
     recall = np.arange(most + 1)[:, None] / np.maximum(different, 1)
     return np.searchsorted(RECALLS, recall, side="right").astype(np.uint8)[:, which]

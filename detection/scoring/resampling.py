@@ -89,7 +89,7 @@ def _rank(matches: DetectionMatches, kind: KindMatches, rows: slice, most: int) 
 def _in_company(
     images: npt.NDArray[np.int32], scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows share image and score with others, one of them right."""
+    """Return which of (N,) rows share image and score with others, one of them right, (N,)."""
     if not len(images):
         return np.zeros(0, dtype=bool)
     same = (images[1:] == images[:-1]) & (scores[1:] == scores[:-1])

@@ -32,17 +32,20 @@ _MANY = 10
 
 
 def _corners(boxes: Floats, sides: Floats) -> Floats:
+    """Return (N, 4) boxes read as x0, y0, x1, y1, (N, 4)."""
     del sides
     return boxes
 
 
 def _centres(boxes: Floats, sides: Floats) -> Floats:
+    """Return (N, 4) boxes read as centre, width and height as x0, y0, x1, y1, (N, 4)."""
     del sides
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
 def _exchanged(boxes: Floats, sides: Floats) -> Floats:
+    """Return (N, 4) boxes read with x and y exchanged as x0, y0, x1, y1, (N, 4)."""
     del sides
     return np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
 
@@ -101,14 +104,14 @@ def misread_boxes(boxes: Floats, sides: Floats, areas: Floats) -> str:
 
 
 def _inside(corners: Floats, sides: Floats) -> Bools:
-    """Return which boxes have a size and lie inside their images."""
+    """Return which (N, 4) boxes have a size and lie inside their images of (N, 2) sides, (N,)."""
     real = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     low = (corners[:, :2] >= -SLACK).all(axis=1)
     return np.asarray(real & low & (corners[:, 2:] <= sides + SLACK).all(axis=1))
 
 
 def _misread_by_area(boxes: Floats, areas: Floats) -> str:
-    """Say that boxes are corners where the areas are those of corners and not of the boxes."""
+    """Say that (N, 4) boxes are corners where (N,) areas are those of corners, not of boxes."""
     known = np.isfinite(areas) & (areas > 0)
     if known.sum() < _MANY:
         return ""
@@ -170,7 +173,7 @@ def _mostly(fits: Bools) -> bool:
 
 
 def _rescaled(extents: Floats, corners: Floats) -> Floats:
-    """Return extents times the one factor for each axis that suits most of them."""
+    """Return (N, 4) extents times the one factor for each axis that suits most (N, 4) corners."""
     sizes = extents[:, 2:] - extents[:, :2]
     known = np.isfinite(sizes).all(axis=1) & (sizes > 0).all(axis=1)
     if known.sum() < 2:

@@ -104,6 +104,7 @@ def _extent(segmentation: Any) -> tuple[float, ...]:
 
 
 def _cause(at: Sequence[int], extents: Floats, masked: Sequence[Object], corners: Floats) -> str:
+    """Say how K masks with (K, 4) extents look misread, among N objects with (N, 4) corners."""
     wrong = [masked[place] for place in at]
     if _along_rows(wrong):
         return "run lengths look counted along rows; COCO's run down columns"
@@ -117,6 +118,7 @@ def _cause(at: Sequence[int], extents: Floats, masked: Sequence[Object], corners
 
 
 def _sides(objects: Sequence[Object]) -> Floats:
+    """Return width and height of the images of N objects, (N, 2)."""
     return np.array([(image["width"], image["height"]) for _, image in objects], dtype=np.float64)
 
 
@@ -162,6 +164,7 @@ def compare_areas(objects: Sequence[Object], areas: Sequence[Any], mending: Mend
 
 
 def _doubtful(objects: Sequence[Object], stated: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
+    """Return which of (N,) stated areas the masks or the (N, 4) boxes do not allow, (N,)."""
     sizes = boxes[:, 2:].prod(axis=1)
     low, high = _AREA_OF_BOX * sizes, _AREA_BEYOND_BOX * sizes + _AREA_PIXELS
     for at, (annotation, _) in enumerate(objects):
