@@ -150,7 +150,7 @@ def _check_header(name: str, member: IO[bytes], size: int) -> None:
         else np.lib.format.read_array_header_2_0
     )
     with warnings.catch_warnings():
-        # numpy tries to mend headers that are not Python, and says so.
+        # numpy tries to repair headers that are not Python, and says so.
         warnings.simplefilter("error")
         shape, _, dtype = read(member)
     claimed = member.tell() + math.prod(shape) * dtype.itemsize

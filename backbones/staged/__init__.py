@@ -1,1 +1,1 @@
-"""Networks of ours that work in stages of falling resolution: CvT and ViL."""
+"""Networks in stages of falling resolution that timm lacks: CvT and ViL."""

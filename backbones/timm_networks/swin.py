@@ -231,7 +231,7 @@ class SwinBlock(SwinTransformerBlock):  # type: ignore[misc]
         Args:
             qkv: (B * windows, N, 3 C).
             bias: (1 or windows, heads, N, N), added to the logits: by position and, in shifted
-                windows, by what is no neighbour. Together they take one pass over the logits.
+                windows, by what is not a neighbour. Together they take one pass over the logits.
         """
         count, length, _ = qkv.shape
         heads = self.attn.num_heads

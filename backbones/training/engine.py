@@ -35,7 +35,7 @@ class Pause(Protocol):
     """What all processes do together between two steps, such as an evaluation.
 
     It comes before the next step. So a run that was stopped before it, or within it, makes up for
-    it when it goes on; and its time is no part of the time that training takes.
+    it when it goes on; and its time does not count as training time.
 
     Attributes:
         name: For people: "evaluation".
