@@ -134,10 +134,19 @@ def refuse_unusable(
 def _names(content: bytes) -> str:
     """Return the file names of an annotation file as JSON, empty where it lists none properly."""
     try:
-        names = [image.file_name for image in msgspec.json.decode(content, type=_Listing).images]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        names = [image.file_name for image in _listing(content).images]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
     return json.dumps(names) if all(map(stays_inside, names)) else ""
+
+
+def _listing(content: bytes) -> _Listing:
+    try:
+        return msgspec.json.decode(content, type=_Listing)
+    except msgspec.MsgspecError:
+        # Python's reader also takes byte order marks, UTF-16 and NaN; the annotation reader then
+        # says what is wrong and where.
+        return msgspec.convert(json.loads(content), _Listing)
 
 
 def stays_inside(name: str) -> bool:

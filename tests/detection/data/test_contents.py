@@ -153,3 +153,16 @@ def test_images_in_both_splits_are_told(tmp_path: Path, data: CocoData) -> None:
     # The fixture makes the same images for both.
     (note,) = read_facts(data, tmp_path).notes
     assert "4 of 4 validation images are training images too" in note
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_annotations_with_a_byte_order_mark_are_read(
+    tmp_path: Path, data: CocoData, encoding: str
+) -> None:
+    expected = read_facts(data, tmp_path / "plain")
+    for split in ("train", "val"):
+        path = data.annotation_file(split)
+        path.write_text(path.read_text("utf-8"), encoding=encoding)
+    found = read_facts(data, tmp_path / "marked")
+    assert (found.num_train, found.num_val) == (expected.num_train, expected.num_val)
+    assert found.class_names == expected.class_names
