@@ -92,7 +92,7 @@ def parse_entries(texts: list[str]) -> list[Entry]:
         named = text.partition("?")[0] in recipes()
         if not separator and not named:
             _suggest_recipe(text)
-        entry = Entry(f"{PRETRAIN}:{text}" if named else _absolute(text))
+        entry = Entry(f"{PRETRAIN}:{text}" if named else absolute_source(text))
         entries.setdefault(entry.source if kind == "ckpt" else entry.name, entry)
     return _told_apart(list(entries.values()))
 
@@ -133,7 +133,7 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
     )
 
 
-def _absolute(source: str) -> str:
+def absolute_source(source: str) -> str:
     """Return a source that means the same file from any working folder."""
     kind, _, rest = source.partition(":")
     if kind != "ckpt":

@@ -170,11 +170,11 @@ class PretrainOptions(HowToPlan):
     recipe: str = flag("pretraining recipe; `run.py list` names them", positional=True,
                        metavar="RECIPE")  # fmt: skip
     arch: str = flag("backbone (default: the recipe's)", default="", metavar="NAME")
-    init_from: Path | None = flag(
-        "initial weights: objective.safetensors of an earlier run, or an official full checkpoint",
-        default=None,
-        type=Path,
-        metavar="FILE",
+    init_from: str = flag(
+        "initial weights: objective.safetensors of an earlier run, an official full checkpoint, or "
+        "an encoder's: any file, or timm:NAME, tv:NAME, hf:OWNER/NAME, ckpt:PATH?OPTIONS",
+        default="",
+        metavar="SOURCE",
     )
 
 

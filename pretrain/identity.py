@@ -1,15 +1,15 @@
 """What makes two pretraining runs the same run, in words for people."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file
 from backbones.base.sections import as_plain
+from backbones.checkpoint import Checkpoint
 from backbones.training.state import settings_digest
 from pretrain.config import PretrainConfig
 from pretrain.data.images import ImageSet
 from pretrain.method import Method
+from pretrain.objective_file import OBJECTIVE
 
 # Settings that change how the work is done, how often something is written, or when a run gives up,
 # but no weight.
@@ -21,7 +21,7 @@ _OUTSIDE_IDENTITY: dict[str, tuple[str, ...]] = {
 
 
 def identity_of(
-    config: PretrainConfig, backbone: str, images: ImageSet, seed: int, init_from: Path | None
+    config: PretrainConfig, backbone: str, images: ImageSet, seed: int, init_from: Checkpoint | None
 ) -> dict[str, str]:
     """Return all that decides the course of a training.
 
@@ -30,7 +30,7 @@ def identity_of(
         backbone: Its name.
         images: In use.
         seed: Of the run.
-        init_from: File of the first weights, if any.
+        init_from: The first weights, if any.
     """
     return {
         "method": config.method,
@@ -39,8 +39,18 @@ def identity_of(
         "settings": settings_hash(config),
         "images": images.fingerprint,
         "seed": str(seed),
-        "first weights": sha256_file(init_from)[:16] if init_from else "fresh",
+        "first weights": _first_weights(init_from),
     }
+
+
+def _first_weights(init_from: Checkpoint | None) -> str:
+    if init_from is None:
+        return "fresh"
+    content = init_from.sha256[:16]
+    if init_from.format == OBJECTIVE:
+        return content
+    how = init_from.layout + (f"&branch={init_from.branch}" if init_from.branch else "")
+    return f"{content}, encoder as {how}"
 
 
 def settings_hash(config: PretrainConfig) -> str:

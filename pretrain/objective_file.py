@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,12 @@ from backbones.timm_networks.families import SwinBackbone
 from backbones.training.objective import Objective
 from backbones.vit.network import VisionTransformer
 from backbones.weights.files import read_safetensors
-from backbones.weights.foreign import read_foreign
 from backbones.weights.loading import build_backbone
 from pretrain.config import PretrainConfig
 from pretrain.method import get_method
+
+# The format of a checkpoint that is a whole objective, heads included.
+OBJECTIVE = "objective"
 
 
 class ObjectiveRecord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,55 +116,6 @@ def rebuild_objective(path: Path, plugins: Path | None = None) -> tuple[Objectiv
         objective = method.build(get_spec(made_by["backbone"], plugins), config)
     objective.load_state_dict(state)
     return objective, method.name
-
-
-def load_initial(objective: Objective, method: str, path: Path) -> str:
-    """Fill an objective from an earlier run's file, or from an official one.
-
-    Args:
-        objective: Freshly built.
-        method: Its method's name.
-        path: ``objective.safetensors`` of an earlier run, or an official pretraining file.
-
-    Returns:
-        What was loaded, as one line.
-
-    Raises:
-        UserError: The file is of another method.
-        PreflightError: It cannot be read or does not fit.
-    """
-    if not path.is_file():
-        raise PreflightError(f"--init-from {path}: there is no such file.")
-    if not path.with_suffix(".json").is_file():
-        objective.load_official(read_foreign(path))
-        return f"all {len(objective.state_dict())} tensors from {path.name} (official layout)"
-    if not is_objective(path):
-        raise UserError(
-            f"{path} holds no whole objective but a backbone alone; take objective.safetensors "
-            "beside it, or an official full checkpoint."
-        )
-    state, record = read_objective(path)
-    made_by = record.made_by
-    if made_by.get("method") != method:
-        raise UserError(
-            f"{path} was made by {made_by.get('method')}, and this run's method is {method}."
-        )
-    wanted = objective.state_dict()
-    patterns = objective.may_start_fresh()
-    fresh = [name for name in wanted if name not in state]
-    unexplained = [n for n in fresh if not any(fnmatchcase(n, p) for p in patterns)]
-    spare = [name for name in state if name not in wanted]
-    misfits = [n for n, v in state.items() if n in wanted and v.shape != wanted[n].shape]
-    if unexplained or spare or misfits:
-        first = (unexplained + spare + misfits)[0]
-        raise PreflightError(
-            f"{path} does not fit this recipe ({len(unexplained)} tensors are missing, "
-            f"{len(spare)} left over, {len(misfits)} of another shape; first {first}); take the "
-            f"recipe and backbone that made it ({made_by.get('protocol')}, "
-            f"{made_by.get('backbone')})."
-        )
-    objective.load_state_dict(state, strict=False)
-    return f"{len(state)} of {len(wanted)} tensors from {path.name}, {len(fresh)} fresh"
 
 
 State = dict[str, Tensor]

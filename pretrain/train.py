@@ -31,8 +31,9 @@ from backbones.weights.files import save_weights
 from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images, take_fraction
 from pretrain.identity import identity_of, with_classes
+from pretrain.initial import load_initial
 from pretrain.method import Method, get_method
-from pretrain.objective_file import load_initial, save_objective
+from pretrain.objective_file import save_objective
 from pretrain.pictures import NUM_ROWS, PictureTaker
 from pretrain.stream import Samples
 
@@ -51,8 +52,8 @@ class PretrainJob:
         recipe: The recipe's name, for the checkpoint's record.
         limit_images: Train on this many images at most, for a quick look.
         num_workers: Loader processes beside each training process.
-        init_from: Weights to begin with: ``objective.safetensors`` of an earlier run of the same
-            method, or an official pretraining file.
+        init_from: Weights to begin with, as ``pretrain.initial.plan_initial`` returns them; None
+            draws all weights from the seed.
         data_name: Of the images, for the checkpoint's record; empty takes the folder's.
     """
 
@@ -65,7 +66,7 @@ class PretrainJob:
     recipe: str = ""
     limit_images: int | None = None
     num_workers: int = 1
-    init_from: Path | None = None
+    init_from: Checkpoint | None = None
     data_name: str = ""
 
 
@@ -186,9 +187,11 @@ class _Run:
         return self._outcome(fitted, tuple(taken), card)
 
     def _initialise(self) -> str:
-        if self._job.init_from is None:
-            return f"fresh, drawn from seed {self._job.seed}"
-        return load_initial(self._objective, self._method.name, self._job.init_from)
+        job = self._job
+        if job.init_from is None:
+            return f"fresh, drawn from seed {job.seed}"
+        size = job.config.data.img_size
+        return load_initial(self._objective, self._method.name, job.spec, job.init_from, size)
 
     def _show_first_images(self) -> None:
         """Let the objective see the start of the stream, the same on every process."""
@@ -227,11 +230,14 @@ class _Run:
         return Hook(due, take)
 
     def _save(self, path: Path, epochs: float) -> Checkpoint:
-        job = self._job
+        job, first = self._job, self._job.init_from
         record = Checkpoint(
             backbone=job.spec.name,
             path=path,
             sha256="",
+            # Images are normalised as those of the first weights were.
+            mean=first.mean if first else None,
+            std=first.std if first else None,
             method=self._method.name,
             data=job.data_name or self._images.name,
             epochs=epochs,

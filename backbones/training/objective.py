@@ -137,6 +137,13 @@ class Objective(nn.Module, ABC):
         del content
         raise UserError(f"There is no official layout for {type(self).__name__}.")
 
+    def encoders(self) -> tuple[Backbone, ...]:
+        """Return the networks that begin with the weights of ``--init-from``.
+
+        The trained backbone, and the teacher that starts as its copy where a method has one.
+        """
+        return (self.backbone,)
+
     def may_start_fresh(self) -> tuple[str, ...]:
         """Return shell patterns of state names that an earlier run's weights need not hold."""
         return ()

@@ -17,11 +17,11 @@ from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.weights.content import Content, flatten
 from backbones.weights.facts import fact, named
-from backbones.weights.fit import Fit, first
+from backbones.weights.fit import Fit, first, hold
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
-from backbones.weights.loading import find, flatten_file, format_of, wish_of
+from backbones.weights.loading import find, flatten_file, format_of, wish_of, without_numbers
 from backbones.weights.wish import Wish
 
 _ZOO = "zoo"
@@ -93,15 +93,38 @@ def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> None:
         UserError: Two networks in the file fit and nothing says which is meant.
         PreflightError: The file cannot be read or does not fit.
     """
-    if checkpoint.path is None:
-        return
+    if checkpoint.path is not None:
+        as_loaded(checkpoint, BuildOptions(), plugins)
+
+
+def as_loaded(
+    checkpoint: Checkpoint, options: BuildOptions, plugins: Path | None = None
+) -> Backbone:
+    """Return a backbone as it will be when it has taken a checkpoint's file, without numbers.
+
+    Args:
+        checkpoint: With a file.
+        options: How this use varies the backbone.
+        plugins: Folder of further backbones.
+
+    Returns:
+        On the meta device; norms and tables are those of the weights.
+
+    Raises:
+        UserError: As ``verify``.
+        PreflightError: As ``verify``.
+    """
     spec = spec_for(checkpoint, plugins)
     form = format_of(checkpoint)
     content = flatten_file(checkpoint)
+    with torch.device("meta"):
+        backbone = spec.build(options)
     try:
-        find(content, (form,), spec, _bare(spec), wish_of(checkpoint))
+        fit = find(content, (form,), spec, backbone, wish_of(checkpoint))
+        hold(without_numbers(content), form, fit.prefix, spec, backbone)
     except UserError as error:
         raise type(error)(f"{checkpoint.path} (format {form.name}) {error}") from error
+    return backbone
 
 
 def _only_facts(config: Mapping[str, Any]) -> dict[str, Any]:

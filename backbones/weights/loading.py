@@ -141,11 +141,9 @@ def find(
         UserError: Two networks in the file fit and nothing says which is meant.
         PreflightError: None fits, or the file describes another network.
     """
-    shapes = {name: _shape(tensor) for name, tensor in content.tensors.items()}
-    bare = skeleton(backbone)
-    bare_content, tried = replace(content, tensors=shapes), tuple(forms)
+    bare, tried = skeleton(backbone), tuple(forms)
     try:
-        fit = search(bare_content, tried, spec, bare, wish)
+        fit = search(without_numbers(content), tried, spec, bare, wish)
     except PreflightError as error:
         other = next((form for form in marked(content) if form not in tried), None)
         if other is None:
@@ -211,9 +209,13 @@ def flatten_file(checkpoint: Checkpoint) -> Content:
         raise PreflightError(named) from error
 
 
-def _shape(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape and type on the meta device, without numbers."""
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+def without_numbers(content: Content) -> Content:
+    """Return a file's content with its tensors on the meta device, where only shapes count."""
+    shapes = {
+        name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        for name, tensor in content.tensors.items()
+    }
+    return replace(content, tensors=shapes)
 
 
 def _checked(found: Fit, content: Content, backbone: Backbone, spec: BackboneSpec) -> Backbone:

@@ -1,7 +1,9 @@
 """What a user types to name weights, turned into a ``Checkpoint``."""
 
+import dataclasses
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,7 +30,24 @@ _HALF_IN_TIMM = frozenset(
 )
 
 
-def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
+@dataclass(frozen=True)
+class _Asked:
+    """What a user typed to name weights.
+
+    Attributes:
+        source: All of it.
+        rest: What follows the colon.
+        plugins: Folder of further backbones.
+        arch: Backbone to fill, where the source does not name one; empty finds out.
+    """
+
+    source: str
+    rest: str
+    plugins: Path | None
+    arch: str
+
+
+def open_checkpoint(source: str, plugins: Path | None = None, arch: str = "") -> Checkpoint:
     """Return the checkpoint that ``source`` names.
 
     Args:
@@ -39,6 +58,7 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
             ``ckpt:PATH?OPTIONS`` for a file or a folder of ``save_pretrained``, see
             ``docs/checkpoints.md``.
         plugins: Folder of further backbones.
+        arch: Backbone that a file is for, where ``source`` does not say; empty finds out.
 
     Raises:
         UserError: Something in it is unknown; says what comes near.
@@ -50,21 +70,21 @@ def open_checkpoint(source: str, plugins: Path | None = None) -> Checkpoint:
         name = _check_arch(source, plugins)
         weights = zoo(plugins)[name].weights
         if weights is None:
-            return _fresh(source, source, plugins)
+            return _fresh(_Asked(source, source, plugins, arch))
         return _packaged(source, name, weights)
-    openers: dict[str, Callable[[str, str, Path | None], Checkpoint]] = {
+    openers: dict[str, Callable[[_Asked], Checkpoint]] = {
         "random": _fresh,
         "timm": _pretrained,
         "ckpt": _file,
         "hf": _hub,
         "tv": _torchvision,
     }
-    return lookup("source", scheme, openers)(source, rest, plugins)
+    return lookup("source", scheme, openers)(_Asked(source, rest, plugins, arch))
 
 
-def _fresh(source: str, name: str, plugins: Path | None) -> Checkpoint:
-    backbone = _check_arch(name, plugins)
-    return Checkpoint(backbone=backbone, path=None, sha256=FRESH, method=FRESH, source=source)
+def _fresh(asked: _Asked) -> Checkpoint:
+    backbone = _check_arch(asked.rest, asked.plugins)
+    return Checkpoint(backbone=backbone, path=None, sha256=FRESH, method=FRESH, source=asked.source)
 
 
 def is_backbone(name: str) -> bool:
@@ -107,53 +127,64 @@ def _packaged(source: str, name: str, weights: PackagedWeights) -> Checkpoint:
     )
 
 
-def _hub(source: str, rest: str, plugins: Path | None) -> Checkpoint:
+def _hub(asked: _Asked) -> Checkpoint:
     from backbones.timm_networks.hub_models import fetch_model
 
-    name, _, query = rest.partition("?")
-    options = parse_options(source, query)
-    return _described(source, open_folder(fetch_model(name)), options, plugins)
+    name, _, query = asked.rest.partition("?")
+    options = parse_options(asked.source, query)
+    return _described(asked, open_folder(fetch_model(name)), options)
 
 
-def _torchvision(source: str, rest: str, plugins: Path | None) -> Checkpoint:
+def _torchvision(asked: _Asked) -> Checkpoint:
     from backbones.timm_networks.hub_models import fetch_torchvision
 
-    name, _, query = rest.partition("?")
-    options = parse_options(source, query)
-    checkpoint = _described(source, Folder(fetch_torchvision(name)), options, plugins)
+    name, _, query = asked.rest.partition("?")
+    options = parse_options(asked.source, query)
+    checkpoint = _described(asked, Folder(fetch_torchvision(name)), options)
     return replace(checkpoint, method=options.method or "supervised")
 
 
 _TIMM_HUB = "hf-hub:"
 
 
-def _pretrained(source: str, name: str, plugins: Path | None) -> Checkpoint:
+def _pretrained(asked: _Asked) -> Checkpoint:
+    name = asked.rest
     if name.startswith(_TIMM_HUB):
-        return _hub(source, name.removeprefix(_TIMM_HUB), plugins)
+        return _hub(dataclasses.replace(asked, rest=name.removeprefix(_TIMM_HUB)))
     # Imports torch, which the other sources do without.
-    from backbones.timm_networks.hub import fetch_pretrained
+    from backbones.timm_networks.hub import fetch_pretrained, pretrained_config
 
-    return replace(fetch_pretrained(name), source=source)
+    checkpoint = replace(fetch_pretrained(name), source=asked.source)
+    if not asked.arch or asked.arch == checkpoint.backbone:
+        return checkpoint
+    assert checkpoint.path is not None
+    config = pretrained_config(name)
+    folder = Folder(checkpoint.path, norm=(tuple(config.mean), tuple(config.std)))
+    options = Options(format=checkpoint.format)
+    return replace(_described(asked, folder, options), method=checkpoint.method)
 
 
-def _file(source: str, rest: str, plugins: Path | None) -> Checkpoint:
-    path, query = split_source(rest)
+def _file(asked: _Asked) -> Checkpoint:
+    source = asked.source
+    path, query = split_source(asked.rest)
     options = parse_options(source, query)
     if path.is_dir():
-        return _described(source, open_folder(path), options, plugins)
+        return _described(asked, open_folder(path), options)
     if not path.is_file():
         raise PreflightError(f"{source}: there is no file {path}.")
     if not options.read_otherwise and record_path(path).is_file():
         checkpoint = replace(read_record(path), source=source)
-        _check_arch(checkpoint.backbone, plugins)
+        _check_arch(checkpoint.backbone, asked.plugins)
         return _labelled(checkpoint, options)
-    return _described(source, Folder(path), options, plugins)
+    return _described(asked, Folder(path), options)
 
 
-def _described(source: str, folder: Folder, options: Options, plugins: Path | None) -> Checkpoint:
+def _described(asked: _Asked, folder: Folder, options: Options) -> Checkpoint:
     """Return the checkpoint of a file that options, its folder or its content describe."""
+    source, plugins = asked.source, asked.plugins
     _check_names(source, options)
-    arch = _check_arch(options.arch, plugins) if options.arch else folder.architecture
+    arch = options.arch or asked.arch
+    arch = _check_arch(arch, plugins) if arch else folder.architecture
     form = options.format
     img_size = None
     if not arch or not form:
@@ -161,8 +192,8 @@ def _described(source: str, folder: Folder, options: Options, plugins: Path | No
         from backbones.weights.examine import Question, examine
 
         wish = Wish(options.branch, options.key or None, options.prefix or None)
-        asked = Question(folder.weights, arch, form, wish, folder.config, plugins)
-        answer = examine(asked)
+        question = Question(folder.weights, arch, form, wish, folder.config, plugins)
+        answer = examine(question)
         arch, form, img_size = answer.arch, answer.fit.form.name, answer.img_size
     known = FORMATS[form]
     mean, std = _normalisation(known, arch, options, folder, plugins)

@@ -7,6 +7,7 @@ from benchmarks.data.roots import VARIABLES
 from benchmarks.local.terminal import duration
 from benchmarks.output import clean
 from benchmarks.plan.plan import Cell
+from benchmarks.plan.weights import FIRST_WEIGHTS
 from benchmarks.text_table import Column, text_table
 
 _COLUMNS = (
@@ -68,7 +69,9 @@ def _data_lines(cells: Sequence[Cell]) -> list[str]:
     roots = dict.fromkeys(cell.request.data for cell in cells)
     lines = [f"data: {clean(str(root.path))} ({root.origin})" for root in roots if not root.mini]
     notes = dict.fromkeys(note for cell in cells for note in cell.request.notes)
-    lines += [f"data: {clean(note)}" for note in notes]
+    lines += [
+        clean(note) if note.startswith(FIRST_WEIGHTS) else f"data: {clean(note)}" for note in notes
+    ]
     mini = sorted({root.kind for root in roots if root.mini})
     if mini:
         places = [f"--data {kind}" for kind in mini] + [VARIABLES[kind] for kind in mini]

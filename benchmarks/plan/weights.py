@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl
 from msgspec import structs
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file
 from backbones.base.registry import lookup
 from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint, read_record
 from backbones.weights.source import open_checkpoint
+from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot
-from benchmarks.entries import Entry
+from benchmarks.entries import Entry, absolute_source
 from benchmarks.overrides import apply_overrides
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
@@ -25,8 +25,8 @@ from benchmarks.suites import get_task
 from benchmarks.task import PRETRAIN, Facts, Task
 
 WEIGHTS_FILE = "weights.safetensors"
-# A source that only pretraining reads: weights of a whole objective to begin with.
-_OBJECTIVE = "objective"
+# Begins the note of a plan that says what a pretraining begins with.
+FIRST_WEIGHTS = "first weights: "
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Pretraining:
         arch: Backbone; empty takes the recipe's.
         seed: Seed of everything random.
         overrides: ``section.field=value`` texts.
-        init_from: First weights: an earlier run's ``objective.safetensors`` or an official file.
+        init_from: First weights, as the user named them; empty draws them from the seed.
     """
 
     recipe: str
     arch: str = ""
     seed: int = 0
     overrides: tuple[str, ...] = ()
-    init_from: Path | None = None
+    init_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,6 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     )
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
     first = open_checkpoint(f"random:{config.backbone}", where.plugins)
-    if wanted.init_from is not None:
-        first = _open_objective(wanted.init_from, config.backbone)
     data = task.find_data(where.data)
     inputs = RunInputs(
         entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),
@@ -112,7 +110,16 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
         facts=task.read_facts(data, where.cache),
         seed=wanted.seed,
     )
-    return make_request(task, config, inputs, where)
+    if not wanted.init_from:
+        return make_request(task, config, inputs, where)
+    # Imports torch: a file that does not fit shall not wait in a queue first.
+    from pretrain.initial import Planned, plan_initial
+
+    images = data.path or mini_data().imagenet / "train"
+    planned = Planned(config, images, where.cache, where.plugins)
+    first, said = plan_initial(absolute_source(wanted.init_from), planned)
+    request = make_request(task, config, replace(inputs, weights=first), where)
+    return structs.replace(request, notes=(*request.notes, f"{FIRST_WEIGHTS}{said}"))
 
 
 @dataclass(frozen=True)
@@ -207,9 +214,10 @@ def open_weights(request: RunRequest, store: Path) -> Checkpoint:
         return structs.replace(
             _made_by(RunFolder(store / request.needs), request), source=request.source
         )
-    kind, _, rest = request.source.partition(":")
-    if kind == _OBJECTIVE:
-        checkpoint = _open_objective(Path(rest), request.spec.backbone)
+    if request.spec.task == PRETRAIN and not request.source.startswith("random:"):
+        from pretrain.initial import open_initial
+
+        checkpoint = open_initial(request.source, request.spec.backbone, request.plugins)
     else:
         checkpoint = open_checkpoint(request.source, request.plugins)
     planned = (request.spec.weights_sha256, request.spec.weights_format)
@@ -240,15 +248,3 @@ def _made_by(folder: RunFolder, request: RunRequest) -> Checkpoint:
             f"{weights} is not what run {folder.path.name} made; make it again with --rerun all."
         )
     return checkpoint
-
-
-def _open_objective(path: Path, backbone: str) -> Checkpoint:
-    if not path.is_file():
-        raise PreflightError(f"--init-from {path}: there is no such file.")
-    return Checkpoint(
-        backbone=backbone,
-        path=path,
-        sha256=sha256_file(path),
-        format=_OBJECTIVE,
-        source=f"{_OBJECTIVE}:{path.absolute()}",
-    )

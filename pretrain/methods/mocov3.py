@@ -122,6 +122,10 @@ class MoCoV3Objective(Objective):
         """The student's, which the official evaluations take."""
         return self.student.backbone
 
+    def encoders(self) -> tuple[Backbone, ...]:
+        """Return the backbones of student and teacher; see ``Objective``."""
+        return self.student.backbone, self.teacher.backbone
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "contrast": both views' InfoNCE, times 2 T each; see ``Objective``.
 

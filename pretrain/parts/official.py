@@ -35,6 +35,8 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
         PreflightError: A tensor is missing, left over, or of another shape.
     """
     own = {official: name for name, official in _official_names(module, rename).items()}
+    # Trainers also save counters and settings there.
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     wanted = module.state_dict()
     missing = sorted(own.keys() - state.keys())
     spare = sorted(state.keys() - own.keys())

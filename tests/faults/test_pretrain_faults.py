@@ -130,9 +130,9 @@ def test_weights_of_another_method_are_no_beginning(run, tmp_path):
     assert code == 2
     assert_one_sentence(said, "was made by mae, and this run's method is lomar")
     weights = objective.with_name("weights.safetensors")
-    code, said = run("mae-nano", "--init-from", weights)
-    assert code == 2
-    assert_one_sentence(said, "take objective.safetensors beside it")
+    assert run("lomar-nano", "--init-from", weights)[0] == 0
+    records = [path.read_text() for path in tmp_path.glob("runs/*/record.json")]
+    assert sum("Fresh: head, mask_token." in record for record in records) == 1
     garbage = tmp_path / "garbage.pth"
     garbage.write_bytes(b"no weights at all")
     code, said = run("mae-nano", "--init-from", garbage)

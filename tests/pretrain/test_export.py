@@ -13,8 +13,9 @@ from backbones.weights.files import save_weights
 from backbones.weights.loading import build_backbone
 from backbones.weights.source import open_checkpoint
 from pretrain.catalog import get_recipe
+from pretrain.initial import load_initial, whole_checkpoint
 from pretrain.method import get_method
-from pretrain.objective_file import export, load_initial, save_objective, to_layout
+from pretrain.objective_file import export, save_objective, to_layout
 from pretrain.train import build_objective
 from tests.pretrain.conftest import with_
 
@@ -100,7 +101,8 @@ def test_a_whole_objective_goes_out_and_comes_back(recipe, tmp_path):
     out = tmp_path / "out.pth"
     export(source, method.name, out)
     other = build_objective(method, spec, config, seed=2)
-    assert "official layout" in load_initial(other, method.name, out)
+    first = whole_checkpoint(out, spec.name)
+    assert "official layout" in load_initial(other, method.name, spec, first, 32)
     for key, value in objective.state_dict().items():
         assert torch.equal(other.state_dict()[key], value), key
     with pytest.raises(UserError, match=rf"only be written in the layout of {method.name}"):

@@ -15,6 +15,7 @@ from backbones.checkpoint import read_record
 from backbones.training.state import random_seed
 from backbones.weights.files import read_safetensors
 from pretrain.data.find import find_images
+from pretrain.initial import whole_checkpoint
 from pretrain.objective_file import rebuild_objective
 from pretrain.stream import Samples
 from pretrain.train import PretrainJob, build_objective, pretrain
@@ -295,7 +296,8 @@ def test_pictures_are_png_files(job):
 def test_a_run_begins_with_the_weights_of_another(job, tmp_path):
     run(job)
     source = job.out_dir / "objective.safetensors"
-    second = replace(job, out_dir=tmp_path / "second", init_from=source)
+    first = whole_checkpoint(source, "toy")
+    second = replace(job, out_dir=tmp_path / "second", init_from=first)
     monitor = StopAfter()
     pretrain(second, monitor)
     assert any("5 of 5 tensors from objective.safetensors" in text for text in monitor.said)
@@ -306,7 +308,8 @@ def test_a_run_begins_with_the_weights_of_another(job, tmp_path):
 def test_weights_of_another_method_or_shape_are_no_beginning(job, tmp_path):
     run(job)
     source = job.out_dir / "objective.safetensors"
-    second = replace(job, out_dir=tmp_path / "second", init_from=source)
+    first = whole_checkpoint(source, "toy")
+    second = replace(job, out_dir=tmp_path / "second", init_from=first)
     record = json.loads(source.with_suffix(".json").read_text())
     record["made_by"]["method"] = "mae"
     source.with_suffix(".json").write_text(json.dumps(record))
@@ -318,7 +321,7 @@ def test_weights_of_another_method_or_shape_are_no_beginning(job, tmp_path):
     with pytest.raises(UserError, match=r"was made by mae, and this run's method is toy"):
         pretrain(second, StopAfter())
     with pytest.raises(PreflightError, match=r"there is no such file"):
-        pretrain(replace(second, init_from=tmp_path / "no.pth"), StopAfter())
+        whole_checkpoint(tmp_path / "no.pth", "toy")
 
 
 def test_an_objective_is_built_again_from_its_file(job):

@@ -121,7 +121,7 @@ class PretrainTask(Task):
             recipe=inputs.config.protocol,
             limit_images=inputs.limit_images,
             num_workers=loader_workers(),
-            init_from=inputs.checkpoint.path,
+            init_from=inputs.checkpoint if inputs.checkpoint.path else None,
             data_name=inputs.data.name,
         )
         outcome = pretrain(job, monitor)

@@ -123,6 +123,10 @@ class SelfDistillation(Objective):
         branch = self.teacher if self.config.saved == "teacher" else self.student
         return branch.backbone
 
+    def encoders(self) -> tuple[Backbone, ...]:
+        """Return the backbones of student and teacher; see ``Objective``."""
+        return self.student.backbone, self.teacher.backbone
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "view" and, with region heads, "region", weighted; see ``Objective``.
 

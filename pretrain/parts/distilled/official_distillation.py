@@ -82,6 +82,11 @@ def load_distillation(
     for name, official in _CENTERS.items():
         center = getattr(objective, name)
         if center is not None and official in centers:
+            if centers[official].numel() != center.numel():
+                raise PreflightError(
+                    f"The file's {official} is for {centers[official].numel()} prototypes, the "
+                    f"recipe has {center.numel()}; set model.num_prototypes to the file's number."
+                )
             with torch.no_grad():
                 center.copy_(centers[official].reshape(center.shape))
 

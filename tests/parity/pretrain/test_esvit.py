@@ -17,9 +17,10 @@ from backbones.training.objective import Moment
 from backbones.vit.config import ViTConfig
 from backbones.vit.network import VisionTransformer
 from pretrain.catalog import get_recipe
+from pretrain.initial import load_initial, whole_checkpoint
 from pretrain.method import get_method
 from pretrain.methods.esvit import EsViTObjective
-from pretrain.objective_file import load_initial, save_objective
+from pretrain.objective_file import save_objective
 from pretrain.parts.distilled.distillation import DistillationBranch
 from pretrain.recipes.esvit import EsViTConfig
 from tests.parity.distillation import crops_of, distance, encoded, entropy, logits
@@ -197,7 +198,7 @@ def test_a_run_on_views_alone_may_begin_one_with_regions(tmp_path):
     path = tmp_path / "objective.safetensors"
     save_objective(source, path, views, {"method": "esvit", "backbone": "swin-nano"})
     fresh = {k: v.clone() for k, v in target.state_dict().items() if "region" in k}
-    sentence = load_initial(target, "esvit", path)
+    sentence = load_initial(target, "esvit", spec, whole_checkpoint(path, spec.name), 0)
     found, before = target.state_dict(), source.state_dict()
     assert all(torch.equal(found[k], v) for k, v in {**before, **fresh}.items())
     assert f"{len(fresh)} fresh" in sentence
