@@ -91,6 +91,7 @@ class TransferResult:
         detections_file: Detections of each image.
         matches_file: Which of them are right.
         details: The start-up card: what was decided for the user, in plain values.
+        warnings: What a reader of the numbers has to know, one sentence each.
     """
 
     metrics: dict[str, float | None]
@@ -101,6 +102,7 @@ class TransferResult:
     detections_file: Path
     matches_file: Path
     details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
@@ -222,6 +224,7 @@ def _outcome(
         detections_file=found.detections_file,
         matches_file=found.matches_file,
         details={**card, "evaluator": found.evaluator},
+        warnings=fitted.warnings(),
     )
 
 

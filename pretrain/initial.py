@@ -108,10 +108,10 @@ def whole_checkpoint(path: Path, backbone: str) -> Checkpoint:
     """Return a file that is a whole objective as a checkpoint of a run.
 
     Raises:
-        PreflightError: There is no such file.
+        PreflightError: The file does not exist.
     """
     if not path.is_file():
-        raise PreflightError(f"{_FLAG} {path}: there is no such file.")
+        raise PreflightError(f"{_FLAG} {path}: the file does not exist; check the path.")
     return Checkpoint(
         backbone=backbone,
         path=path,
@@ -186,7 +186,7 @@ def _file_of(source: str) -> Path | None:
     if "?" in source and not path.exists():
         raise UserError(f"{_FLAG} {source}: write ckpt:{source} for a file with options.")
     if not path.exists():
-        raise PreflightError(f"{_FLAG} {source}: there is no such file.")
+        raise PreflightError(f"{_FLAG} {source}: the file does not exist; check the path.")
     return path
 
 

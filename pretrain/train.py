@@ -81,8 +81,8 @@ class PretrainResult:
         cost: images_per_second_train (None when too short to be timed), loader_wait_percent,
             parameters_millions, peak_memory_gib, seconds (of training steps, over all starts).
         pictures: PNG files of the last picture taken.
-        unreadable: Where each image lies that could not be read, and why.
         details: The start-up card: what was decided for the user, in plain values.
+        warnings: What a reader of the numbers has to know, one sentence each.
     """
 
     checkpoint: Checkpoint
@@ -90,8 +90,8 @@ class PretrainResult:
     curves: dict[str, list[float]]
     cost: dict[str, float | None]
     pictures: tuple[Path, ...]
-    unreadable: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def pretrain(job: PretrainJob, monitor: Monitor) -> PretrainResult:
@@ -264,8 +264,11 @@ class _Run:
             curves=fitted.curve,
             cost=cost_of(fitted, self._objective),
             pictures=taken,
-            unreadable=fitted.unreadable,
             details={**card, "speed": fitted.speed},
+            warnings=(
+                *(f"skipped an unreadable image: {text}" for text in fitted.unreadable),
+                *fitted.warnings(),
+            ),
         )
 
     def _card(self) -> dict[str, Any]:

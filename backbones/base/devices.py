@@ -25,7 +25,7 @@ def join() -> torch.device:
 def choose_threads(device: torch.device, num_workers: int) -> int:
     """Set torch's threads to the cores that loader processes leave, and return their number.
 
-    OMP_NUM_THREADS, where it is set, is a decision already made.
+    OMP_NUM_THREADS, where it holds a number, is a decision already made.
 
     More threads than free cores do not slow a CPU run down a little but many times: threads that
     wait at a barrier spin (measured: 3 to 40 times). On a GPU one thread feeds the device.
@@ -34,12 +34,27 @@ def choose_threads(device: torch.device, num_workers: int) -> int:
         device: Where the network runs.
         num_workers: Loader processes beside this one.
     """
-    if "OMP_NUM_THREADS" in os.environ:
+    if os.environ.get("OMP_NUM_THREADS"):
         return torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) // processes_here()
     threads = 1 if device.type == "cuda" else max(1, cores - num_workers)
     torch.set_num_threads(threads)
     return threads
+
+
+def arithmetic_of(device: torch.device) -> str:
+    """Return what decides how floating-point sums round on a device, in words.
+
+    Two trainings of one seed end with the same bits only where this is the same.
+
+    Args:
+        device: Where the network runs; on a CPU its thread count has been chosen.
+    """
+    if device.type == "cuda":
+        return f"{processes_here()} x {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return f"{world_size()} x {threads} thread{'s' * (threads > 1)} with {kernels} kernels"
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from backbones.base.devices import wrap
+from backbones.base.devices import arithmetic_of, wrap
 from backbones.base.distributed import any_rank, barrier, rank, world_size
 from backbones.base.errors import StoppedError
 from backbones.base.monitor import Monitor
@@ -120,6 +120,7 @@ class Fitted:
         seconds: Spent on steps, over all starts of the run.
         speed: The same, for people.
         unreadable: Where each unreadable image lies, and why it could not be read.
+        arithmetic: What each start computed with, different ones once; see ``arithmetic_of``.
     """
 
     curve: dict[str, list[float]]
@@ -128,6 +129,16 @@ class Fitted:
     seconds: float
     speed: str
     unreadable: tuple[str, ...]
+    arithmetic: tuple[str, ...]
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a reader of the numbers has to know of the starts of the run."""
+        if len(self.arithmetic) < 2:
+            return ()
+        return (
+            f"the parts of this training were computed with {' and with '.join(self.arithmetic)}, "
+            "which round differently, so an uninterrupted run of the seed ends with other numbers",
+        )
 
 
 def fit(
@@ -162,6 +173,7 @@ def fit(
     notes = state.notes if state is not None else {}
     reporter = Reporter(training.plan, notes, monitor, writer, training.phase)
     loop = _Loop(training, states, reporter, monitor)
+    loop.arithmetic += notes.get("arithmetic", [])
     loop.unreadable.update({int(k): v for k, v in notes.get("unreadable", {}).items()})
     if training.pause is not None:
         training.pause.restore(notes)
@@ -174,6 +186,7 @@ def fit(
         seconds=reporter.journal.seconds,
         speed=reporter.sentence(),
         unreadable=tuple(loop.unreadable.values()),
+        arithmetic=tuple(loop.arithmetic),
     )
 
 
@@ -193,11 +206,15 @@ class _Loop:
         self._idle = True
         self._saved = -1
         self.unreadable: dict[int, str] = {}
+        self.arithmetic: list[str] = []
 
     def run(self, start: int, stream: Iterator[Loaded], hooks: Sequence[Hook]) -> None:
         """Run the steps from ``start`` to the end."""
         training = self._training
         training.objective.train()
+        own = arithmetic_of(self._device)
+        if own not in self.arithmetic:
+            self.arithmetic.append(own)
         read_every = 1 if self._device.type == "cpu" else training.runtime.read_every
         for step in range(start, training.plan.num_steps):
             self._pause(step)
@@ -330,7 +347,8 @@ class _Loop:
         if rank() > 0:
             return
         tensors = collect(self._training.objective, self._training.optimizer)
-        notes = self._reporter.notes() | {"unreadable": self.unreadable}
+        notes = self._reporter.notes()
+        notes |= {"unreadable": self.unreadable, "arithmetic": self.arithmetic}
         if self._training.pause is not None:
             notes |= self._training.pause.notes()
         self._states.save(TrainingState(step, tensors, notes))

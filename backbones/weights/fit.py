@@ -181,7 +181,7 @@ def _prefixes(content: Content, form: Format, backbone: Backbone) -> Iterator[st
 
 
 def _anchors_of(backbone: Backbone) -> list[str]:
-    """Return names that stand at the beginning of a network: its first matrix, and its last."""
+    """Return the name of a network's first matrix, which every file of the network holds."""
     own = [
         name.removeprefix(NET)
         for name, tensor in backbone.state_dict().items()

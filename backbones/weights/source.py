@@ -22,9 +22,9 @@ from backbones.weights.layout import HALF, Format, Rgb
 from backbones.weights.options import Options, parse_options, split_source
 from backbones.weights.wish import Wish
 
+_FILE = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|npz|pkl|tar)$")
 # The zoo's networks whose weights under timm's own names are trained on images scaled to -1 … 1
 # (timm's default tag of the same network, mostly augreg).
-_FILE = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|npz|pkl|tar)$")
 _HALF_IN_TIMM = frozenset(
     {"vit-ti16", "vit-s16", "vit-b16", "vit-b8", "vit-l16", "vit-h14", "beit-b16"}
 )

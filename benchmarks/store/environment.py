@@ -85,7 +85,8 @@ def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
     environment = dict(base)
     threads = str(threads_of(min(usable_cores(), share_of(base) or usable_cores())))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, environment.get("OMP_NUM_THREADS", threads))
+        # An empty variable chooses nothing, as the OpenMP library reads it.
+        environment[name] = environment.get(name) or environment.get("OMP_NUM_THREADS") or threads
     path = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     if platform.libc_ver()[0] == "glibc":

@@ -95,7 +95,29 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
     resumed, parts = start(name, toy_config, tmp_path / "b", toy_batch, StopAfter())
     assert_same_weights(unbroken, resumed)
     assert whole.curve == parts.curve
+    assert whole.warnings() == parts.warnings() == ()
     assert whole.curve["step"] == list(range(1, STEPS + 1))
+
+
+def test_a_run_resumed_with_other_threads_says_so(
+    start: Start, toy_config: DetectionConfig, toy_batch: MakeBatch, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(StoppedError):
+        start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter(2))
+    with pytest.raises(StoppedError):
+        start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter(3))
+    try:
+        torch.set_num_threads(threads + 1)
+        _, mixed = start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter())
+    finally:
+        torch.set_num_threads(threads)
+    (warning,) = mixed.warnings()
+    assert f"1 x {threads} thread" in warning
+    assert f"1 x {threads + 1} threads" in warning
+    # A later start that only evaluates adds nothing, and the warning stays.
+    _, again = start("vit-nano", toy_config, tmp_path, toy_batch, StopAfter())
+    assert again.warnings() == mixed.warnings()
 
 
 def test_sgd_resumes_bit_identical_too(

@@ -320,7 +320,7 @@ def test_weights_of_another_method_or_shape_are_no_beginning(job, tmp_path):
     source.with_suffix(".json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"was made by mae, and this run's method is toy"):
         pretrain(second, StopAfter())
-    with pytest.raises(PreflightError, match=r"there is no such file"):
+    with pytest.raises(PreflightError, match=r"the file does not exist"):
         whole_checkpoint(tmp_path / "no.pth", "toy")
 
 
@@ -357,8 +357,9 @@ def test_unreadable_images_are_named_in_the_outcome(job, photos, tmp_path):
     bad = tmp_path / "set" / "ants" / "01.png"
     bad.write_bytes(b"no image")
     _, _, outcome = run(job, images=tmp_path / "set")
-    assert len(outcome.unreadable) == 1
-    assert str(bad) in outcome.unreadable[0]
+    (warning,) = outcome.warnings
+    assert warning.startswith("skipped an unreadable image: ")
+    assert str(bad) in warning
     config = with_(job.config, "data", max_corrupt=0)
     with pytest.raises(PreflightError, match=r"1 images cannot be read, more than .* = 0"):
         run(job, images=tmp_path / "set", config=config, out_dir=tmp_path / "strict")

@@ -208,4 +208,4 @@ def warnings_of(tuned: Tuned, num_classes: int) -> list[str]:
     texts = {"training": tuned.fitted.unreadable, "test": tuned.tested.unreadable}
     for what, unreadable in texts.items():
         found += about_unreadable(unreadable, what)
-    return found
+    return [*found, *tuned.fitted.warnings()]

@@ -163,6 +163,7 @@ class CocoTask(AnnotatedTask):
             curves=outcome.curves,
             coverage=outcome.coverage,
             details=outcome.details,
+            warnings=outcome.warnings,
             files=(outcome.detections_file, outcome.matches_file),
         )
 

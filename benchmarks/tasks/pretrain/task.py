@@ -127,7 +127,6 @@ class PretrainTask(Task):
         outcome = pretrain(job, monitor)
         assert outcome.checkpoint.path is not None
         weights = outcome.checkpoint.path
-        skipped = tuple(f"skipped an unreadable image: {text}" for text in outcome.unreadable)
         return TaskResult(
             metrics={"loss": outcome.curves["loss"][-1]},
             cost=outcome.cost,
@@ -135,7 +134,7 @@ class PretrainTask(Task):
             coverage=outcome.details["weights"],
             details=outcome.details,
             files=(weights, record_path(weights), outcome.objective_file, *outcome.pictures),
-            warnings=skipped,
+            warnings=outcome.warnings,
         )
 
     def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:

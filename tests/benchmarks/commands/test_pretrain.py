@@ -98,7 +98,7 @@ def test_the_command_makes_weights_and_says_how_to_measure_them(run_py):
         (["pretrain", "mea-nano"], 2, 'Did you mean "mae-nano"?'),
         (["pretrain", "mae-nano", "--set", "schedule.steps=1"], 2, "unknown key"),
         (["pretrain", "mae-nano", "--arch", "vit-nona"], 2, 'Did you mean "vit-nano"?'),
-        (["pretrain", "mae-nano", "--init-from", "no.pth"], 4, "there is no such file"),
+        (["pretrain", "mae-nano", "--init-from", "no.pth"], 4, "the file does not exist"),
         (["pretrain", "mae-nano", "--data", "imagenet=/no"], 4, "which is not a folder"),
         (["--entries", "pretrain:mea-nano"], 2, 'Did you mean "mae-nano"?'),
         (["--entries", "mae-nano,pretrain:mae-nano?sed=1"], 2, 'Did you mean "seed"?'),

@@ -106,6 +106,8 @@ def test_allocator_settings_are_for_glibc_alone(monkeypatch):
 def test_threads_are_chosen_on_purpose(monkeypatch):
     monkeypatch.setattr(environment, "usable_cores", lambda: 16)
     assert worker_environment({})["OMP_NUM_THREADS"] == "12"
+    empty = worker_environment({"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""})
+    assert (empty["OMP_NUM_THREADS"], empty["MKL_NUM_THREADS"]) == ("12", "12")
     monkeypatch.setattr(environment, "usable_cores", lambda: 2)
     assert worker_environment({})["OMP_NUM_THREADS"] == "2"
 
