@@ -20,6 +20,7 @@ from backbones.base.values import (
     Count,
     CountOrZero,
     Inside01,
+    LayersOrNone,
     Name,
     NotNegative,
     Positive,
@@ -147,16 +148,16 @@ class ModelConfig(Section):
     roi_levels: Levels = (2, 3, 4, 5)
     anchor_scale: Positive = 8.0
     anchor_ratios: Annotated[tuple[Positive, ...], _AtLeastOne] = (0.5, 1.0, 2.0)
-    rpn_convs: CountOrZero = 2
+    rpn_convs: LayersOrNone = 2
     rpn_samples: Count = 256
     rpn_candidates: tuple[Count, Count] = (2000, 1000)
     proposals: tuple[Count, Count] = (1000, 1000)
     roi_samples: Count = 512
     sampling_ratio: CountOrZero = 0
-    box_convs: CountOrZero = 4
+    box_convs: LayersOrNone = 4
     box_fcs: Sides = (1024,)
-    mask_convs: CountOrZero = 4
-    global_blocks: tuple[CountOrZero, ...] = field(default=(), metadata=LATER)
+    mask_convs: LayersOrNone = 4
+    global_blocks: Annotated[tuple[CountOrZero, ...], DISTINCT] = field(default=(), metadata=LATER)
     tiled_positions: bool = field(default=False, metadata=LATER)
     features: Literal["last", "normed-last", "normed-last4"] = field(default="last", metadata=LATER)
     attention: Literal["zoo", "own", "maps"] = field(default="zoo", metadata=LATER)

@@ -10,6 +10,7 @@ from backbones.base.values import (
     Below1,
     Count,
     CountOrZero,
+    Layers,
     NotNegative,
     Positive,
     Probability,
@@ -63,7 +64,7 @@ class DistillationConfig(MethodConfig):
     grey_probability: Probability = 0.2
     blur_radius: Annotated[tuple[NotNegative, NotNegative], RISING] = (0.1, 2.0)
     num_prototypes: Count = 65536
-    head_layers: Count = 3
+    head_layers: Layers = 3
     hidden_dim: Count = 2048
     bottleneck_dim: Count = 256
     norm_last_layer: bool = True

@@ -206,6 +206,8 @@ class _Run:
     def _checkpoints(self) -> Hook:
         """Return the hook that keeps the backbone every few epochs."""
         every, epochs = self._job.config.schedule.checkpoint_epochs, self._plan.epochs
+        # More often than after every step means after every step.
+        every = max(every, epochs / self._plan.num_steps) if every else 0.0
         marks = [] if not every else [every * i for i in range(1, int(epochs / every) + 1)]
         steps = {self._plan.step_after(epoch): epoch for epoch in marks}
 

@@ -46,8 +46,16 @@ CountOrZero = Annotated[int, Meta(ge=0)]
 ShareRange = Annotated[tuple[Share, Share], RISING]
 PositiveRange = Annotated[tuple[Positive, Positive], RISING]
 Betas = tuple[Below1, Below1]
+# Layers in a row, built one by one; the deepest networks of the field have a few hundred.
+Layers = Annotated[int, Meta(ge=1, le=1000)]
+LayersOrNone = Annotated[int, Meta(ge=0, le=1000)]
 # What exists by that name is known to a registry, which refuses unknown names.
 Name = Annotated[str, Meta(pattern=r"^\S+\Z", description="a name without spaces")]
+
+# Beyond these no setting means anything, and floats, native code or memory give way: a billion
+# images, a trillion epochs. Bounds of a type are narrower where it has any.
+_MOST_COUNTED = 10**9
+_LARGEST, _SMALLEST = 1e12, 1e-20
 
 
 def refusal(name: str, value: Any, hint: Any) -> str:
@@ -60,11 +68,13 @@ def refusal(name: str, value: Any, hint: Any) -> str:
     """
     if fits(value, hint):
         return ""
-    return unsupported(name, value, allowed(hint)) + _guess(value, hint)
+    return unsupported(name, value, allowed(hint) + _reach(value)) + _guess(value, hint)
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a type allows a value. Integers are numbers; NaN and infinity are not.
+    """Return whether a type allows a value, and its numbers are of a size that means anything.
+
+    Integers are numbers; NaN and infinity are not.
 
     Args:
         value: Any value.
@@ -75,11 +85,29 @@ def fits(value: Any, hint: Any) -> bool:
         msgspec.convert(value, type=hint)
     except msgspec.ValidationError:
         return False
-    if isinstance(value, float) and not isfinite(value):
+    if isinstance(value, int | float) and not _in_reach(value):
         return False
     if isinstance(value, tuple | list) and not all(map(fits, value, _items(base, len(value)))):
         return False
     return all(mark.holds(value) for mark in marks if isinstance(mark, Rule))
+
+
+def _in_reach(number: float) -> bool:
+    if isinstance(number, int):
+        return abs(number) <= _MOST_COUNTED
+    return number == 0 or (isfinite(number) and _SMALLEST <= abs(number) <= _LARGEST)
+
+
+def _reach(value: Any) -> str:
+    """Return which sizes are allowed, empty for a value whose size is not what is wrong."""
+    numbers = value if isinstance(value, tuple | list) else [value]
+    numbers = [number for number in numbers if isinstance(number, int | float)]
+    beyond = [number for number in numbers if not _in_reach(number)]
+    if any(isinstance(number, int) for number in beyond):
+        return f", in any case up to {_MOST_COUNTED:,}"
+    if any(isfinite(number) for number in beyond):
+        return f", of a size from {_SMALLEST:g} to {_LARGEST:g}"
+    return ""
 
 
 def allowed(hint: Any) -> str:

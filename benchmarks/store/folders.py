@@ -386,11 +386,12 @@ def _no_collections() -> Iterator[None]:
 
 def run_state(folder: RunFolder) -> tuple[State, str]:
     """Return the state of a run without a record, and a note on it that gives no host away."""
-    beat = folder.read_heartbeat()
-    if beat is None:
-        return "missing", ""
+    beat, attempts = folder.read_heartbeat(), folder.read_attempts()
+    if beat is None:  # perhaps damaged; then the journal tells that the run was started
+        return (
+            ("interrupted", f"after attempt {attempts[-1].number}") if attempts else ("missing", "")
+        )
     where = f"{beat.phase} {beat.step}/{beat.num_steps}" if beat.num_steps else beat.phase
-    attempts = folder.read_attempts()
     ended = bool(attempts) and attempts[-1].number >= beat.attempt
     if beat.alive and not ended:
         return "running", where

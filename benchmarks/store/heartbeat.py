@@ -7,8 +7,9 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from backbones.base.json_files import JsonFormat, UnreadableFileError
@@ -16,6 +17,10 @@ from backbones.base.json_files import JsonFormat, UnreadableFileError
 INTERVAL_SECONDS = 1.0
 # A worker that did not write for this long is stuck, or its node is gone.
 STALLED_AFTER_SECONDS = 180.0
+
+# Linux counts processes up to 2^22 (kernel/pid.h), and os.kill takes a C int.
+_Pid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Number = Annotated[int, Meta(ge=0)]
 
 
 class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,19 +42,19 @@ class Heartbeat(Struct, frozen=True, forbid_unknown_fields=True):
         phase_step: How far the phase was then.
     """
 
-    pid: int
+    pid: _Pid
     host: str
-    attempt: int
+    attempt: _Number
     started: float
     time: float
     phase: str = "start"
-    step: int = 0
-    num_steps: int = 0
+    step: _Number = 0
+    num_steps: _Number = 0
     images_per_second: float = 0.0
     losses: Mapping[str, float] = field(default_factory=dict[str, float])
     lr: float | None = None
     phase_time: float = 0.0
-    phase_step: int = 0
+    phase_step: _Number = 0
 
     @property
     def alive(self) -> bool:

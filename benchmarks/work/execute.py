@@ -33,6 +33,8 @@ from benchmarks.suites import get_task
 from benchmarks.task import Facts, Task, TaskInputs, TaskResult
 
 _FAILED = 3
+# What torch's allocators of GPUs and CPUs say.
+_NO_MEMORY = ("out of memory", "can't allocate memory")
 _AGAIN = "Run the same command again."
 
 
@@ -255,7 +257,7 @@ def _sentence(error: BaseException) -> str:
 def _hint(error: BaseException) -> str:
     if isinstance(error, UserError):
         return ""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return (
             "The device ran out of memory: lower schedule.batch_size_per_device with --set; the "
             "global batch stays as it is."

@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from backbones.base.sections import Conflict
-from backbones.base.values import Count, CountOrZero
+from backbones.base.values import Count, LayersOrNone
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import PretrainConfig, PretrainDataConfig
 from pretrain.masked_config import NANO_SCHEDULE, MaskedConfig
@@ -32,7 +32,7 @@ class MAEConfig(MaskedConfig):
     """
 
     decoder_dim: Annotated[int, Meta(gt=0, multiple_of=4)] = 512
-    decoder_layers: CountOrZero = 8
+    decoder_layers: LayersOrNone = 8
     decoder_heads: Count = 16
     mask_tokens_in_encoder: bool = False
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from backbones.base.values import Count, Positive, Probability
+from backbones.base.values import Count, Layers, Positive, Probability
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
 from pretrain.masked_config import NANO_COMPARING_SCHEDULE
@@ -32,7 +32,7 @@ class MoCoV3Config(MethodConfig):
     momentum: Probability = 0.99
     hidden_dim: Count = 4096
     output_dim: Count = 256
-    projector_layers: Count = 3
+    projector_layers: Layers = 3
     normalise_output: bool = True
     freeze_patches: bool = True
 

@@ -47,6 +47,8 @@ def wrong(hint: Any) -> list[Any]:
     if base is bool:
         return ["perhaps", 7]
     found = ["text", [1], *([0.5] if base is int else [float("nan"), float("inf")])]
+    # Native code, memory and floats give way long before these.
+    found += [10**20, 10**400] if base is int else [1e300, -1e300, 1e-300]
     for meta in metas:
         found += [bound for bound in (meta.gt, meta.lt) if bound is not None]
         found += [meta.ge - 1] if meta.ge is not None else []

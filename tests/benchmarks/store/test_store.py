@@ -2,6 +2,7 @@ import copy
 import json
 import multiprocessing
 import os
+import socket
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -264,6 +265,25 @@ def test_bad_files_of_an_unfinished_run_are_named_and_stop_nothing(
         said = capsys.readouterr().err
         assert "heartbeat.json" in said
         assert "loop" in said
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**32, 10**30])
+def test_a_heartbeat_with_an_impossible_process_is_named_and_hides_nothing(
+    tmp_path, make_request, make_spec, capsys, pid
+):
+    folder = Store(tmp_path).prepare(make_request(make_spec(seed=3)))
+    folder.heartbeat.write_text(
+        json.dumps(
+            {"pid": pid, "host": socket.gethostname(), "attempt": 1, "started": 0, "time": 1}
+        )
+    )
+    folder.add_attempt(Attempt(1, "host", "a", "b", "stopped", ""))
+    assert main(["status", "--out", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "heartbeat.json" in captured.err
+    # The journal knows of the start.
+    assert "interrupted" in captured.out
+    assert "missing" not in captured.out
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe[]", b"[]", b"{", b'{"schema": "backbench.run/1"}'])
