@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 from backbones.base.errors import UserError
+from backbones.base.files import path_of
 from backbones.weights.source import has_weights, is_backbone
 from benchmarks.task import PRETRAIN
 from pretrain.catalog import recipes
@@ -139,4 +140,4 @@ def absolute_source(source: str) -> str:
     if kind != "ckpt":
         return source
     file, mark, options = rest.partition("?")
-    return f"ckpt:{Path(file).expanduser().absolute()}{mark}{options}"
+    return f"ckpt:{path_of(file).absolute()}{mark}{options}"

@@ -75,6 +75,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def given(text: str) -> str:
+    """Return a text that is not empty, as that of an unset variable of a script would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a value, or leave the flag out")
+    return text
+
+
 def pieces(text: str) -> list[str]:
     """Return the parts between commas, empty ones included."""
     return text.split(",")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.flags import count, flag, names, pieces, seeds, switch
+from benchmarks.flags import count, flag, given, names, pieces, seeds, switch
 
 if TYPE_CHECKING:
     from benchmarks.plan.plan import Rerun
@@ -170,12 +170,10 @@ class PretrainOptions(HowToPlan):
     recipe: str = flag("pretraining recipe; `run.py list` names them", positional=True,
                        metavar="RECIPE")  # fmt: skip
     arch: str = flag("backbone (default: the recipe's)", default="", metavar="NAME")
-    init_from: str = flag(
+    init_from: str | None = flag(
         "initial weights: objective.safetensors of an earlier run, an official full checkpoint, or "
         "an encoder's: any file, or timm:NAME, tv:NAME, hf:OWNER/NAME, ckpt:PATH?OPTIONS",
-        default="",
-        metavar="SOURCE",
-    )
+        default=None, type=given, metavar="SOURCE")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

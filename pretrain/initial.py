@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file
+from backbones.base.files import path_of, sha256_file
 from backbones.catalog import get_spec, spec_for
 from backbones.checkpoint import Checkpoint, record_path
 from backbones.features import Backbone
@@ -30,7 +30,7 @@ from pretrain.config import PretrainConfig
 from pretrain.data.find import find_images
 from pretrain.identity import with_classes
 from pretrain.method import Method, get_method
-from pretrain.objective_file import OBJECTIVE, is_objective, read_objective
+from pretrain.objective_file import OBJECTIVE, is_objective, norm_of, read_objective
 
 State = dict[str, Tensor]
 
@@ -79,16 +79,17 @@ def plan_initial(source: str, planned: Planned) -> tuple[Checkpoint, str]:
     path = _file_of(source)
     objective = _without_numbers(method, config, plugins)
     try:
-        if path is not None and is_objective(path):
-            return _whole(path, config), _fill_whole(objective, method.name, path)
-        if path is not None and _is_official(objective, path):
-            return _whole(path, config), f"whole objective from {path.name} (official layout)"
+        file = path if path is not None and path.is_file() else None
+        if file is not None and is_objective(file):
+            return _whole(file, config), _fill_whole(objective, method.name, file)
+        if file is not None and _is_official(objective, file):
+            return _whole(file, config), f"whole objective from {file.name} (official layout)"
         named = source if path is None else f"ckpt:{path.absolute()}"
         checkpoint = open_encoder(named, config.backbone, plugins)
         return checkpoint, _check_encoder(objective, checkpoint, config, plugins)
     except UserError as error:
         text = str(error)
-        raise type(error)(text if text.startswith(_FLAG) else f"{_FLAG}: {text}") from error
+        raise error.reworded(text if text.startswith(_FLAG) else f"{_FLAG}: {text}") from error
 
 
 def open_initial(source: str, backbone: str, plugins: Path | None = None) -> Checkpoint:
@@ -108,15 +109,18 @@ def whole_checkpoint(path: Path, backbone: str) -> Checkpoint:
     """Return a file that is a whole objective as a checkpoint of a run.
 
     Raises:
-        PreflightError: The file does not exist.
+        PreflightError: The file does not exist, or its record is damaged.
     """
     if not path.is_file():
         raise PreflightError(f"{_FLAG} {path}: the file does not exist; check the path.")
+    mean, std = norm_of(path)
     return Checkpoint(
         backbone=backbone,
         path=path,
         sha256=sha256_file(path),
         format=OBJECTIVE,
+        mean=mean,
+        std=std,
         source=f"{OBJECTIVE}:{path.absolute()}",
     )
 
@@ -178,10 +182,10 @@ def load_initial(
 
 def _file_of(source: str) -> Path | None:
     """Return the file that may hold a whole objective, None for other sources."""
-    path = Path(source).expanduser()
+    path = path_of(source)
     scheme, colon, rest = source.partition(":")
     if not path.exists() and colon and scheme in _SCHEMES:
-        bare = Path(rest).expanduser()
+        bare = path_of(rest)
         return bare if scheme == "ckpt" and bare.is_file() and is_objective(bare) else None
     if "?" in source and not path.exists():
         raise UserError(f"{_FLAG} {source}: write ckpt:{source} for a file with options.")
@@ -203,7 +207,7 @@ def _without_numbers(method: Method, config: PretrainConfig, plugins: Path | Non
 
 def _is_official(objective: Objective, path: Path) -> bool:
     """Tell whether a file is a whole objective in its method's official layout, by shapes."""
-    if path.is_dir() or record_path(path).is_file():
+    if record_path(path).is_file():
         return False
     try:
         objective.load_official(_shapes_of(read_foreign(path)))

@@ -24,6 +24,7 @@ from backbones.timm_networks.families import SwinBackbone
 from backbones.training.objective import Objective
 from backbones.vit.network import VisionTransformer
 from backbones.weights.files import read_safetensors
+from backbones.weights.layout import Rgb
 from backbones.weights.loading import build_backbone
 from pretrain.config import PretrainConfig
 from pretrain.method import get_method
@@ -39,26 +40,35 @@ class ObjectiveRecord(Struct, frozen=True, forbid_unknown_fields=True):
         sha256: SHA-256 of the weights file.
         made_by: Plain facts; "method" and "backbone" among them.
         config: The recipe as plain values.
+        mean: Per-channel mean of the images, None for the backbone's own.
+        std: Per-channel standard deviation of the images, None for the backbone's own.
     """
 
     sha256: str
     made_by: dict[str, str]
     config: dict[str, Any]
+    mean: Rgb | None = None
+    std: Rgb | None = None
 
 
 _FORMAT = JsonFormat(ObjectiveRecord, "record of an objective")
 
 
 def save_objective(
-    objective: Objective, path: Path, config: PretrainConfig, made_by: Mapping[str, str]
+    objective: Objective,
+    path: Path,
+    config: PretrainConfig,
+    made_by: Mapping[str, str],
+    norm: tuple[Rgb | None, Rgb | None] = (None, None),
 ) -> None:
-    """Write the objective's state, and beside it what made it and its checksum.
+    """Write the objective's state, and next to it what made it and its checksum.
 
     Args:
         objective: On any device.
         path: Suffix ``.safetensors``; the record takes ``.json``.
         config: The recipe, with which the objective can be built again.
         made_by: Plain facts; "method" and "backbone" among them.
+        norm: Mean and standard deviation of the images, None for the backbone's own.
 
     Raises:
         PreflightError: The disk is full, or the folder cannot be written.
@@ -69,7 +79,8 @@ def save_objective(
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
     write_atomically(path, content)
-    _FORMAT.write(record, ObjectiveRecord(sha256_file(path), dict(made_by), as_plain(config)))
+    facts = ObjectiveRecord(sha256_file(path), dict(made_by), as_plain(config), *norm)
+    _FORMAT.write(record, facts)
 
 
 def is_objective(path: Path) -> bool:
@@ -82,6 +93,22 @@ def is_objective(path: Path) -> bool:
     except (OSError, ValueError) as error:
         raise UnreadableFileError(record, "record of weights", str(error)) from error
     return isinstance(content, dict) and "made_by" in content
+
+
+def norm_of(path: Path) -> tuple[Rgb | None, Rgb | None]:
+    """Return mean and standard deviation of the images that an objective was trained on.
+
+    Args:
+        path: Of ``save_objective``, or a file in an official layout, whose images are the
+            backbone's own: (None, None).
+
+    Raises:
+        UnreadableFileError: The record is damaged.
+    """
+    if not is_objective(path):
+        return None, None
+    record = _FORMAT.read(path.with_suffix(".json"))
+    return record.mean, record.std
 
 
 def read_objective(path: Path) -> tuple[dict[str, Tensor], ObjectiveRecord]:

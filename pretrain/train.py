@@ -257,7 +257,8 @@ class _Run:
         weights = job.out_dir / "weights.safetensors"
         if rank() == 0:
             checkpoint = self._save(weights, self._plan.epochs)
-            save_objective(self._objective, objective_file, job.config, self._identity())
+            made_by, norm = self._identity(), (checkpoint.mean, checkpoint.std)
+            save_objective(self._objective, objective_file, job.config, made_by, norm)
         else:
             checkpoint = Checkpoint(job.spec.name, weights, "", method=self._method.name)
         return PretrainResult(

@@ -1,4 +1,6 @@
-"""Mistakes a person can mend, as one sentence and an exit code."""
+"""Mistakes a person can fix, as one sentence and an exit code."""
+
+from typing import Self
 
 
 class UserError(Exception):
@@ -9,6 +11,12 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+    def reworded(self, text: str) -> Self:
+        """Return the same error with another message, whatever its class is made from."""
+        other = type(self).__new__(type(self), text)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 class PreflightError(UserError):

@@ -24,6 +24,23 @@ _CANNOT_WRITE = {
 }
 
 
+def path_of(text: str) -> Path:
+    """Return the path that a user typed, ``~`` and ``~USER`` replaced.
+
+    Raises:
+        PreflightError: No file can have that name.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except RuntimeError as error:
+        raise PreflightError(f"{text}: that user has no home folder; write it in full.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PreflightError(f"{text[:60]}…: no file has that name ({reason}).") from error
+    return path
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through ``atomic_file``.
 

@@ -82,7 +82,7 @@ def examine(question: Question) -> Answer:
     except UserError as error:
         text = str(error)
         named_already = str(question.path) in text
-        raise type(error)(text if named_already else f"{question.path} {text}") from error
+        raise error.reworded(text if named_already else f"{question.path} {text}") from error
     return Answer(arch, fit, fact(content.facts, "image"))
 
 
@@ -123,7 +123,7 @@ def as_loaded(
         fit = find(content, (form,), spec, backbone, wish_of(checkpoint))
         hold(without_numbers(content), form, fit.prefix, spec, backbone)
     except UserError as error:
-        raise type(error)(f"{checkpoint.path} (format {form.name}) {error}") from error
+        raise error.reworded(f"{checkpoint.path} (format {form.name}) {error}") from error
     return backbone
 
 

@@ -107,10 +107,10 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     form = format_of(checkpoint)
     try:
         found = find(content, (form,), spec, backbone, wish_of(checkpoint))
-        fit = hold(content, form, found.prefix, spec, _checked(found, content, backbone, spec))
+        fit = hold(content, form, found.prefix, spec, backbone)
         _refuse_broken(fit, backbone)
     except UserError as error:
-        raise type(error)(f"{checkpoint.path} (format {form.name}) {error}") from error
+        raise error.reworded(f"{checkpoint.path} (format {form.name}) {error}") from error
     wanted = backbone.state_dict()
     filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
     backbone.load_state_dict(filled, strict=False)
@@ -153,6 +153,8 @@ def find(
             f"{text}, or leave format= out: by its names it is of format {other.name}."
         ) from error
     refuse_contradictions(content.facts, fit.form, spec, bare)
+    _refuse_others(fit, content, spec)
+    _refuse_integers(fit, bare)
     return fit
 
 
@@ -218,18 +220,13 @@ def without_numbers(content: Content) -> Content:
     return replace(content, tensors=shapes)
 
 
-def _checked(found: Fit, content: Content, backbone: Backbone, spec: BackboneSpec) -> Backbone:
-    """Return the backbone, after a look at the tensors that it would take.
-
-    Raises:
-        PreflightError: Some are not numbers that a network computes with.
-    """
+def _refuse_others(found: Fit, content: Content, spec: BackboneSpec) -> None:
+    """Raise for tensors whose numbers no network computes with; the numbers are not looked at."""
     for name, tensor in content.tensors.items():
         if name.startswith(found.prefix):
             why = _not_weights(tensor)
             if why and name.removeprefix(found.prefix) not in found.dropped:
                 raise PreflightError(f"does not fit {spec.name}: {name} is {why}.")
-    return backbone
 
 
 def _not_weights(tensor: Tensor) -> str:
@@ -252,7 +249,8 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _refuse_broken(fit: Fit, backbone: Backbone) -> None:
+def _refuse_integers(fit: Fit, backbone: Backbone) -> None:
+    """Raise for whole numbers where a network computes with others; numbers are not looked at."""
     wanted = backbone.state_dict()
     for name, tensor in fit.state.items():
         if name in wanted and wanted[name].is_floating_point() != tensor.is_floating_point():
@@ -260,6 +258,10 @@ def _refuse_broken(fit: Fit, backbone: Backbone) -> None:
                 f"holds {_dtype(tensor)} in {name.removeprefix(NET)}, where the network computes "
                 "in floating point; it is quantised or not weights."
             )
+
+
+def _refuse_broken(fit: Fit, backbone: Backbone) -> None:
+    wanted = backbone.state_dict()
     broken = [k for k, v in fit.state.items() if k in wanted and not torch.isfinite(v).all()]
     if broken:
         raise PreflightError(f"holds NaN or infinity in {first(broken)}; use another file.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from backbones.base.errors import UserError
+from backbones.base.files import path_of
 from backbones.base.registry import lookup
 from backbones.weights.layout import Rgb
 
@@ -60,13 +61,13 @@ def split_source(rest: str) -> tuple[Path, str]:
     A question mark in the path itself is written ``%3F``, or stands as it is where the options
     behind the last one are absent or valid and such a file exists.
     """
-    whole = Path(rest).expanduser()
+    whole = path_of(rest)
     if "?" in rest and whole.exists():
         return whole, ""
     name, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
-    path = Path(name).expanduser()
+    path = path_of(name)
     if not path.exists() and "%" in name:
-        path = Path(unquote(name)).expanduser()
+        path = path_of(unquote(name))
     return path, query
 
 

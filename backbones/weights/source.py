@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import sha256_file
+from backbones.base.files import path_of, sha256_file
 from backbones.base.registry import lookup
 from backbones.catalog import TIMM, get_spec, zoo
 from backbones.checkpoint import FRESH, Checkpoint, read_record, record_path
@@ -275,7 +275,7 @@ def _suggest_sources(name: str) -> None:
         UserError: It is a file, a network of timm, or a model of a hub.
     """
     path = name.partition("?")[0]
-    if _FILE.search(path) or (Path(path).expanduser().exists() and "/" in path):
+    if _FILE.search(path) or (path_of(path).exists() and "/" in path):
         raise UserError(f'Unknown backbone "{name}". For a file, write "ckpt:{name}".')
     from backbones.timm_networks.hub import is_timm_name, with_tag
 

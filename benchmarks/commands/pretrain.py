@@ -39,8 +39,9 @@ def _requests(options: PretrainOptions, cache: Path) -> list[RunRequest]:
     where = PlanContext(
         parse_data(options.data), options.plugins, options.limit_images, cache, PRETRAIN
     )
+    first = options.init_from or ""
     wanted = [
-        Pretraining(options.recipe, options.arch, seed, tuple(options.overrides), options.init_from)
+        Pretraining(options.recipe, options.arch, seed, tuple(options.overrides), first)
         for seed in options.seeds
     ]
     return [pretraining_request(one, where) for one in wanted]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.base.errors import PreflightError, UserError
+from backbones.base.files import path_of
 from backbones.base.registry import nearest
 from detection.data.layouts import is_annotated
 
@@ -60,7 +61,7 @@ def parse_data(values: Sequence[str], own_names: bool = False) -> dict[str, Path
             raise UserError(f"--data {value}: unknown kind {kind!r}. Known: {', '.join(KINDS)}.")
         if kind in given:
             raise UserError(f"--data {kind}=… is given twice.")
-        given[kind] = Path(folder).expanduser()
+        given[kind] = path_of(folder)
     return given
 
 
@@ -83,7 +84,7 @@ def find_coco_root(given: Mapping[str, Path]) -> DataRoot:
         return _folder(given["coco"], "--data coco")
     variable = os.environ.get("DETECTRON2_DATASETS")
     if variable:
-        return _folder(Path(variable).expanduser() / "coco", "$DETECTRON2_DATASETS")
+        return _folder(path_of(variable) / "coco", "$DETECTRON2_DATASETS")
     return DataRoot("coco", "mini", None, "embedded")
 
 
@@ -103,7 +104,7 @@ def find_images_root(given: Mapping[str, Path]) -> DataRoot:
         return _folder(given["imagenet"], "--data imagenet", "images")
     variable = os.environ.get("IMAGENET_DIR")
     if variable:
-        return _folder(Path(variable).expanduser(), "$IMAGENET_DIR", "images")
+        return _folder(path_of(variable), "$IMAGENET_DIR", "images")
     return DataRoot("images", "mini", None, "embedded")
 
 
@@ -125,7 +126,7 @@ def find_labelled_root(given: Mapping[str, Path]) -> DataRoot:
             return replace(root, name=name) if own else root
     variable = os.environ.get("IMAGENET_DIR")
     if variable:
-        return _folder(Path(variable).expanduser(), "$IMAGENET_DIR", "imagenet")
+        return _folder(path_of(variable), "$IMAGENET_DIR", "imagenet")
     return DataRoot("imagenet", "mini", None, "embedded")
 
 

@@ -32,7 +32,8 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
         rename: Official name of one of the module's own.
 
     Raises:
-        PreflightError: A tensor is missing, left over, or of another shape.
+        PreflightError: A tensor is missing, left over, of another shape or kind of number, or holds
+            NaN or infinity.
     """
     own = {official: name for name, official in _official_names(module, rename).items()}
     # Trainers also save counters and settings there.
@@ -45,6 +46,11 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
         for name, tensor in state.items()
         if name in own and tensor.shape != wanted[own[name]].shape
     ]
+    shapes += [
+        f"{name} is {str(tensor.dtype).removeprefix('torch.')} in it"
+        for name, tensor in state.items()
+        if name in own and tensor.is_floating_point() != wanted[own[name]].is_floating_point()
+    ]
     found = [
         f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         for what, names in (("lacks", missing), ("has no use for", spare), ("misfits:", shapes))
@@ -55,6 +61,11 @@ def from_official(module: nn.Module, state: Mapping[str, Tensor], rename: Rename
             f"The weights do not fit {type(module).__name__}: the file {'; '.join(found)}. Take "
             "the recipe of the model that wrote them."
         )
+    broken = [
+        n for n, tensor in state.items() if not tensor.is_meta and not tensor.isfinite().all()
+    ]
+    if broken:
+        raise PreflightError(f"The file holds NaN or infinity in {broken[0]}; use another file.")
     # Not strict: what has no official name is left as it is.
     module.load_state_dict({own[name]: tensor for name, tensor in state.items()}, strict=False)
 

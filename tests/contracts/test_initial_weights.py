@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones.base.errors import UserError
+from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BuildOptions
+from backbones.training.objective import Objective
 from backbones.weights.files import save_weights
 from pretrain.catalog import get_recipe, recipes
 from pretrain.config import PretrainConfig
 from pretrain.initial import Planned, load_initial, plan_initial
 from pretrain.method import get_method
+from pretrain.objective_file import save_objective
 from pretrain.train import PretrainJob, build_objective, pretrain
 from tests.contracts.test_methods import Stop, photos, small
 
@@ -122,3 +124,67 @@ def test_two_steps_from_an_encoder_differ_from_two_fresh_ones(name, photos, tmp_
         losses.append(monitor.losses[0])
         assert outcome.checkpoint.path is not None
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("content", ['{"lr": 1}', "[1]", "{bad"])
+def test_a_foreign_record_next_to_the_weights_is_named(photos, tmp_path, content):
+    config = get_recipe("mae-nano").resolved()
+    path = tmp_path / "side.pth"
+    torch.save(dict(get_spec(config.backbone).build(BuildOptions()).state_dict()), path)
+    path.with_suffix(".json").write_text(content)
+    with pytest.raises(UserError, match=r"^--init-from: .*side.json is not a valid"):
+        plan_initial(str(path), Planned(config, photos, tmp_path))
+
+
+def test_whole_numbers_are_refused_when_they_are_planned(photos, tmp_path):
+    config = get_recipe("mae-nano").resolved()
+    state = get_spec(config.backbone).build(BuildOptions()).state_dict()
+    path = tmp_path / "whole.pth"
+    torch.save({name: tensor.int() for name, tensor in state.items()}, path)
+    with pytest.raises(UserError, match=r"holds int32 in \S+, where the network computes in float"):
+        plan_initial(str(path), Planned(config, photos, tmp_path))
+
+
+def official(config: PretrainConfig) -> Objective:
+    return build_objective(get_method(config.method), get_spec(config.backbone), config, seed=3)
+
+
+OFFICIAL = [name for name in NANO if not name.startswith("supervised")]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_official_file_that_holds_no_number_is_not_loaded(name, photos, tmp_path):
+    config = get_recipe(name).resolved()
+    objective = official(config)
+    first = next(parameter for parameter in objective.parameters() if parameter.ndim > 1)
+    first.data.view(-1)[0] = float("nan")
+    path = tmp_path / "official.pth"
+    try:
+        torch.save(objective.official_state(), path)
+    except UserError:
+        pytest.skip("the method has no official layout for this network")
+    checkpoint, said = plan_initial(str(path), Planned(config, photos, tmp_path))
+    assert "whole objective" in said
+    spec = get_spec(config.backbone)
+    with pytest.raises(PreflightError, match=r"holds NaN or infinity in \S+; use another file"):
+        load_initial(official(config), config.method, spec, checkpoint, config.data.img_size)
+
+
+def test_a_whole_objective_keeps_the_normalisation_of_its_images(photos, tmp_path):
+    config = get_recipe("mae-nano").resolved()
+    half = (0.5, 0.5, 0.5)
+    path = tmp_path / "objective.safetensors"
+    made_by = {"method": "mae", "backbone": config.backbone}
+    save_objective(official(config), path, config, made_by, (half, half))
+    checkpoint, _ = plan_initial(str(path), Planned(config, photos, tmp_path))
+    assert (checkpoint.mean, checkpoint.std) == (half, half)
+    save_objective(official(config), path, config, made_by)
+    checkpoint, _ = plan_initial(str(path), Planned(config, photos, tmp_path))
+    assert (checkpoint.mean, checkpoint.std) == (None, None)
+
+
+def test_a_folder_without_weights_is_named(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = get_recipe("mae-nano").resolved()
+    with pytest.raises(PreflightError, match=r"^--init-from: .* is a folder without weights"):
+        plan_initial(".", Planned(config, photos, tmp_path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import cannot_write, sha256_file, write_json_atomically
+from backbones.base.files import cannot_write, path_of, sha256_file, write_json_atomically
 from benchmarks.data.mini.generate import Files, checksum, generate
 
 MINI_VERSION = "3"
@@ -58,7 +58,7 @@ def mini_data(cache: Path | None = None) -> MiniData:
 def default_cache() -> Path:
     """Return ``$BACKBENCH_CACHE`` or ``~/.cache/backbench``."""
     named = os.environ.get("BACKBENCH_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "backbench"
+    return path_of(named) if named else Path.home() / ".cache" / "backbench"
 
 
 def _make(cache: Path, folder: Path) -> None:
