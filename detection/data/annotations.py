@@ -24,18 +24,22 @@ masks that are broken or contradict their box,     polygon with fewer than three
 =================================================  ===============================================
 """
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.base.wording import first_of, quoted
 from detection.data.boxes import XYWH, mend_boxes
 from detection.data.contents import stays_inside
 from detection.data.findings import BROKEN_MASK, FAR, GROUPS, SHORT, Mending
+from detection.data.json_sections import read_sections
 from detection.data.segmentation import BrokenMaskError, check_segmentation
-from detection.truth.comparison import compare_areas, compare_masks, rectangle
+from detection.truth.areas import compare_areas
+from detection.truth.comparison import compare_masks, rectangle
 from detection.truth.remarks import remark
+from detection.truth.repeats import examine_repeats
 
 # Ids travel through float64 columns on their way to the evaluation engines.
 _LARGEST_ID = 2**53
@@ -54,7 +58,9 @@ class AnnotationFile:
             width, height in pixels), ``category_id`` (the class, from 0), ``iscrowd``, ``area``
             and, where the set has masks, ``segmentation``.
         has_masks: Every object that is no crowd has a mask.
-        notes: What was mended, one sentence each.
+        notes: What was fixed, one sentence each.
+        without_masks: What stands in place of masks, where none has a mask and that is not the
+            usual [] or nothing; else empty.
     """
 
     path: Path
@@ -63,6 +69,7 @@ class AnnotationFile:
     images: list[dict[str, Any]]
     has_masks: bool
     notes: tuple[str, ...]
+    without_masks: str = ""
 
 
 def read_annotations(
@@ -88,7 +95,7 @@ def read_annotations(
 def _read(
     path: Path, mending: Mending, chosen: Sequence[str], crowds_are_objects: bool
 ) -> AnnotationFile:
-    content = _read_json(path, mending)
+    content = read_sections(path, mending)
     if crowds_are_objects:
         for annotation in content["annotations"]:
             annotation["iscrowd"] = 0
@@ -104,45 +111,39 @@ def _read(
     images = _images(content["images"], mending)
     _check_owners(content["annotations"], images, mending)
     classes = {category_id: index for index, category_id in enumerate(category_ids)}
-    kept = mend_boxes(content["annotations"], images, mending)
+    kept, uncut = mend_boxes(content["annotations"], images, mending)
     pairs = [(_annotation(a, classes, mending), images[a["image_id"]]) for a in kept]
+    examine_repeats(pairs, mending)
     _read_masks(kept, pairs, mending)
+    masked = any("segmentation" in clean for clean, _ in pairs)
     objects = [(clean, image) for clean, image in pairs if not clean["iscrowd"]]
     has_masks = compare_masks(objects, mending)
     if not has_masks:
         for clean, _ in pairs:
             clean.pop("segmentation", None)
-    compare_areas(pairs, [a.get("area") for a in kept], mending)
+    compare_areas(pairs, [a.get("area") for a in kept], uncut, mending)
     for clean, image in pairs:
         image["annotations"].append(clean)
     remark(content, pairs, mending)
     ordered = [images[image_id] for image_id in sorted(images)]
-    return AnnotationFile(path, category_ids, class_names, ordered, has_masks, mending.notes())
+    notes = mending.notes()
+    lacking = "" if masked else _forms(kept)
+    return AnnotationFile(path, category_ids, class_names, ordered, has_masks, notes, lacking)
 
 
-def _read_json(path: Path, mending: Mending) -> dict[str, list[dict[str, Any]]]:
-    """Return the file's three sections, each a list of objects."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise mending.fault(f"cannot be read ({error.strerror})") from error
-    if not raw.strip():
-        raise mending.fault("is empty")
-    try:
-        content = json.loads(raw)
-    except json.JSONDecodeError as error:
-        cut = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
-        what = "is cut off in the middle" if cut else f"is not JSON ({error})"
-        raise mending.fault(f"{what}; copy or export it again") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise mending.fault("is not JSON text; copy or export it again") from error
-    if not isinstance(content, dict):
-        raise mending.fault(f"holds a JSON {type(content).__name__}, not a COCO instances object")
-    for section in ("images", "annotations", "categories"):
-        entries = content.get(section)
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise mending.fault(f"has no list {section!r} of objects, as COCO instances files do")
-    return content
+def _forms(annotations: Sequence[dict[str, Any]]) -> str:
+    """Return how annotations without masks write that, such as "null in 3, [] in 7".
+
+    Empty where all leave ``segmentation`` out or have [], as files with boxes only are written:
+    anything else may be masks that an exporter lost.
+    """
+    counts = Counter(
+        quoted(a["segmentation"]).replace("None", "null") if "segmentation" in a else "absent"
+        for a in annotations
+    )
+    if set(counts) <= {"absent", "[]"}:
+        return ""
+    return first_of([f"{form} in {count:,}" for form, count in counts.most_common()])
 
 
 def _without_groups(
@@ -175,8 +176,8 @@ def _keep_classes(
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise mending.fault(
-            f"has no class {', '.join(map(repr, unknown))} that `classes` names; it has "
-            f"{', '.join(map(repr, list(known)[:8]))}"
+            f"has no class {first_of([quoted(name) for name in unknown])} that `classes` names; it "
+            f"has {first_of([quoted(name) for name in known], 8)}"
         )
     ids = tuple(known[name] for name in chosen)
     kept = [a for a in annotations if a.get("category_id") in ids]
@@ -198,10 +199,11 @@ def _categories(
     ordered = sorted(entries, key=lambda entry: int(entry["id"]))
     names = [entry.get("name") for entry in ordered]
     for entry, name in zip(ordered, names, strict=True):
-        if not isinstance(name, str) or not name:
-            raise mending.fault(f"gives category {entry['id']} no name")
+        if not isinstance(name, str) or not name.strip():
+            found = f"the name {quoted(name)}" if "name" in entry else "no name"
+            raise mending.fault(f"gives category {entry['id']} {found}; it must be text")
         if names.count(name) > 1:
-            raise mending.fault(f"has two categories named {name!r}; rename one")
+            raise mending.fault(f"has two categories named {quoted(name)}; rename one")
     return tuple(int(e["id"]) for e in ordered), tuple(str(name) for name in names)
 
 
@@ -212,9 +214,13 @@ def _images(entries: list[dict[str, Any]], mending: Mending) -> dict[int, dict[s
     _check_ids("images", entries, mending)
     for entry in entries:
         _check_file_name(entry, mending)
-        size: tuple[Any, Any] = (entry.get("width"), entry.get("height"))
-        if not all(_is_integer(side) and side > 0 for side in size):
-            raise mending.fault(f"gives image {entry['id']} the size {size}, not two pixel counts")
+        sides: dict[str, Any] = {side: entry.get(side) for side in ("width", "height")}
+        if not all(_is_integer(side) and side > 0 for side in sides.values()):
+            told = [f"the {n} {quoted(v) if n in entry else 'missing'}" for n, v in sides.items()]
+            raise mending.fault(
+                f"gives image {entry['id']} {' and '.join(told)}; both must be positive integers, "
+                "in pixels"
+            )
     return {
         entry["id"]: {
             "image_id": entry["id"],
@@ -230,12 +236,17 @@ def _images(entries: list[dict[str, Any]], mending: Mending) -> dict[int, dict[s
 def _check_file_name(entry: dict[str, Any], mending: Mending) -> None:
     """Refuse a name that could leave the image folder, whatever the system."""
     name = entry.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
+    if "file_name" not in entry:
         raise mending.fault(f"gives image {entry['id']} no file_name")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise mending.fault(
+            f"gives image {entry['id']} the file_name {quoted(name)}; it must be text that names "
+            "a file"
+        )
     if not stays_inside(name):
         raise mending.fault(
-            f"names the file {name!r} for image {entry['id']}, which leaves the image folder; "
-            "names must be relative and without '..'",
+            f"names the file {quoted(name)} for image {entry['id']}, which leaves the image "
+            "folder; names must be relative and without '..'",
         )
 
 
@@ -247,7 +258,8 @@ def _check_owners(
         owner = annotation.get("image_id")
         if not _is_integer(owner) or owner not in images:
             raise mending.fault(
-                f"has annotation {annotation['id']} for image {owner!r}, which it does not list"
+                f"has annotation {annotation['id']} for image {quoted(owner)}, which it does not "
+                "list"
             )
 
 
@@ -257,7 +269,11 @@ def _check_ids(section: str, entries: list[dict[str, Any]], mending: Mending) ->
     for entry in entries:
         number: Any = entry.get("id")
         if not _is_integer(number) or abs(number) > _LARGEST_ID:
-            raise mending.fault(f"has an entry in {section!r} whose id is {number!r}, no number")
+            found = f"the id {quoted(number)}" if "id" in entry else "no id"
+            raise mending.fault(
+                f"has an entry in {section!r} with {found}; ids must be integers between -2^53 and "
+                "2^53, written without a point or quotes"
+            )
         if number in seen:
             raise mending.fault(f"has the id {number} twice in {section!r}")
         seen.add(number)
@@ -271,10 +287,13 @@ def _annotation(
     category = annotation.get("category_id")
     if not _is_integer(category) or category not in classes:
         raise mending.fault(
-            f"has annotation {number} of category {category!r}, which it does not list"
+            f"has annotation {number} of category {quoted(category)}, which it does not list"
         )
     if annotation.get("iscrowd", 0) not in (0, 1):
-        raise mending.fault(f"has annotation {number} with iscrowd {annotation['iscrowd']!r}")
+        raise mending.fault(
+            f"has annotation {number} with iscrowd {quoted(annotation['iscrowd'])}; it must be 0 "
+            "or 1"
+        )
     return {
         "id": number,
         "bbox": annotation["bbox"],

@@ -5,8 +5,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detection.data.findings import BEYOND, NO_SIZE, OUTSIDE, SLIVERS, Mending
-from detection.truth.causes import SLACK, misread_boxes
+from backbones.base.wording import quoted
+from detection.data.findings import (
+    BEYOND,
+    CORNERS,
+    NO_SIZE,
+    OUTSIDE,
+    SLIVERS,
+    Mending,
+    allowed,
+)
+from detection.truth.causes import SLACK, corners_by_area, misread_boxes
 
 # COCO rounds boxes to 0.01 pixels, so an honest box may end just beyond its image.
 TOLERANCE = SLACK
@@ -20,8 +29,8 @@ Boxes = npt.NDArray[np.float64]
 
 def mend_boxes(
     annotations: list[dict[str, Any]], images: dict[int, dict[str, Any]], mending: Mending
-) -> list[dict[str, Any]]:
-    """Return the annotations whose boxes can serve, those that stick out clipped.
+) -> tuple[list[dict[str, Any]], Boxes]:
+    """Return the K annotations with valid boxes, clipped to their images, and (K, 4) unclipped.
 
     Args:
         annotations: As in the file; each of an image that exists.
@@ -29,17 +38,18 @@ def mend_boxes(
         mending: Hears of clipped and dropped boxes.
 
     Raises:
-        PreflightError: A box is absent, not finite or negative in size, too many are of no use, or
+        PreflightError: A box is missing, not finite or negative in size, too many are useless, or
             all look misread.
     """
     if not annotations:
-        return []
+        return [], np.zeros((0, 4))
     boxes = _as_array(annotations, mending)
     owners = [images[annotation["image_id"]] for annotation in annotations]
     sides = np.array([(image["width"], image["height"]) for image in owners], dtype=np.float64)
     _refuse(annotations, _any(~np.isfinite(boxes)), "a box that is not finite", mending)
     _refuse(annotations, _any(boxes[:, 2:] < 0), "a box of negative width or height", mending)
-    cause = misread_boxes(boxes, sides, _areas(annotations))
+    annotations, boxes = _read_corners(annotations, boxes, mending)
+    cause = misread_boxes(boxes, sides)
     if cause:
         raise mending.fault(f"has boxes that cannot be right: {cause}")
     low, size = boxes[:, :2], boxes[:, 2:]
@@ -57,7 +67,33 @@ def mend_boxes(
             kept.append({**annotation, "bbox": clipped})
         else:
             kept.append(annotation)
-    return kept
+    return kept, boxes[~useless]
+
+
+def _read_corners(
+    annotations: list[dict[str, Any]], boxes: Boxes, mending: Mending
+) -> tuple[list[dict[str, Any]], Boxes]:
+    """Return annotations and (N, 4) boxes, few that are two corners by their areas read as such.
+
+    Raises:
+        PreflightError: More of them than ``CORNERS`` allows.
+    """
+    found = corners_by_area(boxes, _areas(annotations))
+    at = np.flatnonzero(found.flags).tolist()
+    total = len(annotations)
+    if not at or (not found.sure and len(at) <= allowed(CORNERS.share, total)):
+        return annotations, boxes
+    cause = (
+        f"boxes look like xyxy in {len(at)} of {total} annotations (their areas are those of "
+        "corners); COCO's are x, y, width, height"
+    )
+    mending.settle(CORNERS, [annotations[place]["id"] for place in at], total, cause=cause)
+    boxes = boxes.copy()
+    boxes[at, 2:] -= boxes[at, :2]
+    mended = list(annotations)
+    for place in at:
+        mended[place] = {**annotations[place], "bbox": boxes[place].tolist()}
+    return mended, boxes
 
 
 def _settle_useless(
@@ -73,7 +109,7 @@ def _settle_useless(
     for kind, wrong in ((NO_SIZE, empty), (SLIVERS, slivers), (OUTSIDE, outside & ~slivers)):
         at = np.flatnonzero(wrong)
         ids = [annotations[index]["id"] for index in at]
-        first = str(annotations[at[0]]["bbox"]) if len(at) else ""
+        first = quoted(annotations[at[0]]["bbox"]) if len(at) else ""
         mending.settle(kind, ids, len(annotations), first=first)
     return empty | outside
 
@@ -90,7 +126,7 @@ def _as_array(annotations: list[dict[str, Any]], mending: Mending) -> npt.NDArra
         box = annotation.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             raise mending.fault(
-                f"has annotation {annotation['id']} with the box {box!r}, not four numbers"
+                f"has annotation {annotation['id']} with the box {quoted(box)}, not four numbers"
             )
     return np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64)
 
@@ -109,4 +145,6 @@ def _refuse(annotations: list[dict[str, Any]], wrong: Rows, what: str, mending: 
     if wrong.any():
         first = annotations[int(wrong.argmax())]
         more = f", and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
-        raise mending.fault(f"has {what}: annotation {first['id']} with {first['bbox']}{more}")
+        raise mending.fault(
+            f"has {what}: annotation {first['id']} with {quoted(first['bbox'])}{more}"
+        )

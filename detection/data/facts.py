@@ -14,7 +14,7 @@ from detection.data.contents import Progress, SplitContents, look_at_split, refu
 from detection.data.dataset import SPLITS, CocoData, Split, check_objects, has_objects, read_split
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 3
+_FACTS_VERSION = 4
 # Within a cache that others use too.
 _CACHE = "data"
 
@@ -174,6 +174,12 @@ def _remarks(
         split = SPLITS[int(read[0].has_masks)]
         found.append(
             f"Only one split has masks, {split} has none, so only boxes are trained and scored."
+        )
+    lacking = [f"{f.path.name}: {f.without_masks}" for f in read if f.without_masks]
+    if lacking and not any(f.has_masks for f in read):
+        found.append(
+            "No object has a mask, so only boxes are trained and scored (`segmentation` in "
+            f"{'; '.join(dict.fromkeys(lacking))})."
         )
     sampled = [split for split in SPLITS if looks[split].sampled]
     if sampled:

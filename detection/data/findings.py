@@ -1,4 +1,4 @@
-"""What a reader of annotations says of a file: what it refuses, mends or warns of."""
+"""What a reader of annotations says of a file: what it refuses, fixes or warns of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,11 @@ NO_MASK = Kind("objects without a mask", "given their box as mask", 0.02)
 BROKEN_MASK = Kind("masks that cannot be read", "replaced by their box", 0.02)
 OTHER_MASK = Kind("masks that contradict their box", "replaced by their box", 0.02)
 BAD_AREA = Kind("areas missing or impossible", "computed", 1.0)
+OTHER_AREA = Kind("areas contradict masks and boxes", "all computed", 1.0)
 STOPGAP_AREA = Kind("areas look like placeholders", "all computed", 1.0)
+CORNERS = Kind("boxes that their areas show to be two corners (xyxy)", "read as such", 0.02)
+REPEATED = Kind("annotations that repeat class and box of another", "kept", 0.1)
+TWO_CLASSES = Kind("annotations that repeat the box of another class", "kept", 0.3)
 GROUPS = Kind("categories that only name a group", "dropped", 1.0, "category")
 
 
@@ -60,7 +64,7 @@ class Mending:
         self._warnings: list[str] = []
 
     def fault(self, what: str) -> PreflightError:
-        """Return the error for a file that ``what`` (a phrase after its name) is wrong with."""
+        """Return the error for a file; ``what`` is a phrase that follows its name."""
         return PreflightError(f"The annotation file {self._path} {what}.")
 
     def mended(self, kind: Kind, annotation_id: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pycocotools.mask as rle_tools
 
+from backbones.base.wording import quoted
 from detection.truth.polygons import cut_to_image
 
 Segmentation = list[list[float]] | dict[str, Any]
@@ -96,8 +97,8 @@ def _check_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """Return a run-length mask with compressed counts, after proving that it fits the image."""
     if rle.get("size") != [height, width]:
         raise BrokenMaskError(
-            f"a run-length mask of size {rle.get('size')} in an image of height {height} and "
-            f"width {width}"
+            f"a run-length mask of size {quoted(rle.get('size'))} in an image of height {height} "
+            f"and width {width}"
         )
     counts = rle.get("counts")
     if isinstance(counts, list):

@@ -5,6 +5,7 @@ another one fits, the other one is the likely cause.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,15 @@ _FITTING_SHARE = 0.99
 _MOSTLY = 0.8
 # An object with less than half of its box inside the image is rarely annotated at all.
 _CUT_SHARE = 0.2
-# The same number for all of so many objects of different sizes is no measurement.
-_MANY = 10
+# Of boxes that leave their image, the share that fits as two corners in a file of mixed boxes.
+_FITTING_IN_PART = 0.9
+# A box below a pixel in the corner of its image is a share of the image, not an object.
+_TINY_SHARE = 0.02
+# Rounding of an area, and the share of areas that are width times height in files without masks.
+_AREA_SHARE = 0.01
+_MOSTLY_EXACT = 0.9
+# Fewer objects than this prove nothing about a file: chance explains what they share.
+MANY = 10
 
 
 def _corners(boxes: Floats, sides: Floats) -> Floats:
@@ -53,7 +61,7 @@ def _exchanged(boxes: Floats, sides: Floats) -> Floats:
 BOX_READINGS: Mapping[str, Reading] = {
     "boxes look like xyxy (two corners); COCO's are x, y, width, height": _corners,
     "boxes look like centre, width and height; COCO's are x, y, width, height": _centres,
-    "x and y of the boxes look exchanged": _exchanged,
+    "x and y of the boxes, or width and height of the images, look exchanged": _exchanged,
 }
 
 
@@ -77,30 +85,70 @@ def belong(extents: Floats, corners: Floats) -> Bools:
     return np.asarray(near | (overlaps(np.nan_to_num(extents), corners) >= LEAST_OVERLAP))
 
 
-def misread_boxes(boxes: Floats, sides: Floats, areas: Floats) -> str:
-    """Say how all boxes of a file look misread, empty where they look right.
+def misread_boxes(boxes: Floats, sides: Floats) -> str:
+    """Say how the boxes of a file look misread, empty where they look right.
 
     Args:
         boxes: (N, 4) as in the file, finite.
         sides: (N, 2) width and height of their images.
-        areas: (N,) as in the file, NaN where there is none.
     """
-    if len(boxes) > 1 and (boxes <= SLACK).all() and (boxes >= 0).all():
-        return "boxes look normalised to 0..1; COCO's are pixels"
+    tiny = ((boxes >= 0) & (boxes <= SLACK)).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    if tiny.sum() > max(1, _TINY_SHARE * len(boxes)):
+        return (
+            f"boxes look normalised to 0..1 in {tiny.sum()} of {len(boxes)} annotations; COCO's "
+            "are pixels"
+        )
+    real = (boxes[:, 2:] > 0).all(axis=1)
+    sticking = real & ~_inside(as_corners(boxes), sides)
+    if sticking.sum() <= max(2, _STICKING_SHARE * len(boxes)):
+        return ""
+    for cause, read in BOX_READINGS.items():
+        if _inside(read(boxes, sides), sides).mean() >= _FITTING_SHARE:
+            return f"{sticking.sum()} of {len(boxes)} leave their image; {cause}"
+    return _misread_in_part(boxes, sides, sticking)
+
+
+def _misread_in_part(boxes: Floats, sides: Floats, sticking: Bools) -> str:
+    """Say why some of (N, 4) boxes, those where (N,) ``sticking`` is set, leave their images."""
+    count, total = int(sticking.sum()), len(boxes)
+    as_points = _inside(_corners(boxes, sides), sides)
+    if count >= MANY and as_points[sticking].mean() >= _FITTING_IN_PART:
+        return (
+            f"{count} of {total} leave their image, and as two corners these fit; in part, "
+            f"{next(iter(BOX_READINGS))}"
+        )
     corners = as_corners(boxes)
-    sticking = len(boxes) - int(_inside(corners, sides).sum())
-    if sticking > max(2, _STICKING_SHARE * len(boxes)):
-        for cause, read in BOX_READINGS.items():
-            if _inside(read(boxes, sides), sides).mean() >= _FITTING_SHARE:
-                return f"{sticking} of {len(boxes)} leave their image; {cause}"
-        cut = np.clip(corners, 0, np.tile(sides, 2))
-        lost = (cut[:, 2:] - cut[:, :2]).prod(axis=1) < 0.5 * boxes[:, 2:].prod(axis=1)
-        if lost.mean() > _CUT_SHARE:
-            return (
-                f"{int(lost.sum())} of {len(boxes)} boxes lie more outside their image than in "
-                "it; boxes look made for images of another size"
-            )
-    return _misread_by_area(boxes, areas)
+    real = (boxes[:, 2:] > 0).all(axis=1)
+    shift = [_shift(corners[real], sides[real], axis) for axis in (0, 1)]
+    if count >= MANY and None not in shift:
+        return (
+            f"{count} of {total} leave their image at the same sides, and none comes as near to "
+            f"the opposite ones; boxes look shifted by about {shift[0]}, {shift[1]} pixels (x, y)"
+        )
+    cut = np.clip(corners, 0, np.tile(sides, 2))
+    lost = (cut[:, 2:] - cut[:, :2]).prod(axis=1) < 0.5 * boxes[:, 2:].prod(axis=1)
+    if lost.mean() <= _CUT_SHARE:
+        return ""
+    return (
+        f"{int(lost.sum())} of {total} boxes lie more outside their image than in it; boxes look "
+        "made for images of another size"
+    )
+
+
+def _shift(corners: Floats, sides: Floats, axis: int) -> int | None:
+    """Return by how many pixels (N, 4) boxes look shifted along an axis, None for no such number.
+
+    Boxes shifted by d leave their images of (N, 2) sides by up to d at one border and keep d away
+    from the opposite one.
+    """
+    before = float(corners[:, axis].min())
+    behind = float((sides[:, axis] - corners[:, 2 + axis]).min())
+    if min(before, behind) >= -SLACK:
+        return 0
+    beyond = max(-before, -behind)
+    if beyond < NEAR or max(before, behind) < beyond:
+        return None
+    return round(beyond if behind < before else -beyond)
 
 
 def _inside(corners: Floats, sides: Floats) -> Bools:
@@ -110,19 +158,39 @@ def _inside(corners: Floats, sides: Floats) -> Bools:
     return np.asarray(real & low & (corners[:, 2:] <= sides + SLACK).all(axis=1))
 
 
-def _misread_by_area(boxes: Floats, areas: Floats) -> str:
-    """Say that (N, 4) boxes are corners where (N,) areas are those of corners, not of boxes."""
-    known = np.isfinite(areas) & (areas > 0)
-    if known.sum() < _MANY:
-        return ""
-    stated = areas[known]
-    as_sizes = boxes[known, 2:].prod(axis=1)
-    as_points = (boxes[known, 2:] - boxes[known, :2]).clip(min=0).prod(axis=1)
-    fit = np.isclose(stated, as_points, rtol=0.01, atol=0).mean()
-    wrong = np.isclose(stated, as_sizes, rtol=0.01, atol=0).mean()
-    if fit < 1 - _CUT_SHARE or wrong > _CUT_SHARE:
-        return ""
-    return f"{next(iter(BOX_READINGS))} (the areas are those of corners)"
+@dataclass(frozen=True)
+class CornerBoxes:
+    """Which boxes are two corners by their areas.
+
+    Attributes:
+        flags: (N,) the stated area is that between the corners, not width times height.
+        sure: Nearly all other areas are width times height, so that no chance explains these.
+    """
+
+    flags: Bools
+    sure: bool
+
+
+def corners_by_area(boxes: Floats, areas: Floats) -> CornerBoxes:
+    """Return which boxes are two corners, because their area is that of such.
+
+    Args:
+        boxes: (N, 4) as in the file, finite.
+        areas: (N,) as in the file, NaN where there is none.
+    """
+    known = np.isfinite(areas) & (areas > 0) & (boxes[:, 2:] > 0).all(axis=1)
+    as_sizes = boxes[:, 2:].prod(axis=1)
+    as_points = (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1)
+    with np.errstate(invalid="ignore"):
+        # Whole numbers for areas of small boxes are off by more than a hundredth.
+        sizes = known & (np.abs(areas - as_sizes) <= np.maximum(1.0, _AREA_SHARE * areas))
+        points = known & (np.abs(areas - as_points) <= _AREA_SHARE * areas)
+    flags = points & ~sizes
+    others = known & ~flags
+    exact = not others.any() or sizes[others].mean() >= _MOSTLY_EXACT
+    possible = known & (as_points > 0)
+    likely = flags.sum() >= MANY and flags.sum() > _MOSTLY * possible.sum()
+    return CornerBoxes(flags if exact or likely else np.zeros_like(flags), exact and others.any())
 
 
 def misread_masks(
@@ -190,4 +258,4 @@ def look_like_placeholders(areas: Floats, boxes: Floats) -> bool:
         boxes: (N, 4) x, y, width, height.
     """
     sizes = boxes[:, 2:].prod(axis=1)
-    return len(areas) >= _MANY and bool(np.ptp(areas) == 0) and bool(np.ptp(sizes) > 0)
+    return len(areas) >= MANY and bool(np.ptp(areas) == 0) and bool(np.ptp(sizes) > 0)

@@ -1,4 +1,4 @@
-"""One comparison of mask, box, area and image for every object of a file.
+"""One comparison of mask, box and image for every object of a file; see also ``areas``.
 
 Thresholds stand where they are used: ``detection.data.findings`` says how many annotations of each
 kind are mended, ``detection.truth.causes`` when a mask belongs to a box.
@@ -12,36 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pycocotools.mask as rle_tools
 
-from detection.data.findings import (
-    BAD_AREA,
-    NO_MASK,
-    OTHER_MASK,
-    STOPGAP_AREA,
-    Mending,
-    allowed,
-)
-from detection.data.segmentation import segmentation_area
-from detection.truth.causes import (
-    as_corners,
-    belong,
-    look_like_placeholders,
-    misread_masks,
-)
-from detection.truth.polygons import area_of, extent_of
+from detection.data.findings import NO_MASK, OTHER_MASK, Mending, allowed
+from detection.truth.causes import as_corners, belong, misread_masks
+from detection.truth.polygons import extent_of
 
 Floats = npt.NDArray[np.float64]
 # A pair of an object's annotation and its image.
 Object = tuple[dict[str, Any], dict[str, Any]]
-
-# An area may differ from that of its mask by this factor and this many pixels, so little does
-# COCO's border between small and medium objects depend on it; one that exceeds its box by a fifth
-# measures something else, and so does one of less than a hundredth of its box.
-_AREA_FACTOR = 4.0
-_AREA_PIXELS = 16.0
-_AREA_BEYOND_BOX = 1.2
-_AREA_OF_BOX = 0.01
-# From this share of doubtful areas on none is trusted.
-_PLACEHOLDERS = 0.1
 
 
 def compare_masks(objects: Sequence[Object], mending: Mending) -> bool:
@@ -135,60 +112,3 @@ def _along_rows(wrong: Sequence[Object], most: int = 50) -> bool:
         corners = as_corners(np.array([annotation["bbox"]], dtype=np.float64))
         fits.append(bool(belong(extent, corners)[0]))
     return sum(fits) > len(fits) / 2
-
-
-def compare_areas(objects: Sequence[Object], areas: Sequence[Any], mending: Mending) -> None:
-    """Give every annotation an area that its mask and box allow.
-
-    Args:
-        objects: All annotations, each with its image; they get their ``area``.
-        areas: As in the file, None where there is none.
-        mending: Hears of each that was computed.
-    """
-    stated = np.array([_number(area) for area in areas], dtype=np.float64)
-    boxes = np.array([a["bbox"] for a, _ in objects], dtype=np.float64).reshape(-1, 4)
-    absent = ~np.isfinite(stated) | (stated < 0)
-    counting = np.array([not a["iscrowd"] for a, _ in objects], dtype=bool) & ~absent
-    doubtful = counting & _doubtful(objects, stated, boxes)
-    if counting.any() and look_like_placeholders(stated[counting], boxes[counting]):
-        doubtful |= counting
-    if doubtful.sum() > _PLACEHOLDERS * max(1, counting.sum()):
-        computed, kind = np.ones(len(objects), dtype=bool), STOPGAP_AREA
-    else:
-        computed, kind = absent | doubtful, BAD_AREA
-    for at, (annotation, image) in enumerate(objects):
-        annotation["area"] = float(stated[at])
-        if computed[at]:
-            mending.mended(BAD_AREA if absent[at] else kind, annotation["id"])
-            annotation["area"] = _computed(annotation, image)
-
-
-def _doubtful(objects: Sequence[Object], stated: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
-    """Return which of (N,) stated areas the masks or the (N, 4) boxes do not allow, (N,)."""
-    sizes = boxes[:, 2:].prod(axis=1)
-    low, high = _AREA_OF_BOX * sizes, _AREA_BEYOND_BOX * sizes + _AREA_PIXELS
-    for at, (annotation, _) in enumerate(objects):
-        if "segmentation" in annotation:
-            measured = _measured(annotation["segmentation"])
-            low[at] = measured / _AREA_FACTOR - _AREA_PIXELS
-            high[at] = measured * _AREA_FACTOR + _AREA_PIXELS
-    nothing = (stated == 0) & (sizes > 1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((stated < low) | (stated > high) | nothing)
-
-
-def _measured(segmentation: Any) -> float:
-    if isinstance(segmentation, list):
-        return area_of(segmentation)
-    return float(rle_tools.area(segmentation))
-
-
-def _computed(annotation: dict[str, Any], image: dict[str, Any]) -> float:
-    if "segmentation" in annotation:
-        return segmentation_area(annotation["segmentation"], image["height"], image["width"])
-    return float(annotation["bbox"][2] * annotation["bbox"][3])
-
-
-def _number(area: Any) -> float:
-    plain = isinstance(area, int | float) and not isinstance(area, bool)
-    return float(area) if plain else math.nan

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from backbones.base.wording import quoted
 from detection.data.findings import Mending
 
 # COCO's own files have one crowd in eighty objects.
@@ -34,9 +35,10 @@ def remark(
     names = Counter(image["file_name"] for image in content["images"])
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
+        first = quoted(repeated[0])
         mending.warn(
-            f"{len(repeated)} image files are listed more than once (first: {repeated[0]}), so "
-            "that objects missing in one entry count as errors in the other"
+            f"{len(repeated)} image files are listed more than once (first: {first}), so that "
+            "objects missing in one entry count as errors in the other"
         )
     full = Counter(image["image_id"] for a, image in pairs if not a["iscrowd"])
     most = max(full.values(), default=0)

@@ -90,9 +90,11 @@ REFUSED = {
     "double category": (change("categories", id=2), "id 2 twice in 'categories'"),
     "double name": (change("categories", name="cat"), "two categories named 'cat'"),
     "no name": (change("categories", name=...), "no name"),
-    "text id": (change("images", id="1"), "no number"),
-    "huge id": (change("images", id=2**60), "no number"),
-    "no annotation id": (change("annotations", id=...), "no number"),
+    "text id": (change("images", id="1"), "the id '1'; ids must be integers"),
+    "huge id": (change("images", id=2**60), "integers between -2^53 and 2^53"),
+    "id above 64 bits": (change("images", id=2**70), "integers between -2^53 and 2^53"),
+    "float id": (change("images", id=1.0), "the id 1.0; ids must be integers"),
+    "no annotation id": (change("annotations", id=...), "no id; ids must be"),
     "unknown image": (change("annotations", image_id=99), "for image 99"),
     "list as image": (change("annotations", image_id=[1]), "for image [1]"),
     "unknown category": (change("annotations", category_id=3), "category 3"),
@@ -102,15 +104,22 @@ REFUSED = {
     "backslash parent": (change("images", file_name="a\\..\\1.png"), "leaves the image folder"),
     "absolute": (change("images", file_name="/etc/passwd"), "leaves the image folder"),
     "drive": (change("images", file_name="C:\\1.png"), "leaves the image folder"),
-    "nul": (change("images", file_name="a\0b"), "no file_name"),
+    "nul": (change("images", file_name="a\0b"), "must be text that names a file"),
+    "number as file name": (change("images", file_name=5), "the file_name 5; it must be text"),
+    "long file name": (change("images", file_name="../" + "a" * 5000), "'../aaaaaaa"),
+    "long class": (change("annotations", category_id="c" * 5000), "category 'cccc"),
     "no file name": (change("images", file_name=...), "no file_name"),
-    "no width": (change("images", width=...), "not two pixel counts"),
-    "zero height": (change("images", height=0), "not two pixel counts"),
+    "no width": (change("images", width=...), "the width missing and the height 48; both must"),
+    "zero height": (change("images", height=0), "the height 0; both must be positive"),
     "no categories": (lambda content: content.pop("categories"), "'categories'"),
     "empty categories": (lambda content: content["categories"].clear(), "nothing to detect"),
     "no annotations": (lambda content: content.pop("annotations"), "'annotations'"),
     "no images": (lambda content: content["images"].clear(), "no images"),
-    "list of lists": (lambda content: content["images"].append([]), "'images'"),
+    "list of lists": (
+        lambda content: content["images"].append([]),
+        "1 of 5 entries in 'images' that are not JSON objects: entry 5 is a list ([])",
+    ),
+    "object of images": (lambda content: content.update(images={}), "'images' as an object"),
 }
 
 
@@ -129,6 +138,7 @@ def test_refuses_in_one_sentence(
     assert said in message
     assert "instances.json" in message
     assert "\n" not in message
+    assert len(message) < 500 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +148,7 @@ def test_refuses_in_one_sentence(
         ('{"images": [{"id": 1, "file_na', "cut off"),
         ('{"images": [{"id": 1}', "cut off"),
         ("version https://git-lfs", "not JSON"),
-        ("[]", "JSON list"),
+        ("[]", "holds a list, not a COCO instances object"),
         ("[" * 100_000, "not JSON text"),
     ],
 )

@@ -166,3 +166,17 @@ def test_annotations_with_a_byte_order_mark_are_read(
     found = read_facts(data, tmp_path / "marked")
     assert (found.num_train, found.num_val) == (expected.num_train, expected.num_val)
     assert found.class_names == expected.class_names
+
+
+@pytest.mark.parametrize(("form", "said"), [([[]], "[[]]"), (None, "null")])
+def test_a_set_whose_masks_are_empty_says_that_it_is_boxes_only(
+    tmp_path: Path, write_coco: Callable[..., Path], coco_content: Callable[..., Any],
+    form: Any, said: str,
+) -> None:  # fmt: skip
+    content = coco_content()
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = form
+    facts = read_facts(find_coco(write_coco(content, content)), tmp_path)
+    assert not facts.has_masks
+    (note,) = [note for note in facts.notes if "No object has a mask" in note]
+    assert f"instances_train2017.json: {said} in 8; instances_val2017.json: {said} in 8" in note

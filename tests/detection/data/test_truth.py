@@ -190,7 +190,7 @@ def test_placeholder_areas_are_computed(tmp_path: Path, value: Any, masks: bool)
 
 
 def test_equal_areas_of_equal_boxes_stay(tmp_path: Path) -> None:
-    content = bent(lambda a: a.update(bbox=[5, 5, 8, 8], area=64), masks=False)
+    content = bent(lambda a: a.update(bbox=[5 + a["id"], 5, 8, 8], area=64), masks=False)
     assert read(tmp_path, content).notes == ()
 
 
