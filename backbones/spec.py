@@ -88,6 +88,9 @@ class BackboneSpec:
         windows: Plain layout only: whether it heeds ``BuildOptions.window_size`` and
             ``relative_positions``.
         own_window: Plain layout only: side of the windows that its design fixes; 0 for none.
+        position_table: Plain layout only: whether it adds a table of absolute positions.
+        timm_layers: Number of layers by timm's own grouping of parameters, where that is another
+            than ours (``timm_networks.layers``); 0 where both are the same.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -110,3 +113,5 @@ class BackboneSpec:
     runs_at: Callable[[int], bool] | None = None
     windows: bool = False
     own_window: int = 0
+    position_table: bool = False
+    timm_layers: int = 0

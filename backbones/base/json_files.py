@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -223,10 +223,20 @@ def _to_plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
-    fields: Callable[[Any], dict[str, Any]] = (
-        msgspec.structs.asdict if isinstance(value, msgspec.Struct) else _fields_of
-    )
-    return fields(value)
+    return said_fields(value) if isinstance(value, msgspec.Struct) else _fields_of(value)
+
+
+def said_fields(value: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a struct as its file holds them.
+
+    Types made with ``omit_defaults`` leave out fields at their default, so that a field that came
+    later does not change files, and hashes, of before.
+    """
+    found = msgspec.structs.asdict(value)
+    if not value.__struct_config__.omit_defaults:
+        return found
+    defaults = {one.name: one.default for one in msgspec.structs.fields(type(value))}
+    return {name: own for name, own in found.items() if own != defaults[name]}
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

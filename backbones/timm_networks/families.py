@@ -15,6 +15,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone, create_net
 from backbones.timm_networks.beit import BEIT_ARGUMENTS, BeitBackbone
 from backbones.timm_networks.hub import arch_of, pretrained_config
+from backbones.timm_networks.layers import timm_layers
 from backbones.timm_networks.plain import (
     DenseBeitBackbone,
     DensePlainBackbone,
@@ -174,6 +175,8 @@ def timm_spec(name: str) -> BackboneSpec:
         runs_at=partial(_runs_at, name),
         windows=_can_be_dense(name, {}),
         own_window=_own_window(backbone.net),
+        position_table=any(n.endswith("pos_embed") for n in backbone.state_dict()),
+        timm_layers=timm_layers(backbone.net),
     )
 
 

@@ -91,3 +91,20 @@ def _without_later_stems(matcher: Any) -> Any:
         name: [(spec, _WITH_PREVIOUS)] if name.startswith("stem") and name != first else spec
         for name, spec in matcher.items()
     }
+
+
+# What timm's own grouping puts behind the last block.
+_HEADS = re.compile(r"^(norm|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2)\.")
+
+
+def timm_layers(net: Any) -> int:
+    """Return the number of layers by timm's own grouping; 0 where it is the grouping here.
+
+    Args:
+        net: A timm network.
+    """
+    matcher = net.group_matcher() if hasattr(net, "group_matcher") else _STAGES
+    groups = group_parameters(net, matcher, reverse=True)
+    top = 1 + max(group for name, group in groups.items() if not _HEADS.match(name))
+    theirs = {name: top if _HEADS.match(name) else group for name, group in groups.items()}
+    return 0 if theirs == number_layers(net)[0] else top - 1

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from backbones.catalog import TIMM, get_spec, spec_for, zoo
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.timm_networks.backbone import NET
 from backbones.weights.content import Content, flatten
 from backbones.weights.facts import fact, named
 from backbones.weights.fit import Fit, first, hold
@@ -22,6 +24,7 @@ from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
 from backbones.weights.loading import find, flatten_file, format_of, wish_of, without_numbers
+from backbones.weights.use import WeightsUse
 from backbones.weights.wish import Wish
 
 _ZOO = "zoo"
@@ -86,15 +89,26 @@ def examine(question: Question) -> Answer:
     return Answer(arch, fit, fact(content.facts, "image"))
 
 
-def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> None:
+def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> WeightsUse:
     """Make sure, before a run is started, that a checkpoint's file fits its backbone.
+
+    Returns:
+        What the file says about its use.
 
     Raises:
         UserError: Two networks in the file fit and nothing says which is meant.
         PreflightError: The file cannot be read or does not fit.
     """
-    if checkpoint.path is not None:
-        as_loaded(checkpoint, BuildOptions(), plugins)
+    use = WeightsUse.of_checkpoint(checkpoint)
+    if checkpoint.path is None:
+        return use
+    loaded = as_loaded(checkpoint, BuildOptions(), plugins)
+    names, before = loaded.state_dict(), _bare(spec_for(checkpoint, plugins)).state_dict()
+    behind = any(n.removeprefix(NET) == "fc_norm.weight" and n not in before for n in names)
+    # Some networks of timm resize the table when they take it; its own size is then unknown.
+    table = names.get("pos_embed")
+    side = None if table is None or table.ndim != 3 else isqrt(table.shape[1])
+    return replace(use, table=side, norm_behind_pooling=behind)
 
 
 def as_loaded(

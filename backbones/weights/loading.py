@@ -14,7 +14,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import NET
-from backbones.vit.positions_rule import ANTIALIASED, BICUBIC, RULE_OF_METHOD
+from backbones.vit.positions_rule import BICUBIC
 from backbones.weights.adapt import set_activation, set_norm_eps
 from backbones.weights.content import Content, flatten
 from backbones.weights.facts import refuse_contradictions, stated
@@ -23,6 +23,7 @@ from backbones.weights.folders import settings_of, sha256_weights
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
+from backbones.weights.use import positions_of
 from backbones.weights.wish import Wish
 
 State = dict[str, Tensor]
@@ -185,9 +186,8 @@ def format_of(checkpoint: Checkpoint) -> Format:
     form = FORMATS[checkpoint.format]
     if form.name != "backbench":
         return form
-    # A network of timm was trained with timm's own rule, whatever the method.
-    own = ANTIALIASED if checkpoint.backbone.startswith("timm:") else BICUBIC
-    return replace(form, positions=RULE_OF_METHOD.get(checkpoint.method, own))
+    own = positions_of(form.name, checkpoint.method, checkpoint.backbone)
+    return replace(form, positions=own)
 
 
 def wish_of(checkpoint: Checkpoint) -> Wish:

@@ -28,6 +28,7 @@ def _vit(name: str, config: ViTConfig, source: str) -> BackboneSpec:
         # ViTDet's decomposed relative positions, which no pretraining knows.
         fresh_params=("blocks.*.attn.rel_pos_[hw]",),
         windows=True,
+        position_table=config.positions != "none",
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from backbones.checkpoint import FRESH
+from benchmarks.plan.rules import about, broken_rules
 from benchmarks.store.folders import Scan, Store, run_state
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
@@ -60,7 +61,12 @@ def read_runs(scan: Scan, store: Store) -> list[Run]:
         scan: What the folder holds.
         store: The folder, for the state of runs without a record.
     """
-    runs = [_of_record(record) for record in scan.records.values() if _is_shown(record.spec)]
+    newest = _rules_by_cell(scan)
+    runs = [
+        _of_record(record, newest.get(record.cell, frozenset()))
+        for record in scan.records.values()
+        if _is_shown(record.spec)
+    ]
     waiting = [request for request in scan.unfinished.values() if _is_shown(request.spec)]
     return runs + [_of_request(request, store) for request in waiting]
 
@@ -69,17 +75,36 @@ def _is_shown(spec: RunSpec) -> bool:
     return spec.task != PRETRAIN
 
 
-def _of_record(record: RunRecord) -> Run:
+def _rules_by_cell(scan: Scan) -> dict[str, frozenset[str]]:
+    """Return, by cell, every rule that some run of the cell is under."""
+    runs: list[RunRecord | RunRequest] = [*scan.records.values(), *scan.unfinished.values()]
+    found: dict[str, frozenset[str]] = {}
+    for run in runs:
+        if run.spec.rules:
+            found[run.cell] = found.get(run.cell, frozenset()) | set(run.spec.rules)
+    return found
+
+
+def _of_record(record: RunRecord, rules: frozenset[str]) -> Run:
+    """Return the run of a record; one from before a rule that applies to it has its own protocol.
+
+    Args:
+        record: The record.
+        rules: That runs of its cell are under.
+    """
     labels, spec = record.labels, record.spec
+    broken = sorted({*broken_rules(record), *(rules - set(spec.rules))})
+    protocol = "+".join([labels.protocol, *(f"before:{rule}" for rule in broken)])
     key = TableKey(
         task=spec.task,
         task_version=spec.task_version,
         data=labels.data,
         data_fingerprint=spec.data_fingerprint,
         mini=labels.mini,
-        protocol=labels.protocol,
+        protocol=protocol,
         limit_images=spec.limit_images,
     )
+    stale = [f"done before the rule {about(tuple(broken))}"] if broken else []
     note = f"failed: {record.failure.message}" if record.failure else "; ".join(record.warnings)
     return Run(
         key=key,
@@ -92,7 +117,7 @@ def _of_record(record: RunRecord) -> Run:
         seed=spec.seed,
         run_id=record.run_id,
         record=record if record.status == "done" else None,
-        note=note,
+        note="; ".join(filter(None, [*stale, note])),
     )
 
 

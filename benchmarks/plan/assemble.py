@@ -12,6 +12,7 @@ from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import OWN_FORMAT, Checkpoint
 from backbones.weights.source import open_checkpoint
+from backbones.weights.use import WeightsUse
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
@@ -118,10 +119,11 @@ def _of_task(order: PlanRequest, task: Task, cache: Path) -> Iterator[RunRequest
 
 @dataclass(frozen=True)
 class _Chosen:
-    """An entry, its weights, and the run that makes them, if one has to."""
+    """An entry, its weights and their use, and the run that makes them, if one has to."""
 
     entry: Entry
     checkpoint: Checkpoint
+    use: WeightsUse
     pretraining: RunRequest | None = None
 
 
@@ -129,14 +131,16 @@ def _choose(order: PlanRequest, entry: Entry, cache: Path) -> _Chosen:
     wanted = parse_pretraining(entry)
     if wanted is None:
         checkpoint = open_checkpoint(entry.source, order.plugins)
+        use = WeightsUse.of_checkpoint(checkpoint)
         if checkpoint.path is not None and checkpoint.format != OWN_FORMAT:
             # A file that does not fit shall not wait in a queue first. Imports torch.
             from backbones.weights.examine import verify
 
-            verify(checkpoint, order.plugins)
-        return _Chosen(entry, checkpoint)
+            use = verify(checkpoint, order.plugins)
+        return _Chosen(entry, checkpoint, use)
     request = pretraining_request(wanted, _context(order, cache))
-    return _Chosen(entry, promised(request, entry), request)
+    checkpoint = promised(request, entry)
+    return _Chosen(entry, checkpoint, WeightsUse.of_checkpoint(checkpoint), request)
 
 
 def _context(order: PlanRequest, cache: Path) -> PlanContext:
@@ -154,7 +158,9 @@ def _of_entry(
     if not data.mini and order.limit_images is None:
         config, told = task.fit_to_data(config, facts, named)
         facts = dataclasses.replace(facts, notes=(*facts.notes, *told))
-    inputs = RunInputs(chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0)
+    inputs = RunInputs(
+        chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0, use=chosen.use
+    )
     request = replace(
         make_request(task, config, inputs, _context(order, cache)),
         source=chosen.entry.source,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from backbones.base.errors import PreflightError
 from benchmarks.plan.estimate import Estimate, Estimator
+from benchmarks.plan.rules import about
 from benchmarks.store.folders import RunFolder, Scan, State, Store, run_state
 from benchmarks.store.record import RunRecord
 from benchmarks.store.record_file import BadRecordError, OtherSchemaError
@@ -133,8 +134,20 @@ def _difference(request: RunRequest, older: RunRecord) -> str:
         change = f"protocol {older.labels.protocol}"
     elif older.spec.data_fingerprint != request.spec.data_fingerprint:
         change = "an identity of names and sizes, when the images' content was not read"
+    elif older.spec.rules != request.spec.rules:
+        return _other_rules(request, older)
     elif older.spec.backbone_sha256 != request.spec.backbone_sha256:
         change = f"another file of {request.spec.backbone}"
     else:
         change = f"another recipe {request.recipe}"
     return f"done under {change} (run {older.run_id})"
+
+
+def _other_rules(request: RunRequest, older: RunRecord) -> str:
+    """Say which rules an older record was made without, or under."""
+    ours, theirs = request.spec.rules, older.spec.rules
+    came = about(tuple(rule for rule in ours if rule not in theirs))
+    went = about(tuple(rule for rule in theirs if rule not in ours))
+    parts = [f"before the rule {came}"] if came else []
+    parts += [f"under the rule {went}"] if went else []
+    return f"done {' and '.join(parts)} (run {older.run_id})"

@@ -14,10 +14,12 @@ from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
 from backbones.checkpoint import Checkpoint, read_record
 from backbones.weights.source import open_checkpoint
+from backbones.weights.use import WeightsUse
 from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, absolute_source
 from benchmarks.overrides import apply_overrides
+from benchmarks.plan.rules import RunFacts, rules_of
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, RunSpec
@@ -133,6 +135,7 @@ class RunInputs:
         data: Location of the data.
         facts: Facts about the data.
         seed: Seed of everything random.
+        use: What the weights say about their use; None asks their checkpoint only.
     """
 
     entry: str
@@ -141,6 +144,7 @@ class RunInputs:
     data: DataRoot
     facts: Facts
     seed: int
+    use: WeightsUse | None = None
 
 
 def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext) -> RunRequest:
@@ -169,6 +173,8 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         batch_size=work.batch_size,
         limit_images=where.limit_images,
     )
+    use = inputs.use or WeightsUse.of_checkpoint(weights)
+    spec = structs.replace(spec, rules=rules_of(RunFacts(spec, use, where.plugins)))
     return RunRequest(
         spec=spec,
         suite=where.suite,
@@ -195,6 +201,8 @@ def promised(request: RunRequest, entry: Entry) -> Checkpoint:
         backbone=request.spec.backbone,
         path=None,
         sha256=f"{PRETRAIN}:{request.spec.run_id}",
+        method=request.spec.recipe["method"],
+        img_size=request.spec.recipe["data"]["img_size"],
         source=entry.source,
     )
 

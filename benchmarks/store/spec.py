@@ -9,14 +9,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
 from backbones.base.files import hash16
-from backbones.base.json_files import JsonFormat
+from backbones.base.json_files import JsonFormat, said_fields
 from benchmarks.data.roots import DataRoot
 
 Count = Annotated[int, Meta(ge=1)]
 RunId = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 
 
-class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     """What makes two runs the same run.
 
     Paths, the executor, the number of GPUs and the evaluation engine are not in it: they may
@@ -38,6 +38,9 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         precision: "fp32" or "bf16".
         batch_size: Global, in images.
         limit_images: Images of each split that are used; None means all.
+        rules: Rules of ``benchmarks.plan.rules`` that apply to the run, each as NAME/VERSION: what
+            this program came to do otherwise for some networks only. Runs to which none applies
+            keep the id that they had before there were rules.
     """
 
     task: str
@@ -53,11 +56,12 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     precision: str
     batch_size: Count
     limit_images: int | None
+    rules: tuple[str, ...] = ()
 
     @cached_property
     def run_id(self) -> str:
         """16 hex digits that name this run everywhere."""
-        return hash16(asdict(self))
+        return hash16(said_fields(self))
 
 
 class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):

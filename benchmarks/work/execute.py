@@ -16,6 +16,7 @@ from backbones.spec import BackboneSpec
 from backbones.trial import refuse_broken, verdict_of
 from benchmarks.by_image.runs import keep_resamples
 from benchmarks.overrides import apply_overrides
+from benchmarks.plan.rules import known_rules
 from benchmarks.plan.weights import open_weights
 from benchmarks.store.environment import describe
 from benchmarks.store.folders import CACHE, RunFolder
@@ -150,7 +151,7 @@ def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, ca
         raise UserError(
             f"The file that defines {backbone.name!r} changed since the plan was made. {_AGAIN}"
         )
-    if task.version != spec.task_version:
+    if task.version != spec.task_version or not set(spec.rules) <= set(known_rules()):
         raise UserError(f"The code changed since the plan was made. {_AGAIN}")
     facts = task.read_facts(request.data, cache)
     if facts.fingerprint != spec.data_fingerprint:
@@ -205,7 +206,7 @@ def _blank(request: RunRequest) -> FullRecord:
         per_class={},
         curves={},
         cost={},
-        environment=describe(),
+        environment={**describe(), "rules": known_rules()},
         attempts=(),
         failure=None,
         warnings=(),

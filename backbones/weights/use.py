@@ -1,0 +1,71 @@
+"""What weights say about how their network is used, as far as plans need it. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from backbones.catalog import TIMM
+from backbones.checkpoint import FRESH, OWN_FORMAT, Checkpoint
+from backbones.vit.positions_rule import ANTIALIASED, BICUBIC, RULE_OF_METHOD, PositionRule
+from backbones.weights.formats import FORMATS
+
+
+@dataclass(frozen=True)
+class WeightsUse:
+    """How a network is used with its weights.
+
+    Attributes:
+        has_weights: False for fresh weights.
+        positions: How a table of absolute positions is resized.
+        table: Side, in patches, of the table in the file; 0 where it has none, None if unknown.
+        img_size: Side in pixels of the images of pretraining; None if unknown.
+        norm_behind_pooling: Whether the file has its final norm behind mean pooling.
+    """
+
+    has_weights: bool = False
+    positions: PositionRule = BICUBIC
+    table: int | None = None
+    img_size: int | None = None
+    norm_behind_pooling: bool = False
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint) -> Self:
+        """Return what a checkpoint says without a look into its file."""
+        return cls.of_record(
+            checkpoint.sha256,
+            checkpoint.format,
+            checkpoint.method,
+            checkpoint.img_size,
+            checkpoint.backbone,
+        )
+
+    @classmethod
+    def of_record(
+        cls, sha256: str, form: str, method: str, img_size: int | None, backbone: str
+    ) -> Self:
+        """Return what is known of weights by the facts that records keep.
+
+        Args:
+            sha256: Of the weights, ``FRESH`` for none.
+            form: Name of their format.
+            method: What made them.
+            img_size: Side in pixels of the images of pretraining, None if unknown.
+            backbone: Name of the network.
+        """
+        return cls(sha256 != FRESH, positions_of(form, method, backbone), None, img_size)
+
+
+def positions_of(form: str, method: str, backbone: str) -> PositionRule:
+    """Return how a table of positions is resized; our own files follow the method in them.
+
+    Args:
+        form: Name of the weights' format.
+        method: What made the weights.
+        backbone: Name of the network.
+    """
+    if form not in FORMATS:
+        return BICUBIC
+    if form != OWN_FORMAT:
+        return FORMATS[form].positions
+    # A network of timm was trained with timm's own rule, whatever the method.
+    own = ANTIALIASED if backbone.startswith(TIMM) else BICUBIC
+    return RULE_OF_METHOD.get(method, own)
