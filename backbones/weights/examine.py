@@ -1,6 +1,6 @@
 """Looks into a weights file while a run is planned: which format, which network, does it fit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -28,6 +28,8 @@ from backbones.weights.use import WeightsUse
 from backbones.weights.wish import Wish
 
 _ZOO = "zoo"
+# What projects call a table of absolute positions.
+_TABLES = ("pos_embed", "position_embeddings", "positional_embedding", "pos_embedding")
 # Channels of ViT's sizes as timm's names spell them.
 _WIDTHS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280}
 _WIDTHS |= {"so400m": 1152}
@@ -105,10 +107,26 @@ def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> WeightsUse:
     loaded = as_loaded(checkpoint, BuildOptions(), plugins)
     names, before = loaded.state_dict(), _bare(spec_for(checkpoint, plugins)).state_dict()
     behind = any(n.removeprefix(NET) == "fc_norm.weight" and n not in before for n in names)
-    # Some networks of timm resize the table when they take it; its own size is then unknown.
-    table = names.get("pos_embed")
-    side = None if table is None or table.ndim != 3 else isqrt(table.shape[1])
-    return replace(use, table=side, norm_behind_pooling=behind)
+    return replace(use, table=_side_of_table(checkpoint, names), norm_behind_pooling=behind)
+
+
+def _side_of_table(checkpoint: Checkpoint, names: Iterable[str]) -> int | None:
+    """Return the side in patches of a file's table of absolute positions.
+
+    The file is asked, not the network: some networks of timm resize the table when they take it.
+
+    Args:
+        checkpoint: With a file.
+        names: Of the network's tensors.
+
+    Returns:
+        0 where the network has no table, None where the file has none of a known name.
+    """
+    if not any(name.removeprefix(NET) == "pos_embed" for name in names):
+        return 0
+    tensors = flatten_file(checkpoint).tensors
+    tables = (t for n, t in tensors.items() if n.rpartition(".")[2] in _TABLES and t.ndim >= 2)
+    return next((isqrt(table.shape[-2]) for table in tables), None)
 
 
 def as_loaded(
