@@ -10,6 +10,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
+from benchmarks.seed_floors import SeedFloor
 
 # The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
 # ranks them.
@@ -216,6 +217,9 @@ class Task(Protocol):
         image_file: File in which every run keeps its results by image; without one, rows have no
             interval over test images and no paired comparison.
         published: Results of others to compare with, None where there are none.
+        seed_floors: By protocol, how far trainings lie apart when only the seed differs; the key
+            ``seed_floors.ANY_PROTOCOL`` stands for every other protocol. Rows with one seed of a
+            protocol without a floor get no interval and no verdict.
         predictor: What the headline is called in the sentence on whether it predicts a transfer,
             such as "k-NN"; empty if no such sentence is wanted.
         is_transfer: Whether the headline is what others shall predict.
@@ -235,6 +239,7 @@ class Task(Protocol):
     trains: bool = False
     image_file: ImageFile | None = None
     published: PublishedResults | None = None
+    seed_floors: Mapping[str, SeedFloor] = {}
     predictor: str = ""
     is_transfer: bool = False
     reads_maps: bool = False

@@ -4,8 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.runs import TableKey
+from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
 
 # Of each task, as many columns as no terminal is too narrow for.
 _COLUMNS = 2
@@ -38,12 +41,65 @@ def with_joined(tables: Sequence[Table]) -> list[Table]:
     Args:
         tables: One a task and protocol.
     """
+    return [*map(_joined, _groups(tables)), *tables]
+
+
+def joined_statistics(
+    tables: Sequence[Table], statistics: Sequence[TableStatistics | None]
+) -> list[TableStatistics]:
+    """Return the intervals of joined tables, which are those of the tables they are made from.
+
+    They rank nothing and compare nothing.
+
+    Args:
+        tables: One a task and protocol, as for ``with_joined``, whose order the result has.
+        statistics: Of each; None where there are none.
+    """
+    own = {id(table): found for table, found in zip(tables, statistics, strict=True)}
+    return [_intervals(_joined(group), group, own) for group in _groups(tables)]
+
+
+def _intervals(
+    joined: Table, tables: Sequence[Table], statistics: Mapping[int, TableStatistics | None]
+) -> TableStatistics:
+    names = _names(tables)
+    by_run: dict[str, tuple[int, RowStatistics]] = {}
+    for table in tables:
+        found = statistics[id(table)]
+        # A page has statistics of the first rows only.
+        for row, own in zip(table.rows, found.rows if found else (), strict=False):
+            by_run.update(dict.fromkeys(row.run_ids, (id(table), own)))
+    rows = []
+    for row in joined.rows:
+        known = [by_run[run_id] for run_id in row.run_ids if run_id in by_run]
+        intervals = {
+            names[place, metric]: interval
+            for place, own in known
+            for metric, interval in own.intervals.items()
+            if (place, metric) in names
+        }
+        rows.append(RowStatistics(intervals, None, (), "", one_seed=len(row.seeds) == 1))
+    return TableStatistics(
+        rows=tuple(rows),
+        noise={},
+        brackets=(),
+        num_images=None,
+        num_resamples=0,
+        resamples={},
+        runs={},
+        higher={},
+        fresh=np.zeros(len(rows), dtype=bool),
+        fresh_noise={},
+    )
+
+
+def _groups(tables: Sequence[Table]) -> list[list[Table]]:
+    """Return the tables that are joined, a group for each kind of data."""
     groups: dict[tuple[bool, int | None], list[Table]] = defaultdict(list)
     for table in tables:
         if table.columns:
             groups[table.key.mini, table.key.limit_images].append(table)
-    several = [group for group in groups.values() if len({t.key.task for t in group}) > 1]
-    return [*map(_joined, several), *tables]
+    return [group for group in groups.values() if len({t.key.task for t in group}) > 1]
 
 
 def _joined(tables: Sequence[Table]) -> Table:

@@ -16,6 +16,7 @@ from backbones.base.wording import first_of
 from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import leaves_of
+from benchmarks.seed_floors import find_floor
 from benchmarks.suites import get_task, task_names
 from detection import variants
 
@@ -37,7 +38,8 @@ These stand first, as defaults.
 Costs are those that its authors published or that follow from them; `run.py … --dry-run` tells
 what it costs here. Published rows are those that `run.py leaderboard` shows below measured ones on
 the same data, and that `run.py verify ROW` compares with; figures that could not be traced to
-their source are left out.
+their source are left out. The seed floor is the standard deviation over trainings that differ only
+in the seed: [docs/statistics.md](statistics.md).
 """
 _FOREIGN_HEAD = """\
 ## Other people's rules
@@ -96,9 +98,19 @@ def _protocol(
         if defaults.get(key) != _text(value) and all(o.get(key) == value for o in others)
     }
     yield f"Fixes: {_settings(own)}\n" if own else "Fixes: the defaults.\n"
+    yield from _floor(task, protocol)
     rows = [row for row in published_rows() if (row.task, row.protocol) == (task, protocol)]
     if rows:
         yield f"Published: {_published(rows)}\n"
+
+
+def _floor(task: str, protocol: str) -> Iterator[str]:
+    """Yield how far trainings of a protocol lie apart when only the seed differs."""
+    work = get_task(task)
+    floor = find_floor(work.seed_floors, protocol)
+    if floor is not None:
+        kind = "assumed" if floor.assumed else "measured"
+        yield f"Seed floor: {floor.headline:g} `{work.headline}` ({kind}: {floor.source}).\n"
 
 
 def _about(protocol: str, make: Callable[[], Any]) -> str:

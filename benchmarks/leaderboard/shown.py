@@ -6,7 +6,7 @@ from functools import partial
 
 from backbones.base.errors import UserError
 from benchmarks.leaderboard.expression import Expression, Field, missing_name, parse_expression
-from benchmarks.leaderboard.joined import with_joined
+from benchmarks.leaderboard.joined import joined_statistics, with_joined
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, make_tables
 from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
@@ -60,8 +60,13 @@ def shown_tables(scan: Scan, store: Store, sure: bool = True) -> list[ShownTable
         store: The folder.
         sure: Also find out how sure the numbers are.
     """
-    tables = with_joined(make_tables(scan, store))
-    return [_with_statistics(table, scan, store) if sure else plain(table) for table in tables]
+    tables = make_tables(scan, store)
+    if not sure:
+        return [plain(table) for table in with_joined(tables)]
+    shown = [_with_statistics(table, scan, store) for table in tables]
+    joined = with_joined(tables)[: -len(tables) or None]
+    known = joined_statistics(tables, [one.statistics for one in shown])
+    return [*(ShownTable(t, own.rows, own) for t, own in zip(joined, known, strict=True)), *shown]
 
 
 def plain(table: Table) -> ShownTable:
@@ -70,7 +75,7 @@ def plain(table: Table) -> ShownTable:
 
 
 def _with_statistics(table: Table, scan: Scan, store: Store) -> ShownTable:
-    if table.joined or not table.headline or len(table.rows) > MOST_SURE_ROWS:
+    if not table.headline or len(table.rows) > MOST_SURE_ROWS:
         return plain(table)
     # It takes as long to import as everything else together.
     from benchmarks.leaderboard.statistics.table import table_statistics

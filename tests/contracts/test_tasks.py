@@ -15,8 +15,9 @@ from backbones.catalog import get_spec, list_specs
 from backbones.weights.source import open_checkpoint
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides
+from benchmarks.seed_floors import find_floor
 from benchmarks.suites import SUITES, get_suite, get_task
-from benchmarks.task import Facts, Metric
+from benchmarks.task import PRETRAIN, Facts, Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
@@ -135,3 +136,17 @@ def test_suites_hold_known_tasks_and_default_entries(mini):
         assert sources <= known | {f"pretrain:{name}" for name in get_task("pretrain").recipes()}
     with pytest.raises(UserError, match='Did you mean "coco"'):
         get_suite("coc")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != PRETRAIN])
+def test_every_protocol_has_a_seed_floor_for_every_metric(name):
+    """Without one, rows with one seed would have no interval and no verdict."""
+    task = get_task(name)
+    for make in task.recipes().values():
+        floor = find_floor(task.seed_floors, make().protocol)
+        assert floor is not None
+        assert floor.source
+        for metric in task.metrics:
+            assert floor.of(metric, task.headline) >= 0
+    for floor in task.seed_floors.values():
+        assert set(floor.spreads) | set(floor.fresh) <= set(task.metrics)

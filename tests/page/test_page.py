@@ -256,3 +256,15 @@ def test_it_prints_the_table_whole(view, page_file):
     page.emulate_media(media="print")
     assert page.locator("table.board").is_visible()
     assert not page.locator("#toolbar").is_visible()
+
+
+def test_one_seed_is_marked_and_says_what_its_interval_rests_on(view, page_file):
+    page = view(page_file)
+    row = page.locator("tr[data-row]", has_text="boxes only").first
+    assert row.locator(".mark.seed").inner_text() == "1 seed"
+    cells = row.locator("td.number[title*='interval over']")
+    assert cells.first.get_attribute("title").startswith("1 seed: this training, and a new one may")
+    other = page.locator("tr[data-row]:not(:has(.mark))").first
+    title = other.locator("td.number[title*='interval over']").first.get_attribute("title")
+    assert title.endswith("training again, from 3 seeds")
+    assert "with 1 seed, a new training may differ" in page.locator("#board-info").inner_text()

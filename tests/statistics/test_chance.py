@@ -10,7 +10,7 @@ from benchmarks.by_image.resamples import choices, errors_of, variances_of_diffe
 from benchmarks.leaderboard.statistics.chance import Spread, holm
 from benchmarks.leaderboard.statistics.correlation import _with_interval, kendall, spearman
 from benchmarks.leaderboard.statistics.ranks import standings
-from benchmarks.leaderboard.statistics.seeds import Runs, noise
+from benchmarks.leaderboard.statistics.seeds import Runs, Stored, noise
 
 CHOICES = [[1, 0, 0, 2, 1, 1, 2], [1, 0, 2, 0, 3, 0, 1], [0, 1, 0, 1, 2, 1, 2]]
 
@@ -29,7 +29,7 @@ def test_holm_is_the_step_down_rule() -> None:
 
 
 def test_intervals_and_p_values_are_students() -> None:
-    spread = Spread(np.array([0.3, np.nan, 0.2]), np.array([np.nan, 0.5, 0.1]), 50, 4)
+    spread = Spread(np.array([0.3, np.nan, 0.2]), np.array([0.0, 0.5, 0.1]), 50, 4)
     totals = [0.3, 0.5, 0.2 + 0.1]
     degrees = [49, 4, 0.3**2 / (0.2**2 / 49 + 0.1**2 / 4)]
     p_values = spread.p_values(np.full(3, 1.2))
@@ -41,9 +41,11 @@ def test_intervals_and_p_values_are_students() -> None:
 
 
 def test_nothing_known_gives_no_p_value_and_no_chance_gives_certainty() -> None:
-    unknown = Spread(np.array([np.nan]), np.array([np.nan]), 0, 0)
-    assert np.isnan(unknown.p_values(np.array([1.0]))[0])
-    assert np.isnan(unknown.half_widths()[0])
+    nan = np.nan
+    # Seeds unknown, nothing known, and no images where seeds do nothing.
+    unknown = Spread(np.array([1.0, nan, nan]), np.array([nan, nan, 0.0]), 0, 0)
+    assert np.isnan(unknown.p_values(np.ones(3))).all()
+    assert np.isnan(unknown.half_widths()).all()
     certain = Spread(np.zeros(2), np.zeros(2), 10, 2)
     assert certain.p_values(np.array([0.0, 1.0])).tolist() == [1.0, 0.0]
 
@@ -56,6 +58,20 @@ def test_noise_is_pooled_over_rows() -> None:
     assert found.floor == pytest.approx((squares / 3) ** 0.5)
     assert found.seeds_alone == found.floor
     assert noise(rows[2:]).floor is None
+
+
+def test_a_stored_floor_counts_as_four_degrees_of_freedom() -> None:
+    rows = [Runs(np.array(v), None) for v in ([1.0, 3.0], [5.0, 5.5, 6.0], [9.0])]
+    stored = Stored(2.0, "somewhere", assumed=True)
+    found = noise(rows, stored)
+    assert found.freedom == 3
+    assert found.floor == pytest.approx(((2.5 + 4 * 2.0**2) / 7) ** 0.5)
+    assert found.degrees == pytest.approx(7**2 / 3)
+    assert (found.stored, found.source, found.assumed) == (2.0, "somewhere", True)
+    alone = noise(rows[2:], stored)
+    assert alone.floor == 2.0
+    assert alone.degrees == np.inf
+    assert noise(rows).degrees == 3
 
 
 def test_seeds_that_differ_by_images_alone_are_no_noise_of_seeds() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.statistics.correlation import predictions
 from benchmarks.leaderboard.statistics.table import difference, table_statistics
+from benchmarks.seed_floors import ANY_PROTOCOL, SeedFloor, find_floor
 from benchmarks.store.folders import Store
 from benchmarks.store.record import BackboneFacts, FullRecord, Labels, MetricValue, RunFile
 from benchmarks.store.spec import RunRequest, RunSpec
-from benchmarks.suites import image_file_of
+from benchmarks.suites import get_task, image_file_of
 
 COUNT = 200
 
@@ -88,6 +90,15 @@ def statistics_of(store):
     return table, table_statistics(table, store, scan.records)
 
 
+@contextmanager
+def floors_of(task, floors):
+    """Give a task other seed floors for a while."""
+    owner = type(get_task(task))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, "seed_floors", floors)
+        yield
+
+
 def run(store, capsys, *arguments):
     code = cli.main(["compare", *arguments, "--out", str(store.root)])
     captured = capsys.readouterr()
@@ -141,14 +152,68 @@ def test_two_seeds_of_one_entry_tie(store, capsys):
     assert "verdict: tie" in out
 
 
-def test_one_seed_alone_says_so(tmp_path, capsys):
+def test_one_seed_takes_the_protocols_seed_floor(tmp_path, capsys):
+    """Three points apart on the same images, as sure as can be; trained again, it may be none."""
     store = Store(tmp_path)
     values = np.random.default_rng(0).normal(50, 5, COUNT)
     record(store, "a", 0, values)
     record(store, "b", 0, values + 3)
-    _, out, _ = run(store, capsys, "a", "b")
-    assert "a is worse than b" in out
-    assert "no entry of this table has two seeds" in out
+    floors = {"knn/v1": SeedFloor(2.0, "five seeds of x", assumed=False)}
+    with floors_of("knn", floors):
+        _, out, _ = run(store, capsys, "a", "b")
+        _, found = statistics_of(store)
+    assert "verdict: tie: these two trained networks differ, -3.0 knn_top1 [" in out
+    assert "a new training of a or b may not" in out
+    assert "better" not in out
+    assert "worse" not in out
+    assert "note: 1 seed: a, b; a new training may differ." in out
+    assert "2 knn_top1 (measured: five seeds of x); --seeds 3 measures it" in out
+    assert [row.rank for row in found.rows] == [(1, 2), (1, 2)]
+    assert found.brackets == ((0, 1),)
+    assert all(row.one_seed for row in found.rows)
+    interval = found.rows[0].intervals["knn_top1"]
+    assert interval.seeds_error == 2.0
+    total = (interval.images_error**2 + 2.0**2) ** 0.5
+    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * total, rel=0.01)
+    # A difference beyond what training again does stays one.
+    record(store, "c", 0, values + 30)
+    with floors_of("knn", floors):
+        _, out, _ = run(store, capsys, "c", "a")
+    assert "verdict: c is better than a: +30.0" in out
+    assert ", 1 seed)" in out
+
+
+def test_one_seed_without_a_floor_gets_no_interval_no_rank_and_no_verdict(tmp_path, capsys):
+    store = Store(tmp_path)
+    values = np.random.default_rng(0).normal(50, 5, COUNT)
+    for number, entry in enumerate("abc"):
+        record(store, entry, 0, values + 10 * number)
+    with floors_of("knn", {}):
+        _, out, _ = run(store, capsys, "a", "b")
+        _, found = statistics_of(store)
+    assert "a and b: -10.0 knn_top1, and 1 seed says nothing about training again" in out
+    assert [row.rank for row in found.rows] == [(1, 3)] * 3
+    assert found.brackets == ((0, 2),)
+    assert all(row.intervals["knn_top1"].low is None for row in found.rows)
+    assert "no seed floor is known for protocol knn/v1" in found.rows[0].note
+
+
+def test_floors_of_derived_protocols_are_assumptions():
+    floors = {"a/v1": SeedFloor(1.0, "s", assumed=False), ANY_PROTOCOL: SeedFloor(9.0, "any")}
+    own = find_floor(floors, "a/v1")
+    assert own is not None
+    assert not own.assumed
+    for protocol in ("a/v1+frozen", "a/v1+custom:abcdef", "a/v1+frozen+custom:abcdef"):
+        found = find_floor(floors, protocol)
+        assert found is not None
+        assert (found.headline, found.assumed, found.source) == (1.0, True, "s, for a/v1")
+    limited = find_floor(floors, "a/v1", limited=True)
+    assert limited is not None
+    assert limited.assumed
+    other = find_floor(floors, "b/v1")
+    assert other is not None
+    assert other.headline == 9.0
+    assert find_floor({}, "b/v1") is None
 
 
 @pytest.mark.parametrize(

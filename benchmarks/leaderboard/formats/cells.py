@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table
 from benchmarks.leaderboard.shown import ShownTable
-from benchmarks.leaderboard.statistics.results import Interval, RowStatistics
+from benchmarks.leaderboard.statistics.results import (
+    MOST_NAMED,
+    Interval,
+    RowStatistics,
+    about_floors,
+)
 from benchmarks.output import clean
 from benchmarks.suites import image_file_of
 from benchmarks.text_table import Column
 
 MINI_MARK = "mini"
-# Entries that a sentence about several names.
-_NAMED = 3
 _NOT_A_RESULT = "embedded mini data: for trying out, not comparable with any published number"
+# In place of the number of seeds, in every format.
+ONE_SEED = "1 seed"
 # A dash, never a zero: nothing was measured.
 MISSING = "—"
 PUBLISHED = "published, measured by others and ranked with nothing"
@@ -68,7 +73,8 @@ def _columns(table: Table) -> list[Column]:
         Column("entry", "entry"),
         *metrics,
         *costs,
-        Column("seeds", "seeds", numeric=True, priority=5),
+        # What a number of one training is worth must not fall off a narrow terminal.
+        Column("seeds", "seeds", numeric=True),
         Column("pretrain", "pretrain", priority=4),
         Column("data", "data", priority=3),
         Column("recipe", "recipe", priority=6),
@@ -127,20 +133,26 @@ def _about_chance(
 ) -> list[str]:
     statistics = shown.statistics
     if statistics is None:
-        spread = any(r.values[n].spread is not None for r in shown.table.rows for n in metrics)
-        return ["± standard deviation over seeds"] if spread else []
+        several = metrics and any(row.seeds for row in shown.table.rows)
+        return (
+            ["no intervals: they are computed for tables of at most 1,000 rows"] if several else []
+        )
     noise = [(name, statistics.noise.get(name)) for name in metrics]
     floors = [(name, own.floor) for name, own in noise if own and own.floor is not None]
     lines = []
-    if any(interval_of(sure, name) for sure in shown.sure for name in metrics):
-        images = [f"{statistics.num_images:,} test images"] if statistics.num_images else []
-        over = " and ".join([*images, *(["seeds"] if floors else [])])
-        lines.append(f"{interval} over {over}")
+    found = [i for sure in shown.sure for name in metrics if (i := interval_of(sure, name))]
+    if found:
+        count = f"{statistics.num_images:,} " if statistics.num_images else ""
+        with_images = any(interval.images_error is not None for interval in found)
+        images = [f"{count}test images"] if with_images else []
+        lines.append(f"{interval} over {' and '.join([*images, 'training again'])}")
     named = [f"{name} {floor:.1f}" for name, floor in floors if name in shown.table.columns]
     if named:
-        lines.append(f"noise floor, from seed to seed: {', '.join(named)}")
+        lines.append(f"standard deviation from training to training: {', '.join(named)}")
     if "ties" in there and any(sure and sure.brackets for sure in shown.sure):
         lines.append(f"rows that share a letter cannot be told apart by {shown.table.headline}")
+    rows = [(r.entry, sure) for r, sure in zip(shown.table.rows, shown.sure, strict=True) if sure]
+    lines += about_floors(rows, shown.table.headline, shown.table.key.protocol)
     return [*lines, *_about_intervals(shown)]
 
 
@@ -156,8 +168,8 @@ def _about_intervals(shown: ShownTable) -> list[str]:
 
 
 def _first(entries: Sequence[str]) -> str:
-    more = len(entries) - _NAMED
-    return ", ".join(entries[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(entries) - MOST_NAMED
+    return ", ".join(entries[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _about_missing(table: Table, metrics: Sequence[str]) -> list[str]:
@@ -198,7 +210,7 @@ def _row(shown: ShownTable, row: Row, sure: RowStatistics | None) -> dict[str, s
         "pretrain": row.pretrain,
         "recipe": row.recipe,
         "data": _data(table),
-        "seeds": str(len(row.seeds)),
+        "seeds": ONE_SEED if len(row.seeds) == 1 else str(len(row.seeds)),
         "note": row.note,
         "task": table.key.task,
         "protocol": table.key.protocol,
@@ -241,8 +253,7 @@ def _number(row: Row, sure: RowStatistics | None, metric: str) -> str:
         return MISSING
     interval = interval_of(sure, metric)
     half = half_width(interval) if interval else None
-    spread = value.spread if sure is None else half
-    return f"{value.mean:.1f}" + (f" ±{spread:.1f}" if spread is not None else "")
+    return f"{value.mean:.1f}" + (f" ±{half:.1f}" if half is not None else "")
 
 
 def _fixed(value: float | None, decimals: int) -> str:

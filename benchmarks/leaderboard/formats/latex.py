@@ -20,7 +20,7 @@ _INTERVAL = "subscripts in brackets: the 95 % interval"
 
 
 def to_latex(tables: Sequence[ShownTable]) -> str:
-    """Return all tables as LaTeX: intervals, or spreads over seeds, as subscripts.
+    """Return all tables as LaTeX, intervals as subscripts.
 
     Published rows stand below a rule, in italics.
     """
@@ -62,8 +62,6 @@ def _cell(column: Column, row: Row, sure: RowStatistics | None, text: str) -> st
     interval = interval_of(sure, column.key)
     if interval is not None:
         return rf"{value.mean:.1f}$_{{[{interval.low:.1f},\,{interval.high:.1f}]}}$"
-    if sure is None and value.spread is not None:
-        return rf"{value.mean:.1f}$_{{\pm {value.spread:.1f}}}$"
     return _escaped(text)
 
 

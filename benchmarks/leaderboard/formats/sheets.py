@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.leaderboard.formats.cells import interval_of
+from benchmarks.leaderboard.formats.cells import ONE_SEED, interval_of
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row
 from benchmarks.leaderboard.shown import ShownTable
@@ -21,14 +21,17 @@ def to_csv(tables: Sequence[ShownTable]) -> str:
     """Return all rows as one CSV at full precision; the leading columns tell tables apart.
 
     A row is one of one task; joined tables say nothing more, and are left out. Published rows say
-    so in the column "kind".
+    so in the column "kind". "NAME_low" and "NAME_high" are the ends of the 95 % interval,
+    "NAME_spread" is the sample standard deviation over seeds. "interval_over" says what the
+    intervals are over, and of one training "1 seed".
     """
     tables = [shown for shown in tables if not shown.table.joined]
     metrics = list(dict.fromkeys(name for shown in tables for name in _metrics(shown)))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     numbers = [f"{name}{suffix}" for suffix in ("", "_spread", "_low", "_high") for name in metrics]
-    head = [*_SHARED, "kind", *_OWN, "rank_best", "rank_worst", *numbers, *COSTS, "seeds", "note"]
+    head = [*_SHARED, "kind", *_OWN, "rank_best", "rank_worst", *numbers, *COSTS, "seeds"]
+    head += ["interval_over", "note"]
     writer.writerow([*head, "run_ids"])
     for shown in tables:
         key = asdict(shown.table.key)
@@ -62,22 +65,38 @@ def _measured(row: Row, sure: RowStatistics | None, metrics: Sequence[str]) -> I
     yield from (interval.high if interval else None for interval in intervals)
     yield from (row.costs[name] for name in COSTS)
     yield " ".join(map(str, row.seeds))
+    yield _over(sure)
     yield row.note
     yield " ".join(row.run_ids)
+
+
+def _over(sure: RowStatistics | None) -> str:
+    """Return what a row's intervals are over; empty without one."""
+    found = (
+        [interval for interval in sure.intervals.values() if interval.low is not None]
+        if sure
+        else []
+    )
+    mark = [ONE_SEED] if sure and sure.one_seed else []
+    if not found:
+        return "; ".join(mark)
+    images = ["test images"] if any(i.images_error is not None for i in found) else []
+    floor = " (seed floor)" if mark else ""
+    return "; ".join([*mark, " and ".join([*images, f"training again{floor}"])])
 
 
 def _published(row: PublishedRow, metrics: Sequence[str]) -> list[object]:
     nothing = [None] * (3 * len(metrics) + len(COSTS))
     values = [row.values.get(name) for name in metrics]
     own = [None, row.method, row.backbone, row.pretrain, "", None, None]
-    return ["published", *own, *values, *nothing, "", f"{row.source}: {row.setting}", row.row]
+    return ["published", *own, *values, *nothing, "", "", f"{row.source}: {row.setting}", row.row]
 
 
 def _table(shown: ShownTable) -> dict[str, Any]:
     statistics = shown.statistics
     sure = [
         {"intervals": {n: asdict(i) for n, i in s.intervals.items()}, "rank": s.rank,
-         "brackets": s.brackets, "note": s.note} if s else None
+         "brackets": s.brackets, "one_seed": s.one_seed, "note": s.note} if s else None
         for s in shown.sure
     ]  # fmt: skip
     about = None

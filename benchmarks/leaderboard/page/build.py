@@ -23,8 +23,8 @@ _HERE = Path(__file__).parent
 _VENDOR = _HERE / "vendor"
 # Ours, in the order in which they are put together: each uses only what stands before it.
 MODULES = (
-    "dom", "format", "data", "state", "board_data", "columns", "choices", "board", "downloads",
-    "filters", "differences", "charts", "point_names", "frontier", "prediction", "strips",
+    "dom", "format", "data", "state", "board_data", "differences", "columns", "choices", "board",
+    "downloads", "filters", "charts", "point_names", "frontier", "prediction", "strips",
     "curves", "classes", "sizes", "gallery", "figures", "compare", "provenance", "drawer", "main",
 )  # fmt: skip
 STYLES = ("colours", "page", "table", "panels", "print")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.leaderboard.joined import with_joined
+from benchmarks.leaderboard.joined import joined_statistics, with_joined
 from benchmarks.leaderboard.page.build import write_page
 from benchmarks.leaderboard.page.document import MAX_ROWS, Board, make_document
 from benchmarks.leaderboard.rows import Table
@@ -36,5 +36,5 @@ def publish(
     found = predictions(judged, dict(enumerate(statistics)))
     shown = with_joined(tables)
     # The joined tables stand in front of the others.
-    places = {len(shown) - len(tables) + i: known for i, known in enumerate(statistics)}
+    places = dict(enumerate([*joined_statistics(tables, statistics), *statistics]))
     write_page(path, *make_document(Board(shown, places, found, scan, store, anonymous)))

@@ -1,5 +1,6 @@
 """How sure the numbers are, as the page's JSON."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ def _row(table: Table, row: RowStatistics) -> dict[str, Any]:
         "intervals": [_interval(interval) if interval else None for interval in found],
         "rank": list(row.rank) if row.rank else None,
         "note": row.note,
+        "one_seed": row.one_seed,
     }
 
 
@@ -75,8 +77,11 @@ def _interval(interval: Interval) -> list[float | None]:
     return [_short(value) for value in values]
 
 
-def _noise(noise: Noise) -> list[float | None]:
-    return [_short(noise.floor), _short(noise.seeds_alone), noise.freedom]
+def _noise(noise: Noise) -> list[float | str | None]:
+    """Return what the page says of the scatter over trainings; no degrees mean infinitely many."""
+    degrees = noise.degrees if math.isfinite(noise.degrees) else None
+    stored = [_short(noise.stored), noise.source, noise.assumed]
+    return [_short(noise.floor), noise.freedom, _short(degrees), *stored]
 
 
 def _point(point: Point) -> dict[str, Any]:

@@ -18,20 +18,22 @@ class Spread:
 
     Attributes:
         images: From the choice of test images; NaN where unknown.
-        seeds: From the choice of seeds; NaN where unknown.
-        num_images: That the first rests on.
-        freedom: Degrees of freedom of the second.
+        seeds: From the choice of seeds; NaN where unknown, which leaves everything unknown: without
+            it, one training would pass for all trainings.
+        num_images: Number of images behind ``images``.
+        freedom: Degrees of freedom of ``seeds``; infinite where it is taken as given.
     """
 
     images: Floats
     seeds: Floats
     num_images: int
-    freedom: int
+    freedom: float
 
     @property
     def errors(self) -> Floats:
-        """Standard errors; NaN where no source is known."""
-        unknown = np.isnan(self.images) & np.isnan(self.seeds)
+        """Standard errors; NaN where they are unknown."""
+        nothing = np.isnan(self.images) & (self.seeds == 0)
+        unknown = np.isnan(self.seeds) | nothing
         total = np.nan_to_num(self.images) + np.nan_to_num(self.seeds)
         found: Floats = np.where(unknown, np.nan, np.sqrt(total))
         return found

@@ -6,9 +6,16 @@ from itertools import combinations
 
 import numpy as np
 
+from benchmarks.by_image.resamples import variances_of_differences
 from benchmarks.leaderboard.rows import COSTS, Table
-from benchmarks.leaderboard.statistics.chance import holm
-from benchmarks.leaderboard.statistics.results import Difference, Interval, Noise, TableStatistics
+from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
+from benchmarks.leaderboard.statistics.results import (
+    Difference,
+    Interval,
+    Noise,
+    TableStatistics,
+    about_floors,
+)
 from benchmarks.leaderboard.statistics.selection import Side
 from benchmarks.leaderboard.statistics.table import (
     judged,
@@ -81,9 +88,10 @@ def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRec
     """
     whole = subjects[0].table
     # The seeds of all rows say what seeds do; three of one row would say next to nothing.
-    noise = table_statistics(whole, store, records).noise
+    like = table_statistics(whole, store, records)
+    noise = like.noise
     table = replace(whole, rows=tuple(subject.row for subject in subjects))
-    statistics = table_statistics(table, store, records, noise)
+    statistics = table_statistics(table, store, records, like)
     columns = [name for name in table.columns if name != table.headline and name not in SIZES]
     headline = pairs_of(table, statistics, [table.headline])
     names = tuple(subject.name for subject in subjects)
@@ -101,7 +109,7 @@ def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRec
         costs={name: tuple(row.costs[name] for row in table.rows) for name in COSTS},
         num_images=statistics.num_images,
         notes=(*_notes(names, statistics, table), *_normalisations(names, table, records)),
-        verdict=tuple(_verdict(pair, names, noise[table.headline]) for pair in headline),
+        verdict=tuple(_verdict(pair, names, table, statistics) for pair in headline),
     )
 
 
@@ -143,11 +151,8 @@ def _notes(names: Sequence[str], statistics: TableStatistics, table: Table) -> l
     notes = [
         f"{name}: {row.note}" for name, row in zip(names, statistics.rows, strict=True) if row.note
     ]
-    if statistics.noise[table.headline].floor is None:
-        notes.append(
-            "no entry of this table has two seeds, so the verdict is about these trained networks, "
-            "not about training them again; --seeds 3 would say more"
-        )
+    rows = tuple(zip(names, statistics.rows, strict=True))
+    notes += about_floors(rows, table.headline, table.key.protocol)
     if table.key.limit_images is not None:
         notes.append(f"limited to {table.key.limit_images} images: for trying out only")
     return notes
@@ -166,17 +171,37 @@ def _normalisations(
     return found
 
 
-def _verdict(pair: Pair, names: Sequence[str], noise: Noise) -> str:
-    """Return the verdict on a pair in words."""
+def _verdict(pair: Pair, names: Sequence[str], table: Table, statistics: TableStatistics) -> str:
+    """Return the verdict on a pair in words that hold for as many seeds as there are."""
     first, second, found = names[pair.first], names[pair.second], pair.difference
+    single = statistics.rows[pair.first].one_seed or statistics.rows[pair.second].one_seed
     if found.word is None or found.low is None or found.high is None:
-        return (
-            f"{first} and {second}: {found.value:+.1f} {pair.metric}, and nothing says how much of "
-            "it is chance"
+        why = (
+            "1 seed says nothing about training again"
+            if single
+            else "nothing says how much of it is chance"
         )
+        return f"{first} and {second}: {found.value:+.1f} {pair.metric}, and {why}"
     ends = f"{found.value:+.1f} {pair.metric} [{found.low:+.1f}, {found.high:+.1f}]"
     chance = f"p {found.p_corrected:.2g}"
-    if found.word == "tie":
-        what = "images" if noise.floor is None else "images and seeds"
-        return f"tie: {first} and {second} differ by {ends}, which {what} explain ({chance})"
-    return f"{first} is {found.word} than {second}: {ends} ({chance})"
+    seeds = ", 1 seed" if single else ""
+    if found.word != "tie":
+        return f"{first} is {found.word} than {second}: {ends} ({chance}{seeds})"
+    if single and _differ_on_images(pair, statistics):
+        return (
+            f"tie: these two trained networks differ, {ends}; a new training of {first} or "
+            f"{second} may not ({chance}{seeds})"
+        )
+    images = np.isnan(statistics.resamples[pair.metric][[pair.first, pair.second]]).all()
+    what = "training again explains" if images else "images and training again explain"
+    return f"tie: {first} and {second} differ by {ends}, which {what} ({chance}{seeds})"
+
+
+def _differ_on_images(pair: Pair, statistics: TableStatistics) -> bool:
+    """Tell whether the images alone separate these two trained networks."""
+    places = np.array([pair.first]), np.array([pair.second])
+    images = variances_of_differences(statistics.resamples[pair.metric], *places)
+    if np.isnan(images).any():
+        return False
+    alone = Spread(images, np.zeros(1), statistics.num_images or 0, np.inf)
+    return bool(alone.p_values(np.array([pair.difference.value]))[0] < LEVEL)

@@ -14,8 +14,8 @@ from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.chance import Spread, holm
 from benchmarks.leaderboard.statistics.compare import Comparison, Pair
 from benchmarks.leaderboard.statistics.results import Noise
-from benchmarks.leaderboard.statistics.seeds import Runs, noise
-from benchmarks.leaderboard.statistics.table import done_runs, judged
+from benchmarks.leaderboard.statistics.seeds import Runs, Stored, noise
+from benchmarks.leaderboard.statistics.table import done_runs, floor_of, judged
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
 from benchmarks.suites import image_file_of
@@ -78,7 +78,7 @@ def class_pairs(
                 images.append(error**2)
                 own = noises.get(name, Noise(None, None, 0)).floor
                 seeds.append(np.nan if own is None else own**2 * (1 / a.num_runs + 1 / b.num_runs))
-    freedom = min((own.freedom for own in noises.values() if own.floor is not None), default=0)
+    freedom = min((own.degrees for own in noises.values() if own.floor is not None), default=0.0)
     spread = Spread(np.array(images), np.array(seeds), comparison.num_images or 0, freedom)
     corrected = holm(spread.p_values(np.array(values)))
     differences = judged(np.array(values), spread, True, corrected)
@@ -193,7 +193,12 @@ def _matches(store: Store, record: RunRecord) -> DetectionMatches:
 
 
 def _class_noise(table: Table, records: Mapping[str, RunRecord], store: Store) -> dict[str, Noise]:
-    """Return by class what seeds do to it, pooled over rows."""
+    """Return by class what seeds do to it: the rows' seeds pooled with the protocol's floor.
+
+    The headline is the mean over C classes. Taking what a seed does to them as independent, a
+    class scatters sqrt(C) times as much; correlated classes would scatter less.
+    """
+    floor = floor_of(table)
     values: dict[str, list[Runs]] = {}
     for row in table.rows:
         runs = [store.full(record) for record in done_runs(row, records)]
@@ -201,4 +206,7 @@ def _class_noise(table: Table, records: Mapping[str, RunRecord], store: Store) -
             own = [record.per_class.get(name, {}).get("APbox") for record in runs]
             known = np.array([value for value in own if value is not None], dtype=np.float64)
             values.setdefault(name, []).append(Runs(known, None))
-    return {name: noise(rows) for name, rows in values.items()}
+    if floor is None:
+        return {name: noise(rows) for name, rows in values.items()}
+    stored = Stored(floor.headline * len(values) ** 0.5, floor.source, assumed=True)
+    return {name: noise(rows, stored) for name, rows in values.items()}

@@ -1,6 +1,6 @@
 """What the statistics say, in plain values that tables, pages and files can show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,18 +12,24 @@ from benchmarks.by_image.images import Floats
 Word = Literal["better", "worse", "tie"]
 
 CONFIDENCE = 0.95
+# A seed floor counts as much as five further seeds of one entry in a table: that many is the least
+# that a measured floor rests on.
+FLOOR_WEIGHT = 4
+# Most rows that a sentence about several names.
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and where it would lie with other images and other seeds.
+    """A number and where it would lie with other test images and another training.
 
     Attributes:
         value: Mean over seeds, in the metric's unit.
-        low: Lower end at ``CONFIDENCE``; None where neither images nor seeds say anything.
+        low: Lower end at ``CONFIDENCE``; None where the scatter over trainings is unknown.
         high: Upper end.
         images_error: Standard error from the choice of test images; None without per-image results.
-        seeds_error: Standard error from the choice of seeds; None where no row has two seeds.
+        seeds_error: Standard error from the choice of seeds, from the seeds of the table and the
+            protocol's seed floor; None where there is neither.
     """
 
     value: float
@@ -35,18 +41,36 @@ class Interval:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far two runs of one entry lie apart when nothing but the seed differs.
+    """How far two trainings of one entry lie apart when only the seed differs.
 
     Attributes:
-        floor: Standard deviation over seeds, pooled over the rows of a table; None where no row
-            has two seeds.
+        floor: Standard deviation over trainings, from the seeds of a table's rows and the
+            protocol's seed floor; None where there is neither.
         seeds_alone: The part of it that would be left with endlessly many test images.
-        freedom: Degrees of freedom: seeds less rows, of rows with two seeds or more.
+        freedom: Degrees of freedom of the table's own seeds: seeds less rows, of rows with two
+            seeds or more.
+        stored: The protocol's seed floor; None without one.
+        source: Where ``stored`` comes from; empty without one.
+        assumed: ``stored`` was not measured under this protocol on these data.
     """
 
     floor: float | None
     seeds_alone: float | None
     freedom: int
+    stored: float | None = None
+    source: str = ""
+    assumed: bool = False
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of ``floor`` in Student's t; infinite for a stored floor alone.
+
+        The stored floor is taken as given, with the weight of ``FLOOR_WEIGHT`` degrees of freedom,
+        so that only the table's own part of the sum is uncertain (Satterthwaite 1946).
+        """
+        if self.stored is None or not self.freedom:
+            return float("inf") if self.stored is not None else float(self.freedom)
+        return (FLOOR_WEIGHT + self.freedom) ** 2 / self.freedom
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,10 @@ class RowStatistics:
         intervals: By metric, for those that have a value.
         rank: Best and worst rank by the headline that cannot be excluded; None without one.
         brackets: Positions in ``TableStatistics.brackets`` of those the row stands in.
+        one_seed: Only one training is behind the row, so its scatter over trainings is taken from
+            the protocol's seed floor and the table's other rows.
+        noise: Scatter of the headline over trainings that the row's interval rests on; None in a
+            table without a result.
         note: Why something is missing, a sentence; may be empty.
     """
 
@@ -86,6 +114,8 @@ class RowStatistics:
     rank: tuple[int, int] | None
     brackets: tuple[int, ...]
     note: str
+    one_seed: bool = False
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +132,8 @@ class TableStatistics:
         resamples: By metric (rows, R), the mean over a row's seeds under each choice of images;
             NaN where a row has no per-image results.
         runs: Runs behind each value, by metric (rows,).
+        fresh: (rows,) Whether each seed draws the backbone's weights anew.
+        fresh_noise: As ``noise``, of rows with fresh weights, where these scatter differently.
         higher: By metric, whether more is better.
     """
 
@@ -113,6 +145,8 @@ class TableStatistics:
     resamples: Mapping[str, Floats]
     runs: Mapping[str, npt.NDArray[np.int64]]
     higher: Mapping[str, bool]
+    fresh: npt.NDArray[np.bool_]
+    fresh_noise: Mapping[str, Noise]
 
 
 @dataclass(frozen=True)
@@ -164,3 +198,34 @@ class Prediction:
     spearman: Rank | None
     kendall: Rank | None
     sentence: str
+
+
+def about_floors(
+    rows: Sequence[tuple[str, RowStatistics]], headline: str, protocol: str
+) -> list[str]:
+    """Return a sentence on rows with one seed for each floor that stands in for their scatter.
+
+    Args:
+        rows: Names of rows, with their statistics.
+        headline: The table's headline.
+        protocol: The table's protocol.
+    """
+    groups: dict[Noise, list[str]] = {}
+    for name, row in rows:
+        if row.one_seed and row.noise is not None and row.noise.stored is not None:
+            groups.setdefault(row.noise, []).append(name)
+    return [_about_floor(noise, names, headline, protocol) for noise, names in groups.items()]
+
+
+def _about_floor(noise: Noise, names: Sequence[str], headline: str, protocol: str) -> str:
+    more = len(names) - MOST_NAMED
+    named = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    if noise.stored == 0 and not noise.floor:
+        return f"1 seed: {named}; {noise.source}, so that other seeds give the same number"
+    kind = "assumed" if noise.assumed else "measured"
+    others = f", pooled with the table's other seeds to {noise.floor:.2g}" if noise.freedom else ""
+    return (
+        f"1 seed: {named}; a new training may differ. The interval rests on the seed floor of "
+        f"{protocol}, a standard deviation of {noise.stored:g} {headline} ({kind}: "
+        f"{noise.source}){others}; --seeds 3 measures it"
+    )

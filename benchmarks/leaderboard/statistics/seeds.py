@@ -7,13 +7,13 @@ nothing about a variance.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.by_image.images import Floats
 from benchmarks.by_image.resamples import errors_of
-from benchmarks.leaderboard.statistics.results import Noise
+from benchmarks.leaderboard.statistics.results import FLOOR_WEIGHT, Noise
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,56 @@ class Runs:
         return float(errors_of(self.resamples.mean(axis=0))) ** 2
 
 
-def noise(rows: Sequence[Runs]) -> Noise:
-    """Return the noise of a metric, pooled over rows.
+@dataclass(frozen=True)
+class Stored:
+    """One metric's seed floor, see ``seed_floors.SeedFloor``.
+
+    Attributes:
+        floor: Standard deviation over trainings.
+        source: Where it comes from.
+        assumed: Whether it is an assumption.
+    """
+
+    floor: float
+    source: str
+    assumed: bool
+
+
+def noise(rows: Sequence[Runs], stored: Stored | None = None) -> Noise:
+    """Return the noise of a metric: the seeds of a table's rows pooled with the stored floor.
+
+    The floor enters as ``FLOOR_WEIGHT`` degrees of freedom. So a table's own seeds soon outweigh a
+    wrong floor, and two or three seeds that happen to agree do not pass for certainty.
 
     Args:
         rows: Of a table.
+        stored: The protocol's floor; None without one.
     """
     several = [row for row in rows if len(row.values) > 1]
     freedom = sum(len(row.values) - 1 for row in several)
-    if not freedom:
+    weight = 0 if stored is None else FLOOR_WEIGHT
+    if not freedom + weight:
         return Noise(None, None, 0)
     squares = sum(float(np.var(row.values)) * len(row.values) for row in several)
-    total = squares / freedom
+    if stored is not None:
+        squares += FLOOR_WEIGHT * stored.floor**2
+    total = squares / (freedom + weight)
+    alone = max(total - _images_part(several), 0.0)
+    found = Noise(float(np.sqrt(total)), float(np.sqrt(alone)), freedom)
+    if stored is None:
+        return found
+    return replace(found, stored=stored.floor, source=stored.source, assumed=stored.assumed)
+
+
+def _images_part(several: Sequence[Runs]) -> float:
+    """Return the part of the variance over seeds that is there only because images are few."""
     shares = [(len(row.values) - 1, _shared(row)) for row in several]
     known = [(weight, share) for weight, share in shares if not np.isnan(share)]
-    images = sum(w * s for w, s in known) / sum(w for w, _ in known) if known else 0.0
-    alone = max(total - images, 0.0)
-    return Noise(float(np.sqrt(total)), float(np.sqrt(alone)), freedom)
+    return sum(w * s for w, s in known) / sum(w for w, _ in known) if known else 0.0
 
 
 def _shared(row: Runs) -> float:
-    """Return the part of the variance over seeds that comes from there being few images.
+    """Return a row's part of the variance over seeds that comes from there being few images.
 
     Were there none, the mean over S seeds would vary with the images as much as each seed does;
     as far as it varies less, images do different things to different seeds.

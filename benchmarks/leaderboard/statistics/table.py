@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from backbones.checkpoint import FRESH
 from benchmarks.by_image.images import Floats
 from benchmarks.by_image.resamples import (
     NUM_RESAMPLES,
@@ -26,15 +27,16 @@ from benchmarks.leaderboard.statistics.results import (
     TableStatistics,
     Word,
 )
-from benchmarks.leaderboard.statistics.seeds import Runs, noise
+from benchmarks.leaderboard.statistics.seeds import Runs, Stored, noise
+from benchmarks.seed_floors import SeedFloor, find_floor
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
-from benchmarks.suites import image_file_of
+from benchmarks.suites import find_task, image_file_of
 
 Positions = npt.NDArray[np.int64]
 
 _PERCENT = "percent"
-# All pairs of so many rows are compared in a second; nobody looks for a tie beyond them.
+# Most rows of which all pairs are compared, which takes a second.
 MOST_RANKED = 1_000
 
 
@@ -42,7 +44,7 @@ def table_statistics(
     table: Table,
     store: Store,
     records: Mapping[str, RunRecord],
-    seeds: Mapping[str, Noise] | None = None,
+    like: TableStatistics | None = None,
 ) -> TableStatistics:
     """Return the statistics of a table that is not joined.
 
@@ -50,17 +52,46 @@ def table_statistics(
         table: From ``leaderboard.rows.make_tables``.
         store: The folder of runs; what its per-image results come to is remembered in its cache.
         records: By run id, see ``Scan.records``.
-        seeds: Noise by metric; None takes it from this table's rows.
+        like: Statistics of a larger table, whose noise over seeds is taken; None takes that of
+            this table's own rows.
     """
     done = [done_runs(row, records) for row in table.rows]
     kept, notes = _resamples(store, done)
+    statistics = _estimates(table, done, kept, like)
+    places, brackets = _standings(table, statistics)
+    intervals = {name: _intervals(table, statistics, name) for name in table.metrics}
+    rows = tuple(
+        RowStatistics(
+            intervals={n: f for n, found in intervals.items() if (f := found[i]) is not None},
+            rank=places[i].rank if i in places else None,
+            brackets=places[i].brackets if i in places else (),
+            note=notes[i] or _unknown(table, intervals, i),
+            one_seed=len(done[i]) == 1,
+            noise=_noise_of(statistics, table.headline, i),
+        )
+        for i in range(len(table.rows))
+    )
+    return replace(statistics, rows=rows, brackets=brackets)
+
+
+def _estimates(
+    table: Table,
+    done: Sequence[Sequence[RunRecord]],
+    kept: Mapping[str, Resamples],
+    like: TableStatistics | None,
+) -> TableStatistics:
+    """Return what the runs of a table say of chance, before any row is judged."""
     num_images = next((found.num_images for found in kept.values()), None)
     by_metric = {
         name: [_runs(records_of, name, kept) for records_of in done] for name in table.metrics
     }
-    statistics = TableStatistics(
+    fresh = np.array([row.weights.startswith(FRESH) for row in table.rows], dtype=bool)
+    loaded, drawn = (
+        (like.noise, like.fresh_noise) if like is not None else _noises(table, by_metric, fresh)
+    )
+    return TableStatistics(
         rows=(),
-        noise=seeds or {name: noise(rows) for name, rows in by_metric.items()},
+        noise=loaded,
         brackets=(),
         num_images=num_images,
         num_resamples=NUM_RESAMPLES,
@@ -72,19 +103,9 @@ def table_statistics(
             for record in row
             for name, entry in record.metrics.items()
         },
+        fresh=fresh,
+        fresh_noise=drawn,
     )
-    places, brackets = _standings(table, statistics)
-    intervals = {name: _intervals(table, statistics, name) for name in table.metrics}
-    rows = tuple(
-        RowStatistics(
-            intervals={n: f for n, found in intervals.items() if (f := found[i]) is not None},
-            rank=places[i].rank if i in places else None,
-            brackets=places[i].brackets if i in places else (),
-            note=notes[i],
-        )
-        for i in range(len(table.rows))
-    )
-    return replace(statistics, rows=rows, brackets=brackets)
 
 
 def difference(
@@ -140,29 +161,39 @@ def spread_of_pairs(
         first: (N,) positions of rows.
         second: (N,) positions of the rows that are subtracted.
     """
-    resamples, runs = statistics.resamples[metric], statistics.runs[metric]
-    images = variances_of_differences(resamples, first, second)
-    shares = 1 / np.maximum(runs[first], 1) + 1 / np.maximum(runs[second], 1)
-    return spread_of(statistics, metric, images, shares)
+    images = variances_of_differences(statistics.resamples[metric], first, second)
+    return spread_of(statistics, metric, images, (first, second))
 
 
-def spread_of(statistics: TableStatistics, metric: str, images: Floats, shares: Floats) -> Spread:
-    """Return variances of estimates that the noise of seeds enters with given shares.
+def spread_of(
+    statistics: TableStatistics, metric: str, images: Floats, sides: Sequence[Positions]
+) -> Spread:
+    """Return the variances of sums or differences of rows.
 
     Args:
         statistics: Of the table.
         metric: Of its metrics.
         images: (N,) variances from the choice of images, NaN where unknown.
-        shares: (N,) sums of 1 / seeds.
+        sides: (N,) positions of the rows that enter, once for each of them.
     """
-    known = statistics.noise[metric]
-    if known.floor is None or known.seeds_alone is None:
-        seeds = np.full(len(images), np.nan)
-    else:
-        # Where images say nothing, what they do to single seeds is part of the noise of seeds.
-        own = np.where(np.isnan(images), known.floor, known.seeds_alone)
-        seeds = own**2 * shares
-    return Spread(images, seeds, statistics.num_images or 0, known.freedom)
+    loaded = statistics.noise[metric]
+    kinds = (loaded, statistics.fresh_noise.get(metric, loaded))
+    # Where images say nothing, what they do to single seeds is part of the noise of seeds. A stored
+    # floor, which is about other networks, cannot stand in for both.
+    whole, alone = (
+        np.array([np.nan if value is None else value**2 for value in values])
+        for values in (
+            [kind.floor if kind.freedom else None for kind in kinds],
+            [kind.seeds_alone for kind in kinds],
+        )
+    )
+    seeds = np.zeros(len(images))
+    for rows in sides:
+        kind = statistics.fresh[rows].astype(np.int64)
+        own = np.where(np.isnan(images), whole[kind], alone[kind])
+        seeds = seeds + own / np.maximum(statistics.runs[metric][rows], 1)
+    freedom = min(kind.degrees for kind in kinds)
+    return Spread(images, seeds, statistics.num_images or 0, freedom)
 
 
 def done_runs(row: Row, records: Mapping[str, RunRecord]) -> list[RunRecord]:
@@ -221,6 +252,63 @@ def _runs(records: Sequence[RunRecord], metric: str, kept: Mapping[str, Resample
     )
 
 
+def _noises(
+    table: Table, rows: Mapping[str, Sequence[Runs]], fresh: npt.NDArray[np.bool_]
+) -> tuple[dict[str, Noise], dict[str, Noise]]:
+    """Return the noise of each metric, and that of rows with fresh weights where it differs."""
+    floor = floor_of(table)
+    if floor is None or not floor.fresh or fresh.all() or not fresh.any():
+        kind = bool(fresh.all())
+        return {n: noise(own, _stored(table, floor, n, kind)) for n, own in rows.items()}, {}
+    kinds = []
+    for kind in (False, True):
+        places = np.flatnonzero(fresh == kind).tolist()
+        kinds.append(
+            {
+                name: noise([own[i] for i in places], _stored(table, floor, name, kind))
+                for name, own in rows.items()
+            }
+        )
+    return kinds[0], kinds[1]
+
+
+def floor_of(table: Table) -> SeedFloor | None:
+    """Return the seed floor of a table's protocol, None where its task has none."""
+    task = find_task(table.key.task)
+    if task is None:
+        return None
+    floor = find_floor(
+        task.seed_floors, table.key.protocol, limited=table.key.limit_images is not None
+    )
+    if floor is None or floor.assumed or table.key.mini:
+        return floor
+    # All that was measured was measured on the mini data.
+    return replace(floor, assumed=True)
+
+
+def _noise_of(statistics: TableStatistics, metric: str, row: int) -> Noise | None:
+    """Return the scatter over trainings that a row's interval in a metric rests on."""
+    loaded = statistics.noise.get(metric)
+    return statistics.fresh_noise.get(metric, loaded) if statistics.fresh[row] else loaded
+
+
+def _stored(table: Table, floor: SeedFloor | None, metric: str, fresh: bool) -> Stored | None:
+    if floor is None:
+        return None
+    return Stored(floor.of(metric, table.headline, fresh), floor.source, floor.assumed)
+
+
+def _unknown(table: Table, intervals: Mapping[str, Sequence[Interval | None]], row: int) -> str:
+    """Return why a row with a result has no interval, empty where it has one."""
+    found = intervals[table.headline][row] if table.headline in intervals else None
+    if found is None or found.low is not None or found.seeds_error is not None:
+        return ""
+    return (
+        f"no interval: 1 seed, and no seed floor is known for protocol {table.key.protocol}; "
+        "--seeds 3 gives one"
+    )
+
+
 def _means(rows: Sequence[Runs]) -> Floats:
     nothing = np.full(NUM_RESAMPLES, np.nan)
     found: Floats = np.stack(
@@ -233,8 +321,7 @@ def _intervals(table: Table, statistics: TableStatistics, metric: str) -> list[I
     """Return the interval of each row that has a value."""
     values = values_of(table, metric)
     images = errors_of(statistics.resamples[metric]) ** 2
-    shares = 1 / np.maximum(statistics.runs[metric], 1)
-    spread = spread_of(statistics, metric, images, shares)
+    spread = spread_of(statistics, metric, images, (np.arange(len(table.rows)),))
     halves = spread.half_widths()
     bounds = (0.0, 100.0) if table.units[metric] == _PERCENT else (-np.inf, np.inf)
     found: list[Interval | None] = []

@@ -9,6 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.labelled.regions.config import RegionConfig, look_workload
 from benchmarks.labelled.task import LabelledTask
+from benchmarks.seed_floors import ATTENTION_FLOORS
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
 from benchmarks.tasks.attention.recipes import ATTENTION_RECIPES
 
@@ -19,6 +20,7 @@ class AttentionTask(LabelledTask):
     name = "attention"
     version = 1
     headline = "attention_distance"
+    seed_floors = ATTENTION_FLOORS
     columns = ("attention_distance", "attention_entropy")
     # Neither is better: the direction only sorts the table.
     metrics: Mapping[str, Metric] = {

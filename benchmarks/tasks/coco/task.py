@@ -13,6 +13,7 @@ from benchmarks.annotated.task import AnnotatedTask
 from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot
+from benchmarks.seed_floors import COCO_FLOORS
 from benchmarks.store.folders import CACHE
 from benchmarks.task import (
     Facts,
@@ -65,6 +66,7 @@ class CocoTask(AnnotatedTask):
     name = "coco"
     version = 1
     headline = "APbox"
+    seed_floors = COCO_FLOORS
     evaluators = ("hotcoco", "pycocotools")
     distributed = True
     trains = True

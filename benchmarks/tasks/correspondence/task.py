@@ -9,6 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.labelled.regions.config import RegionConfig, look_workload
 from benchmarks.labelled.task import LabelledTask
+from benchmarks.seed_floors import CORRESPONDENCE_FLOORS
 from benchmarks.task import Facts, Metric, TaskInputs, TaskResult, Workload
 from benchmarks.tasks.correspondence.by_image import IMAGE_FILE
 from benchmarks.tasks.correspondence.recipes import CORRESPONDENCE_RECIPES
@@ -20,6 +21,7 @@ class CorrespondenceTask(LabelledTask):
     name = "correspondence"
     version = 1
     headline = "correspondence_accuracy"
+    seed_floors = CORRESPONDENCE_FLOORS
     reads_maps = True
     columns = ("correspondence_accuracy", "correspondence_distance")
     metrics: Mapping[str, Metric] = {

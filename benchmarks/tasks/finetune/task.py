@@ -12,6 +12,7 @@ from benchmarks.by_image.classified import predictions_of
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import FinetuneConfig, finetune_workload
+from benchmarks.seed_floors import FINETUNE_FLOORS
 from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, percentages
 from benchmarks.tasks.finetune.recipes import FINETUNE_RECIPES, recipe_for
 
@@ -22,6 +23,7 @@ class FinetuneTask(LabelledTask):
     name = "finetune"
     version = 1
     headline = "finetune_top1"
+    seed_floors = FINETUNE_FLOORS
     columns = ("finetune_top1", "finetune_top5")
     metrics = percentages("finetune_top1", "finetune_top5", "finetune_mean_class", "finetune_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = FINETUNE_RECIPES

@@ -9,6 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
+from benchmarks.seed_floors import KNN_FLOORS
 from benchmarks.task import TaskInputs, TaskResult, percentages
 from benchmarks.tasks.knn.recipes import KNN_RECIPES
 
@@ -19,6 +20,7 @@ class KnnTask(LabelledTask):
     name = "knn"
     version = 1
     headline = "knn_top1"
+    seed_floors = KNN_FLOORS
     columns = ("knn_top1", "knn_top5")
     metrics = percentages("knn_top1", "knn_top5", "knn_mean_class", "knn_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = KNN_RECIPES

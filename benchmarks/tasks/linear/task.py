@@ -9,6 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, Passes, published_on_imagenet
+from benchmarks.seed_floors import LINEAR_FLOORS
 from benchmarks.task import TaskInputs, TaskResult, percentages
 from benchmarks.tasks.linear.recipes import LINEAR_RECIPES, LinearConfig
 
@@ -19,6 +20,7 @@ class LinearTask(LabelledTask):
     name = "linear"
     version = 1
     headline = "linear_top1"
+    seed_floors = LINEAR_FLOORS
     columns = ("linear_top1", "linear_top5")
     metrics = percentages("linear_top1", "linear_top5", "linear_mean_class", "linear_real")
     choices: ClassVar[Mapping[str, Callable[[], Any]]] = LINEAR_RECIPES

@@ -9,6 +9,7 @@ from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask
+from benchmarks.seed_floors import LOWSHOT_FLOORS
 from benchmarks.task import Metric, TaskInputs, TaskResult
 from benchmarks.tasks.lowshot.recipes import LOWSHOT_RECIPES, SHARES
 
@@ -19,6 +20,7 @@ class LowshotTask(LabelledTask):
     name = "lowshot"
     version = 1
     headline = "lowshot1_top1"
+    seed_floors = LOWSHOT_FLOORS
     columns = ("lowshot1_top1", "lowshot10_top1", "lowshot1_top5", "lowshot10_top5")
     metrics: Mapping[str, Metric] = {
         f"{share}_{score}": Metric() for share in SHARES for score in ("top1", "top5", "mean_class")

@@ -11,6 +11,7 @@ from backbones.spec import BackboneSpec
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import finetune_workload
+from benchmarks.seed_floors import PARTIAL_FLOORS
 from benchmarks.task import Facts, TaskInputs, TaskResult, Workload, percentages
 from benchmarks.tasks.partial.recipes import PARTIAL_RECIPES, PartialConfig
 
@@ -21,6 +22,7 @@ class PartialTask(LabelledTask):
     name = "partial"
     version = 1
     headline = "partial1_top1"
+    seed_floors = PARTIAL_FLOORS
     columns = (
         "partial1_top1",
         "partial0_top1",

@@ -10,6 +10,7 @@ from backbones.spec import BackboneSpec
 from benchmarks.annotated.task import AnnotatedTask
 from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.data.roots import DataRoot
+from benchmarks.seed_floors import REGIONS_FLOORS
 from benchmarks.task import (
     Facts,
     Metric,
@@ -40,6 +41,7 @@ class RegionsTask(AnnotatedTask):
     name = "regions"
     version = 1
     headline = "region_top1"
+    seed_floors = REGIONS_FLOORS
     reads_maps = True
     image_file = ImageFile(RESULTS_FILE, _read)
     predictor = "region probe"

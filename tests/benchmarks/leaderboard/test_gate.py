@@ -134,8 +134,8 @@ def test_intervals_over_seeds_reach_every_format(board, capsys):
         run(root, format=form)
         texts[form] = capsys.readouterr().out
     assert "30.1 ±" in texts["table"]
-    assert "noise floor, from seed to seed: APbox 0.1" in texts["table"]
-    assert "half of the 95 % interval over seeds" in texts["markdown"]
+    assert "standard deviation from training to training: APbox" in texts["table"]
+    assert "half of the 95 % interval over training again" in texts["markdown"]
     assert "30.1$_{[" in texts["latex"]
     rows = {row["entry"]: row for row in csv.DictReader(io.StringIO(texts["csv"]))}
     assert float(rows["a"]["APbox_low"]) < 30.1 < float(rows["a"]["APbox_high"])
@@ -148,14 +148,38 @@ def test_intervals_over_seeds_reach_every_format(board, capsys):
     assert low < 30.1 < high
 
 
+def test_one_seed_is_marked_in_every_format(board, capsys):
+    root = board("runs", *(("a", 30.0 + s / 10, s) for s in range(3)), ("b", 20.0), ("c", 29.9))
+    for form in ("table", "markdown", "latex"):
+        run(root, format=form)
+        text = capsys.readouterr().out
+        marked = [line for line in text.splitlines() if "1 seed" in line and "differ" not in line]
+        assert len(marked) == 2
+        assert "1 seed: c, b; a new training may differ." in text
+        assert "seed floor of mini/v1, a standard deviation of" in text
+        # However the columns are chosen, the sentence stays.
+        run(root, format=form, columns=("entry", "APbox"))
+        assert "1 seed: c, b; a new training may differ." in capsys.readouterr().out
+    run(root, format="csv")
+    rows = {row["entry"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert rows["b"]["interval_over"] == "1 seed; training again (seed floor)"
+    assert rows["a"]["interval_over"] == "training again"
+    run(root, json=True)
+    (table,) = json.loads(capsys.readouterr().out)
+    assert [row["one_seed"] for row in table["statistics"]["rows"]] == [False, True, True]
+
+
+_SCATTER, _INTERVAL = "from training to training", "95 % interval over training again"
+
+
 @pytest.mark.parametrize("form", ["table", "markdown", "latex"])
 @pytest.mark.parametrize(
     ("columns", "said", "unsaid"),
     [
-        ((), ("share a letter", "noise floor", "95 % interval over seeds"), ()),
-        (("entry", "APbox"), ("noise floor", "95 % interval over seeds"), ("share a letter",)),
-        (("entry", "ties"), ("share a letter",), ("noise floor", "95 % interval")),
-        (("rank", "entry", "seeds"), (), ("share a letter", "noise floor", "95 % interval")),
+        ((), ("share a letter", _SCATTER, _INTERVAL), ()),
+        (("entry", "APbox"), (_SCATTER, _INTERVAL), ("share a letter",)),
+        (("entry", "ties"), ("share a letter",), (_SCATTER, _INTERVAL)),
+        (("rank", "entry", "seeds"), (), ("share a letter", _SCATTER, _INTERVAL)),
     ],
 )
 def test_below_a_table_stands_what_its_columns_need(board, capsys, form, columns, said, unsaid):
@@ -164,7 +188,7 @@ def test_below_a_table_stands_what_its_columns_need(board, capsys, form, columns
     text = capsys.readouterr().out
     assert not [words for words in said if words not in text]
     assert not [words for words in unsaid if words in text]
-    assert ("±" in text) == (form != "latex" and "95 % interval over seeds" in said)
+    assert ("±" in text) == (form != "latex" and _INTERVAL in said)
 
 
 def test_a_page_takes_no_filters_and_heeds_the_gate(board, tmp_path, capsys):

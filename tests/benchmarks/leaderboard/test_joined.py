@@ -8,7 +8,7 @@ from benchmarks.leaderboard.formats.render import to_terminal
 from benchmarks.leaderboard.formats.sheets import to_csv
 from benchmarks.leaderboard.joined import with_joined
 from benchmarks.leaderboard.rows import make_tables
-from benchmarks.leaderboard.shown import plain
+from benchmarks.leaderboard.shown import plain, shown_tables
 from benchmarks.store.folders import Store
 from benchmarks.store.record import Labels, MetricValue
 
@@ -91,3 +91,33 @@ def test_seconds_that_nobody_knows_are_none_not_zero(board):
 
 def test_one_task_alone_is_not_joined(board):
     assert len(board(("knn", "knn_top1", "vit-nano", 0, 40.0))) == 1
+
+
+def test_a_joined_number_has_the_interval_of_its_own_table(board, tmp_path):
+    """Not the standard deviation over seeds, which would make one sign mean two things."""
+    board(
+        *(("coco", "APbox", "vit-nano", seed, 10.0 + seed) for seed in range(3)),
+        *(("knn", "knn_top1", "vit-nano", seed, 40.0 + seed) for seed in range(3)),
+        ("coco", "APbox", "swin-nano", 0, 12.0),
+        ("knn", "knn_top1", "swin-nano", 0, 44.0),
+    )
+    store = Store(tmp_path)
+    joined, coco, knn = shown_tables(store.scan(), store)
+    assert joined.table.joined
+    for metric, single in (("APbox", coco), ("knn_top1", knn)):
+        own = {
+            row.entry: sure.intervals[metric]
+            for row, sure in zip(single.table.rows, single.sure, strict=True)
+        }
+        for row, sure in zip(joined.table.rows, joined.sure, strict=True):
+            assert sure.intervals[metric] == own[row.entry]
+            assert sure.intervals[metric].low is not None
+            assert sure.rank is None
+    marks = {
+        row.entry: sure.one_seed for row, sure in zip(joined.table.rows, joined.sure, strict=True)
+    }
+    assert marks == {"vit-nano": False, "swin-nano": True}
+    text = "\n".join(to_terminal([joined]))
+    half = (lambda i: (i.high - i.low) / 2)(joined.sure[1].intervals["APbox"])
+    assert f"11.0 ±{half:.1f}" in text
+    assert "± half of the 95 % interval over training again" in text

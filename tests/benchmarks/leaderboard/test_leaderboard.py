@@ -62,8 +62,9 @@ def test_seeds_become_one_row_with_a_spread(board, make_record, make_spec):
     assert row.seeds == (0, 1, 2)
     assert row.values["APbox"].mean == 11.0
     assert row.values["APbox"].spread == 1.0
-    assert "11.0 ±1.0" in "\n".join(to_terminal([plain(table)]))
-    assert r"11.0$_{\pm 1.0}$" in to_latex([plain(table)])
+    # ± is half of an interval everywhere, and a table without statistics has none.
+    assert "±" not in "\n".join(to_terminal([plain(table)]))
+    assert r"\pm" not in to_latex([plain(table)])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_csv_keeps_full_precision(board, make_record):
 def test_no_line_is_wider_than_the_terminal(board, make_record, width):
     tables = board(make_record(), make_record(replace(make_record().spec, backbone="long" * 9)))
     lines = to_terminal(list(map(plain, tables)), width)[2:]
-    assert max(map(len, lines[:-1])) <= width
+    assert max(len(line) for line in lines if not line.startswith(("(", "  "))) <= width
     assert any("APbox" in line for line in lines) or width == 30
 
 

@@ -99,9 +99,10 @@ function say() {
   const parts = [visible === table.rows.length ? count(visible, "row") : `${visible} of ${count(table.rows.length, "row")}`];
   if (table.left_out) parts.push(`${count(table.left_out, "further row")} not in this page`);
   const facts = table.statistics;
-  const sources = [facts?.num_images ? `${facts.num_resamples.toLocaleString("en")} resamples of ${count(facts.num_images, "test image")}` : "",
-    Object.values(facts?.noise ?? {}).some(([floor]) => floor !== null) ? "the spread over seeds" : ""].filter(Boolean);
-  if (sources.length) parts.push(`95 % intervals from ${sources.join(" and ")}`);
+  const known = table.rows.some((row) => row.sure?.intervals.some((one) => one && one[0] !== null));
+  const sources = [facts?.num_images ? `${facts.num_resamples.toLocaleString("en")} resamples of ${count(facts.num_images, "test image")}` : "", "the scatter over trainings"].filter(Boolean);
+  if (known) parts.push(table.joined ? "95 % intervals as in the tables that this one joins" : `95 % intervals from ${sources.join(" and ")}`);
+  if (known && table.rows.some((row) => row.seeds.length === 1)) parts.push("of rows with 1 seed, a new training may differ: their scatter is the protocol's seed floor");
   byId("board-info").textContent = `${parts.join(" · ")}.`;
 }
 

@@ -2,11 +2,12 @@
 import { button, el, name, svg } from "./dom.js";
 import { MISSING, fixed, interval, short } from "./format.js";
 import { COSTS, costOf, metricFacts, valueOf, whyNoCost } from "./data.js";
+import { noiseOf } from "./differences.js";
 import { choose, state, togglePin } from "./state.js";
 
 const ABOUT = {
   rank: "By the first metric. Two numbers are the best and the worst rank that the interval allows; a bracket joins rows that cannot be told apart.",
-  seeds: "Runs that differ in the seed alone; numbers are their mean.",
+  seeds: "Runs that differ only in the seed; numbers are their mean. With 1 seed, how far a new training may differ is taken from the protocol's seed floor.",
   method: "What made the weights.",
   device_hours: "Hours of the runs behind a row times their devices, mean over seeds, every attempt counted. A run without a GPU took one device.",
   pretrain_device_hours: "Hours of the run that made the weights times its devices. Unknown for weights that came from elsewhere; none for fresh ones.",
@@ -127,6 +128,7 @@ function entryCell(table, row) {
   const marks = [
     table.mini || table.limit !== null ? el("span", { class: "mark mini" }, table.mini ? "mini" : `${table.limit} images`) : null,
     row.published ? el("span", { class: "mark published" }, "published") : null,
+    row.seeds.length === 1 ? el("span", { class: "mark seed", title: "One training; a new one may differ" }, "1 seed") : null,
   ];
   return el("th", { scope: "row", class: "entry-cell" }, marks, open);
 }
@@ -135,14 +137,25 @@ function textCell(text) {
   return el("td", { class: "words" }, name(text, { title: text }));
 }
 
+/** Return what an interval is over, and of one training where its scatter is from. */
+function aboutInterval(table, row, metric, value) {
+  if (value.low === null) return row.sure?.note || "no interval is known";
+  const images = value.images ? "test images and " : "";
+  if (!row.sure.one_seed) return `95 % interval over ${images}training again, from ${row.seeds.length} seeds`;
+  if (table.joined) return `1 seed: this training, and a new one may differ. 95 % interval over ${images}training again, as in this metric's own table`;
+  const { stored, source, assumed } = noiseOf(table, metric);
+  const floor = stored === null ? "the seeds of other rows" : `the protocol's seed floor (${assumed ? "assumed" : "measured"}: ${source})`;
+  return `1 seed: this training, and a new one may differ. 95 % interval over ${images}training again, from ${floor}`;
+}
+
 function metricCell(table, row, metric) {
   const value = valueOf(table, row, metric);
   if (value.mean === null) {
     return el("td", { class: "number missing", title: value.reason }, MISSING, el("span", { class: "why" }, short(value.reason)));
   }
   const decimals = metricFacts(table, metric).unit === "percent" ? 1 : 2;
-  const doubt = value.low !== null ? interval(value.low, value.high, decimals) : value.spread !== null ? `±${fixed(value.spread, decimals)}` : "";
-  return el("td", { class: "number", title: row.published ? row.published.source : value.low !== null ? "95 % interval over test images and seeds" : doubt ? "standard deviation over seeds" : "one seed, no interval" },
+  const doubt = interval(value.low, value.high, decimals);
+  return el("td", { class: "number", title: row.published ? row.published.source : aboutInterval(table, row, metric, value) },
     el("span", { class: metric === table.headline ? "value head" : "value" }, fixed(value.mean, decimals)),
     doubt ? el("small", { class: "doubt" }, doubt) : null);
 }

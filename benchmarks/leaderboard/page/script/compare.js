@@ -49,8 +49,9 @@ function sentences(table, base, others) {
     const letter = LETTERS[place + 1];
     if (!found) return `${letter} has no ${table.headline}. `;
     if (!found.word) return `${letter} and A differ by ${signed(found.value)} ${table.headline}: ${found.from}. `;
+    const single = [row, base].some((one) => one.sure?.one_seed) ? " With 1 seed, a new training may differ." : "";
     const words = { tie: "cannot be told apart from", better: "is better than", worse: "is worse than" }[found.word];
-    return `${letter} ${words} A in ${table.headline}: ${signed(found.value)} ${interval(found.low, found.high)}. `;
+    return `${letter} ${words} A in ${table.headline}: ${signed(found.value)} ${interval(found.low, found.high)}.${single} `;
   });
 }
 
@@ -72,7 +73,7 @@ function metricTable(table, rows) {
 function metricCell(table, metric, row, base) {
   const value = valueOf(table, row, metric);
   if (value.mean === null) return el("td", { class: "number missing", title: value.reason }, MISSING, el("span", { class: "why" }, value.reason));
-  const own = [el("span", { class: "value" }, fixed(value.mean)), el("small", { class: "doubt" }, interval(value.low, value.high) || (value.spread === null ? "" : `±${fixed(value.spread)}`))];
+  const own = [el("span", { class: "value" }, fixed(value.mean)), el("small", { class: "doubt" }, interval(value.low, value.high))];
   const found = base ? difference(table, metric, row, base) : null;
   if (!found) return el("td", { class: "number" }, own);
   const mark = { better: "▲ better", worse: "▼ worse", tie: "= tie" }[found.word] ?? "";

@@ -60,13 +60,13 @@ export function metricFacts(table, metric) {
   return { name, unit, higher: higher ?? true };
 }
 
-/** Return a row's value of a metric: mean, ends of its interval, spread over seeds; or the reason why not. */
+/** Return a row's value of a metric: mean, ends of its interval, whether that is over images too, spread over seeds; or the reason why not. */
 export function valueOf(table, row, metric) {
   const place = metricPlace(table, metric);
   const found = place < 0 ? "not a metric of this table" : row.values[place];
-  if (!Array.isArray(found)) return { mean: null, low: null, high: null, spread: null, reason: found || row.note || "no result" };
-  const [low, high] = row.sure?.intervals[place] ?? [null, null];
-  return { mean: found[0], low, high, spread: found[1], reason: "" };
+  if (!Array.isArray(found)) return { mean: null, low: null, high: null, images: false, spread: null, reason: found || row.note || "no result" };
+  const [low, high, images] = row.sure?.intervals[place] ?? [null, null, null];
+  return { mean: found[0], low, high, images: (images ?? null) !== null, spread: found[1], reason: "" };
 }
 
 /** Return a row's cost by key, null where unknown. */

@@ -5,15 +5,10 @@ import { metricFacts, metricPlace, valueOf } from "./data.js";
 const T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086];
 const Z95 = 1.96;
 
-/** Return a metric's noise: standard deviation over seeds, its part without the images, freedom. */
+/** Return a metric's noise: standard deviation over trainings, the table's own degrees of freedom, the stored seed floor. */
 export function noiseOf(table, metric) {
-  const known = table.statistics?.noise[metric];
-  if (known) return { floor: known[0], alone: known[1], freedom: known[2] };
-  const groups = table.rows.map((row) => (row.seed_values[metric] ?? []).map(([, value]) => value).filter((value) => value !== null)).filter((values) => values.length > 1);
-  const freedom = groups.reduce((sum, values) => sum + values.length - 1, 0);
-  if (!freedom) return { floor: null, alone: null, freedom: 0 };
-  const squares = groups.reduce((sum, values) => sum + (values.length - 1) * d3.variance(values), 0);
-  return { floor: Math.sqrt(squares / freedom), alone: null, freedom };
+  const [floor, freedom, degrees, stored, source, assumed] = table.statistics?.noise[metric] ?? [null, 0, 0, null, "", false];
+  return { floor, freedom, degrees: degrees ?? Infinity, stored, source, assumed };
 }
 
 /** Return the difference of two rows in a metric: value, ends of its interval, a word, and what the interval is from. */
@@ -22,22 +17,17 @@ export function difference(table, metric, row, base) {
   if (one === null || other === null || row.published || base.published) return null;
   const value = one - other;
   const { error: images, paired } = imagesError(table, metric, row.place, base.place);
-  const seeds = seedsError(table, metric, row, base, images !== null);
-  if (images === null && seeds === null) return { value, low: null, high: null, word: "", from: "one seed and no results by image: nothing is known about chance" };
-  const half = halfWidth(images ?? 0, seeds ?? 0, (table.statistics?.num_images ?? 0) - 1, noiseOf(table, metric).freedom);
+  const [mine, theirs] = [row, base].map((one) => one.sure?.intervals[metricPlace(table, metric)]?.[3] ?? null);
+  if (mine === null || theirs === null) return { value, low: null, high: null, word: "", from: "nothing is known about training again" };
+  const seeds = Math.hypot(mine, theirs);
+  if (images === null && !seeds) return { value, low: null, high: null, word: "", from: "no results by image: nothing is known about chance" };
+  const half = halfWidth(images ?? 0, seeds, (table.statistics?.num_images ?? 0) - 1, noiseOf(table, metric).degrees);
   const [low, high] = [value - half, value + half];
   const better = metricFacts(table, metric).higher ? value > 0 : value < 0;
   const word = low <= 0 && high >= 0 ? "tie" : better ? "better" : "worse";
-  const from = [images === null ? "" : paired ? "test images, paired" : "test images, not paired (wider than need be)", seeds === null ? "" : "seeds"].filter(Boolean).join(" and ");
+  const single = row.sure.one_seed || base.sure.one_seed;
+  const from = [images === null ? "" : paired ? "test images, paired" : "test images, not paired (wider than need be)", single ? "training again, by the seed floor (1 seed)" : "training again"].filter(Boolean).join(" and ");
   return { value, low, high, word, from: `95 % interval from ${from}` };
-}
-
-/** Return the error that seeds leave in a difference; null where no row has two. */
-function seedsError(table, metric, row, base, imagesKnown) {
-  const noise = noiseOf(table, metric);
-  if (!noise.freedom || noise.floor === null) return null;
-  const runs = (one) => Math.max(1, one.seed_values[metric]?.filter(([, value]) => value !== null).length ?? one.seeds.length);
-  return (imagesKnown ? noise.alone ?? noise.floor : noise.floor) * Math.sqrt(1 / runs(row) + 1 / runs(base));
 }
 
 /** Return half of an interval from two errors, each with its degrees of freedom (Satterthwaite 1946, as leaderboard/statistics/chance.py). */

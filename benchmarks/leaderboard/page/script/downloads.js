@@ -46,16 +46,19 @@ function quoted(value) {
 function text(table, row, column) {
   if (!column.metric) {
     const found = cell(table, row, column);
+    if (column.key === "seeds" && found === 1) return "1 seed";
     return typeof found === "number" ? fixed(found, column.key === "rank" || column.key === "seeds" ? 0 : 1) : String(found ?? MISSING);
   }
   const value = valueOf(table, row, column.metric);
-  return value.mean === null ? MISSING : fixed(value.mean) + (value.spread === null ? "" : ` ±${fixed(value.spread)}`);
+  return value.mean === null ? MISSING : fixed(value.mean) + (value.low === null ? "" : ` ±${fixed((value.high - value.low) / 2)}`);
 }
+
+const MEANING = "± and brackets: the 95 % interval, over test images and training again. 1 seed: training again is taken from the protocol's seed floor.";
 
 function markdown({ table, rows, columns }) {
   const escaped = (words) => words.replace(/[\\|`*_<>\[\]]/g, "\\$&").replace(/\s+/g, " ");
   const line = (cells) => `| ${cells.join(" | ")} |`;
-  return [line(columns.map((column) => escaped(column.title))), line(columns.map((column) => column.kind === "measured" ? "---:" : "---")),
+  return [MEANING, "", line(columns.map((column) => escaped(column.title))), line(columns.map((column) => column.kind === "measured" ? "---:" : "---")),
     ...rows.map((row) => line(columns.map((column) => escaped(text(table, row, column)))))].join("\n");
 }
 
@@ -65,7 +68,7 @@ function latex({ table, rows, columns }) {
   const escaped = (words) => words.replace(/[\\~^—±−]|[&%$#_{}]/g, (letter) => LATEX[letter] ?? `\\${letter}`);
   const shape = columns.map((column) => (column.kind === "measured" ? "r" : "l")).join("");
   const body = rows.map((row) => `${columns.map((column) => latexCell(table, row, column, escaped)).join(" & ")} \\\\`);
-  return [`\\begin{tabular}{${shape}}`, "\\toprule", `${columns.map((column) => escaped(column.title)).join(" & ")} \\\\`, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n");
+  return [`% ${MEANING}`, `\\begin{tabular}{${shape}}`, "\\toprule", `${columns.map((column) => escaped(column.title)).join(" & ")} \\\\`, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n");
 }
 
 function latexCell(table, row, column, escaped) {

@@ -22,8 +22,9 @@ export function strips(table) {
   const rows = [...pinned, ...visibleRows(table).filter((row) => !pinned.includes(row))].filter((row) => row.seed_values[metric]?.length).slice(0, MOST);
   if (!rows.length) return el("div", {}, bar, instead("No row in view has runs of its own."));
   const noise = noiseOf(table, metric);
-  const words = noise.floor === null ? "No row has two seeds, so the noise floor is unknown."
-    : `Noise floor of ${metric}: two runs of one entry that differ in the seed alone differ by a standard deviation of ${fixed(noise.floor, 2)} (${noise.freedom} degrees of freedom, all rows). The band is that wide to both sides of each mean.`;
+  const stored = noise.stored === null ? "" : ` A seed floor of ${fixed(noise.stored, 2)} (${noise.assumed ? "assumed" : "measured"}: ${noise.source}) is in it.`;
+  const words = noise.floor === null ? "No row has two seeds, and the protocol has no seed floor, so the scatter over trainings is unknown."
+    : `Two trainings of one entry scatter in ${metric} by a standard deviation of ${fixed(noise.floor, 2)} (${noise.freedom} degrees of freedom from all rows).${stored} The band is that wide to both sides of each mean.`;
   return el("div", {}, bar, figure(draw(table, rows, metric, noise.floor), `${words}${rows.length === MOST ? ` The first ${MOST} rows.` : ""}`,
     ["entry", "seed", metric], rows.flatMap((row) => row.seed_values[metric].map(([seed, value]) => [row.entry, String(seed), value]))));
 }

@@ -7,6 +7,7 @@ from backbones.base.sections import Recipe
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.config import MINI_DATA, CentralViewConfig, ExtractionConfig, FeatureKind
 from benchmarks.labelled.task import LabelledTask
+from benchmarks.seed_floors import ANY_PROTOCOL, SeedFloor
 from benchmarks.task import TaskInputs, TaskResult, percentages
 
 
@@ -49,6 +50,7 @@ class CentroidTask(LabelledTask):
     defaults = ("centroid-mini", "centroid")
     on_features = True
     image_file = predictions_of("centroid")
+    seed_floors = {ANY_PROTOCOL: SeedFloor(0.0, "nothing is drawn at random for loaded weights")}
     predictor = "the nearest class mean"
 
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:

@@ -1,0 +1,172 @@
+"""How far trainings of one protocol lie apart when nothing but the seed differs.
+
+A row with one seed cannot show its own scatter over trainings. Its protocol's seed floor stands in
+for it, so that no interval, verdict or rank takes one training for all trainings
+(``docs/statistics.md``). Tasks name their floors in ``Task.seed_floors``; all values that come with
+Backbench are in this file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from benchmarks.overrides import base_protocol
+
+# Key of the floor that stands in for every protocol of a task without one of its own.
+ANY_PROTOCOL = ""
+
+
+@dataclass(frozen=True)
+class SeedFloor:
+    """The scatter of one protocol's metrics over trainings.
+
+    Attributes:
+        headline: Standard deviation of the task's headline over trainings, in its unit.
+        source: Where it comes from, for people: runs and seeds, or a publication.
+        assumed: It was not measured under this protocol on these data; ``source`` says what it
+            rests on.
+        spreads: Standard deviations of other metrics, by name.
+        others: Standard deviation of metrics that ``spreads`` does not name; None takes the
+            headline's.
+        fresh: Standard deviations by metric for rows of fresh weights, which every seed draws
+            anew; metrics that it does not name have the same floor as loaded weights.
+    """
+
+    headline: float
+    source: str
+    assumed: bool = True
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    others: float | None = None
+    fresh: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, metric: str, headline: str, fresh: bool = False) -> float:
+        """Return the standard deviation of a metric over trainings, in the metric's unit.
+
+        Args:
+            metric: Name of the metric.
+            headline: Name of the task's headline.
+            fresh: Whether each seed draws the backbone's weights anew.
+        """
+        if fresh and metric in self.fresh:
+            return self.fresh[metric]
+        if metric in self.spreads:
+            return self.spreads[metric]
+        if metric == headline or self.others is None:
+            return self.headline
+        return self.others
+
+
+def find_floor(
+    floors: Mapping[str, SeedFloor], protocol: str, *, limited: bool = False
+) -> SeedFloor | None:
+    """Return the floor of a protocol, None where its task has none for it.
+
+    A protocol without its own floor takes that of the protocol it derives from (the id up to a
+    ``+``), else the task's floor for any protocol. Either is an assumption.
+
+    Args:
+        floors: A task's ``seed_floors``.
+        protocol: Id in a record.
+        limited: The rows use only some images of each split, so a measured floor is an assumption.
+    """
+    own = floors.get(protocol)
+    if own is not None:
+        return replace(own, assumed=own.assumed or limited)
+    base = base_protocol(protocol)
+    while base not in floors and "+" in base:
+        base = base.rpartition("+")[0]
+    near = floors.get(base)
+    if near is not None:
+        return replace(near, assumed=True, source=f"{near.source}, for {base}")
+    known = floors.get(ANY_PROTOCOL)
+    return None if known is None else replace(known, assumed=True)
+
+
+_COCO_SOURCE = (
+    "ViTDet's README has a standard deviation of 0.1 over 5 seeds, users of Mask2Former report "
+    "43.2 to 43.7 for 4 trainings (its issue 46), authors of Sparse R-CNN +-0.3 (its issue 62)"
+)
+_TUNING_SOURCE = (
+    "MAE's FINETUNE.md has a standard deviation of 0.08 over 4 seeds for ViT-B and 0.07 for ViT-L"
+)
+_UNMEASURED = "not measured"
+_DETERMINISTIC = "nothing is drawn at random for loaded weights"
+
+# By protocol; COCO's numbers by size have fewer objects each and vary more.
+COCO_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.3, _COCO_SOURCE, others=0.6),
+    "small/v1": SeedFloor(1.5, f"{_UNMEASURED}; small sets vary more than COCO", others=3.0),
+    "mini/v1": SeedFloor(
+        1.31,
+        "5 seeds each of vit-nano, swin-nano and resnet-nano",
+        assumed=False,
+        spreads={
+            "APmask": 0.93,
+            "AP50box": 1.98,
+            "AP75box": 2.25,
+            "APsbox": 0.89,
+            "APmbox": 1.56,
+            "APlbox": 5.38,
+            "AP50mask": 1.91,
+            "AR100box": 0.53,
+        },
+        others=3.0,
+    ),
+    "mini-frozen/v1+last": SeedFloor(1.3, f"{_UNMEASURED}; as for mini/v1", others=3.0),
+}
+FINETUNE_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE, others=0.2),
+    "finetune-vit-b16-10percent/v1": SeedFloor(0.4, _UNMEASURED),
+    "finetune-vit-b16-1percent/v1": SeedFloor(1.0, _UNMEASURED),
+    "finetune-mini/v2": SeedFloor(3.0, _UNMEASURED),
+    "finetune-mini-10percent/v2": SeedFloor(5.0, _UNMEASURED),
+}
+LINEAR_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.1, f"{_UNMEASURED}; as for fine-tuning"),
+    "linear-mini/v1": SeedFloor(1.0, _UNMEASURED),
+}
+LOWSHOT_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.5, f"{_UNMEASURED}; seeds draw the labelled images"),
+    "lowshot-logistic-mini/v1": SeedFloor(5.0, _UNMEASURED),
+}
+PARTIAL_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE),
+    "partial-mini/v2": SeedFloor(3.0, _UNMEASURED),
+}
+REGIONS_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.3, _UNMEASURED),
+    "region-probe-mini/v1": SeedFloor(
+        1.63,
+        "5 seeds each of swin-nano and resnet-nano, 4 of vit-nano",
+        assumed=False,
+        spreads={
+            "region_knn_top1": 1.82,
+            "region_mean_class": 1.63,
+            "region_background_top1": 1.21,
+            "region_iou": 0.52,
+            "region_iou50": 0.84,
+            "region_iou75": 1.03,
+            "region_iou_small": 0.88,
+            "region_iou_medium": 0.60,
+            "region_iou_large": 1.06,
+            "region_top1_small": 3.48,
+            "region_top1_medium": 2.18,
+            "region_top1_large": 8.12,
+        },
+        others=3.0,
+    ),
+}
+KNN_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.0, _DETERMINISTIC, fresh={"knn_top1": 0.3, "knn_top5": 0.5}),
+    "knn-mini/v1": SeedFloor(
+        0.0,
+        _DETERMINISTIC,
+        assumed=False,
+        # 4 seeds of resnet-nano.
+        fresh={"knn_top1": 1.75, "knn_top5": 2.38, "knn_mean_class": 1.75, "knn_real": 1.75},
+    ),
+}
+CORRESPONDENCE_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(0.3, f"{_UNMEASURED}; seeds draw the views"),
+    "correspondence-mini/v1": SeedFloor(2.0, _UNMEASURED),
+}
+ATTENTION_FLOORS: Mapping[str, SeedFloor] = {ANY_PROTOCOL: SeedFloor(0.0, _DETERMINISTIC)}
