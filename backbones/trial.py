@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from backbones.base.errors import UserError
 from backbones.base.files import hash16, write_json_atomically
+from backbones.base.wording import command
 from backbones.catalog import TIMM
 from backbones.spec import BackboneSpec
 
@@ -77,7 +78,7 @@ def refuse_broken(spec: BackboneSpec, verdict: TrialVerdict, reads_maps: bool) -
         if reads_maps or name not in _ON_MAPS:
             raise UserError(
                 f"{spec.name} fails the check {name!r}: {detail.rstrip('.')}. It cannot be "
-                f"measured; see `run.py check random:{spec.name}`."
+                f"measured; see {command('check', f'random:{spec.name}')}."
             )
 
 

@@ -1,5 +1,6 @@
 """Parts of sentences that several messages share."""
 
+import shlex
 from collections.abc import Sequence
 
 # Longest value and longest list item in a message: a file name has at most 255 bytes, and most
@@ -31,3 +32,12 @@ def shortened(text: str, most: int) -> str:
         return text
     half = (most - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
+
+
+def command(*words: object) -> str:
+    """Return a command of this program between backticks, as a person may paste it into a shell.
+
+    Args:
+        words: What follows ``run.py``; each becomes one argument, blanks and quotes included.
+    """
+    return f"`run.py {shlex.join(map(str, words))}`"

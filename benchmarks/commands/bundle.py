@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backbones.base.errors import PreflightError
+from backbones.base.wording import command
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.leaderboard.bundle import RESAMPLES, Packed, pack, write_bundle
@@ -40,6 +41,7 @@ def main(options: BundleOptions) -> int:
         output.document({"written": str(options.file), "records": run_ids})
     else:
         count = len(run_ids)
-        output.line(f"{count} records are in {options.file}; `run.py merge` takes them elsewhere.")
+        merge = command("merge", options.file)
+        output.line(f"{count} records are in {options.file}; {merge} takes them elsewhere.")
     output.left_out(rejected)
     return 0

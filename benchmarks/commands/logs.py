@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from backbones.base.errors import UserError
+from backbones.base.wording import command
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import LogsOptions
@@ -51,7 +52,7 @@ def find_run(store: Store, name: str) -> RunFolder:
     known = ", ".join(sorted(path.parent.name for path in found)[:5])
     raise UserError(
         f"{len(found)} runs in {store.root} have an id that begins with {name!r}"
-        + (f": {known}." if known else "; `run.py status` shows them.")
+        + (f": {known}." if known else f"; {command('status', '--out', store.root)} shows them.")
     )
 
 

@@ -5,6 +5,7 @@ validation images belong to the training images where a set has both. Imports to
 one that torchvision reads.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def vision_set(data: DataRoot) -> VisionSet | None:
     if len(here) > 1:
         raise PreflightError(
             f"{data.path} holds several sets ({', '.join(here)}); name one: "
-            f"--data {next(iter(here))}={data.path}."
+            f"--data {shlex.quote(f'{next(iter(here))}={data.path}')}."
         )
     return next(iter(here.values()), None)
 
