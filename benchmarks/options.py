@@ -88,6 +88,9 @@ class HowToRun(InFolder):
         type=count,
         metavar="N",
     )
+    wait: bool = switch(
+        "with slurm: where a limit on submitted jobs is reached, submit the rest later"
+    )
     track: str = flag(
         "experiment tracker that progress is sent to, in addition to TensorBoard's files",
         default="",
@@ -320,10 +323,7 @@ class WatchOptions(InFolder):
     """Show the state of every run until no run is at work or queued."""
 
     every: int = flag(
-        "seconds between updates (default: %(default)s)",
-        default=5,
-        type=count,
-        metavar="SECONDS",
+        "seconds between updates (default: %(default)s)", default=5, type=count, metavar="SECONDS"
     )
 
 

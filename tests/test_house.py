@@ -58,6 +58,22 @@ def test_one_file_imports_submitit() -> None:
     assert [name_of(path) for path in users] in ([], ["benchmarks/slurm/launch.py"])
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_commands_with_values_are_quoted_for_a_shell(path: Path) -> None:
+    # A folder may have blanks and quotes in its name: wording.command and shlex know how.
+    if path.name == "wording.py":
+        return
+    nodes = ast.walk(ast.parse(path.read_bytes()))
+    for text in (node for node in nodes if isinstance(node, ast.JoinedStr)):
+        inside = False
+        for part in text.values:
+            if isinstance(part, ast.Constant):
+                _, *rest = str(part.value).split("`")
+                inside = (inside and not rest) or (bool(rest) and "run.py " in rest[-1])
+            else:
+                assert not inside, f"line {text.lineno} prints a command without quoting"
+
+
 def test_no_absolute_path_of_a_machine() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:

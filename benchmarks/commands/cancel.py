@@ -6,6 +6,7 @@ from benchmarks.commands.logs import find_run
 from benchmarks.commands.status import open_store
 from benchmarks.options import CancelOptions
 from benchmarks.slurm import client as slurm
+from benchmarks.slurm.lock import submitting
 from benchmarks.slurm.submission import queued_runs, recover_jobs
 
 _AT_ONCE = 500
@@ -24,8 +25,9 @@ def main(options: CancelOptions) -> int:
         )
     store = open_store(options.out)
     wanted = {find_run(store, name).path.name for name in options.runs}
-    recover_jobs(store)
-    queued = queued_runs(store, slurm.queue())
+    with submitting(store.root):
+        recover_jobs(store)
+        queued = queued_runs(store, slurm.queue())
     chosen = {run: job for run, job in queued.items() if options.all or run in wanted}
     jobs = [job.job for job in chosen.values()]
     for start in range(0, len(jobs), _AT_ONCE):

@@ -1,13 +1,12 @@
 """``run.py cluster init|test NAME``: draft a profile from what Slurm says, and try it out."""
 
-from pathlib import Path
-
 from backbones.base.errors import UserError
 from backbones.base.files import write_atomically
+from backbones.base.wording import command
 from benchmarks import output
 from benchmarks.options import ClusterOptions
 from benchmarks.slurm import client as slurm
-from benchmarks.slurm.cluster import FOLDER
+from benchmarks.slurm.cluster import profile_path
 
 _SINFO_FIELDS = "%P|%l|%c|%m|%G|%D"
 _LONGEST_MINUTES = 24 * 60
@@ -18,16 +17,16 @@ def main(options: ClusterOptions) -> int:
     """Run the command.
 
     Raises:
-        UserError: The profile is there already, or wrong.
+        UserError: The name is no name of a profile, or the profile exists already or is wrong.
         PreflightError: No cluster answers.
     """
+    path = profile_path(options.name) if options.action == "init" else None
     slurm.check_reachable()
-    if options.action == "test":
+    if path is None:
         # Only here: submitit takes its time to import.
         from benchmarks.slurm.cluster_test import run_test_job
 
         return run_test_job(options.name, options.out, options.json)
-    path = Path(FOLDER) / f"{options.name}.toml"
     if path.exists():
         raise UserError(f"{path} is there already; edit it, or give another name.")
     text = draft(slurm.ask(["sinfo", "-h", "-o", _SINFO_FIELDS]))
@@ -35,7 +34,7 @@ def main(options: ClusterOptions) -> int:
     if options.json:
         output.document({"file": str(path)})
     else:
-        output.line(f"wrote {path}; read it, then `run.py cluster test {options.name}`")
+        output.line(f"wrote {path}; read it, then {command('cluster', 'test', path.stem)}")
     return 0
 
 

@@ -11,7 +11,7 @@ from benchmarks.local.terminal import Screen
 from benchmarks.options import HowToRun
 from benchmarks.plan.plan import Cell
 from benchmarks.slurm.cluster import read_cluster
-from benchmarks.slurm.sbatch import plain_text, sbatch_text
+from benchmarks.slurm.sbatch import check_folder, plain_text, sbatch_text
 from benchmarks.slurm.submission import CODE, FOLDER, plan_submission
 from benchmarks.store.environment import code_sha256
 from benchmarks.store.folders import Store
@@ -46,7 +46,7 @@ def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence
         from benchmarks.slurm.launch import SlurmExecutor
 
         cluster = read_cluster(choice.cluster)
-        return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh)
+        return SlurmExecutor(store, cluster, choice.max_parallel or 0, fresh, choice.wait)
     return Pool(store, screen, fresh, fork=not visible_gpus())
 
 
@@ -122,6 +122,7 @@ def check_flags(choice: HowToRun) -> None:
         ("--processes", choice.processes, "local"),
         ("--cluster", choice.cluster, "slurm"),
         ("--max-parallel", choice.max_parallel, "slurm"),
+        ("--wait", choice.wait, "slurm"),
     )
     name = chosen_executor(choice)
     for flag, given, executor in flags:
@@ -132,6 +133,8 @@ def check_flags(choice: HowToRun) -> None:
             "--executor slurm needs --cluster NAME, a profile; `run.py cluster init NAME` drafts "
             "one."
         )
+    if choice.executor == "slurm":
+        check_folder(choice.out)
 
 
 def check_batches(choice: HowToRun, todo: Sequence[Cell]) -> None:

@@ -3,6 +3,7 @@
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import RecoverOptions
+from benchmarks.slurm.lock import submitting
 from benchmarks.slurm.submission import recover_jobs
 
 
@@ -12,7 +13,10 @@ def main(options: RecoverOptions) -> int:
     Raises:
         PreflightError: There is no such folder, or Slurm does not answer.
     """
-    found = recover_jobs(open_store(options.out))
+    store = open_store(options.out)
+    # A submission that is under way knows its job in a moment.
+    with submitting(store.root):
+        found = recover_jobs(store)
     if options.json:
         arrays = {one.array.name: one.array.job for one in found}
         output.document({"recovered": {name: job for name, job in arrays.items() if job},

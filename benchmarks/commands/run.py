@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from backbones.base.wording import command
 from benchmarks import output
 from benchmarks.commands.executors import (
     advice,
@@ -100,7 +101,7 @@ def carry_out(
             output.document({"exit_code": 0, "cells": [facts(cell) for cell in cells]})
         return 0
     ended = _run(options, store, todo)
-    if any(end.end == "submitted" for end in ended):
+    if any(end.end in ("submitted", "unsubmitted") for end in ended):
         return _report_submitted(options, cells, ended)
     if len(ended) < len(todo) or any(end.end == "stopped" for end in ended):
         output.note(f"Interrupted; nothing is lost. This goes on:\n  {_command()}")
@@ -162,22 +163,29 @@ def print_failures(ended: Sequence[Ended]) -> None:
 
 
 def _report_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
-    """Print where runs were submitted that this command does not wait for."""
-    count = sum(end.end == "submitted" for end in ended)
+    """Print where runs were submitted that this command does not wait for; return the exit code."""
+    submitted = {e.cell.request.spec.run_id: e.message for e in ended if e.end == "submitted"}
+    left = [end for end in ended if end.end == "unsubmitted"]
+    code = (SOME_FAILED if submitted else CANNOT_SERVE) if left else 0
     if options.json:
-        submitted = {end.cell.request.spec.run_id: end.message for end in ended}
-        output.document(
-            {"exit_code": 0, "cells": [facts(cell) for cell in cells], "submitted": submitted}
-        )
-    elif options.executor == "slurm":
+        content = {"exit_code": code, "cells": [facts(cell) for cell in cells]}
+        not_in = [end.cell.request.spec.run_id for end in left]
+        output.document({**content, "submitted": submitted, "unsubmitted": not_in})
+    elif options.executor == "slurm" and submitted:
         # In the order of their submission, which numbers as text would not keep.
-        jobs = dict.fromkeys(e.message.partition("_")[0] for e in ended if e.end == "submitted")
+        jobs = dict.fromkeys(message.partition("_")[0] for message in submitted.values())
+        status, board = (command(name, "--out", options.out) for name in ("status", "leaderboard"))
         output.line(
-            f"submitted {count} runs ({', '.join(jobs)}); `run.py status --out {options.out}` and "
-            f"`run.py leaderboard --out {options.out}` say how far they are"
+            f"submitted {len(submitted)} runs ({', '.join(jobs)}); {status} and {board} say how "
+            "far they are"
         )
-    print_failures([end for end in ended if end.end != "submitted"])
-    return 0
+    print_failures([end for end in ended if end.end not in ("submitted", "unsubmitted")])
+    if left:
+        output.note(
+            f"{len(left)} of {len(ended)} runs are not submitted: {left[0].message}. Run the same "
+            "command again when some of your jobs have ended, or add --wait."
+        )
+    return code
 
 
 def exit_code(cells: Sequence[Cell], ended: Sequence[Ended]) -> int:

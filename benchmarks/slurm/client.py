@@ -20,12 +20,17 @@ _QUEUE_FIELDS = "%F|%K|%T|%r|%j|%M"
 _ELEMENTS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?(?=[,%\]])")
 # Slurm cuts such a list after 64 characters unless told otherwise.
 _UNCUT = {"SLURM_BITSTR_LEN": "0"}
+_ARRAY_LIMITS = re.compile(r"\b(?:MaxArraySize\s*|max_array_tasks)=\s*(\d+)")
 # What they say then: https://github.com/SchedMD/slurm, src/common/slurm_errno.c.
 _SILENCE = ("Unable to contact slurm controller", "Socket timed out", "Zero Bytes were transmitted")
 
 
 class UnreachableError(PreflightError):
     """No controller answers; a later question may find it back."""
+
+
+class FullQueueError(PreflightError):
+    """Slurm takes no more jobs for now, because a limit on submitted jobs is reached."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,29 @@ def _jobs_of(name: str) -> Iterator[str]:
         yield from (f"{array}_{index}" for index in indices)
 
 
+def largest_array(default: int) -> int:
+    """Return how many elements an array may have here.
+
+    Indices stay below ``MaxArraySize``, and a site may allow fewer elements
+    (https://slurm.schedmd.com/slurm.conf.html, MaxArraySize and max_array_tasks).
+
+    Args:
+        default: Limit where the controller states none, and the most that is returned.
+
+    Raises:
+        PreflightError: Slurm does not answer, or allows no arrays.
+    """
+    said = ask(["scontrol", "show", "config"])
+    limits = [int(digits) for digits in _ARRAY_LIMITS.findall(said)]
+    least = min([default, *limits])
+    if least < 1:
+        raise PreflightError(
+            "This Slurm cluster allows no job arrays (MaxArraySize = 0), and runs are submitted as "
+            "arrays; use --executor print and submit its commands."
+        )
+    return least
+
+
 def job_facts(job: str) -> dict[str, str]:
     """Return what ``scontrol show job`` knows of a job.
 
@@ -164,9 +192,18 @@ def ask(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     done = _call(command, _PATIENCE_SECONDS, environment)
     if done.returncode:
         complaint = _complaint(done) or "no reason given"
-        silent = any(text in done.stderr for text in _SILENCE)
-        raise (UnreachableError if silent else PreflightError)(f"{command[0]}: {complaint}")
+        kind = UnreachableError if is_silence(done.stderr) else PreflightError
+        raise kind(f"{command[0]}: {complaint}")
     return done.stdout
+
+
+def is_silence(said: str) -> bool:
+    """Tell whether a command of Slurm failed because no controller answered it.
+
+    Args:
+        said: Its standard error.
+    """
+    return any(text in said for text in _SILENCE)
 
 
 def _call(

@@ -1,6 +1,7 @@
 """What a cluster wants to hear: profiles in TOML, ``clusters/NAME.toml``."""
 
 import os
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from backbones.base.errors import UserError
 from backbones.base.json_files import convert
 from backbones.base.registry import lookup
 from backbones.base.values import Count, CountOrZero, NotNegative, Rule, refusal
+from backbones.base.wording import command
+from benchmarks.slurm.sbatch_options import collision
 
 GpuFlag = Literal["gpus-per-node", "gres", "none"]
 FOLDER = "clusters"
@@ -72,8 +75,8 @@ class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
         signal_seconds: How long before the time limit a run is told to save.
         scratch: Folder for temporary files on the node; shell variables may stand in it.
         setup: Shell lines before the run.
-        srun_args: Further arguments of srun.
-        sbatch_args: Further ``--name=value`` options of sbatch.
+        srun_args: Other arguments of srun.
+        sbatch_args: Other ``--name=value`` options of sbatch, none that a submission sets itself.
     """
 
     name: str
@@ -126,6 +129,8 @@ def parse_cluster(path: Path, content: dict[str, Any]) -> Cluster:
         raise UserError(f"{path}: write [{_TASKS}.NAME] above the values of a task.")
     of_shape = RunResources.__struct_fields__
     rest = [n for n in Cluster.__struct_fields__ if n not in ("name", "shape", _TASKS)]
+    if sentence := collision(content):
+        raise UserError(f"{path}: {sentence}")
     own = {name: value for name, value in content.items() if name != _TASKS}
     _check(path, "", own, Cluster, [*rest, *of_shape])
     shape = {name: value for name, value in own.items() if name in of_shape}
@@ -150,6 +155,21 @@ def _check(
             raise UserError(f"{path}: {sentence}")
 
 
+def profile_path(name: str) -> Path:
+    """Return the file of a new profile, in the working folder.
+
+    Raises:
+        UserError: The name is a path, or no name of a file.
+    """
+    plain = name.strip() == name and name.isprintable() and not name.startswith((".", "-"))
+    if not plain or not name or "/" in name or "\\" in name:
+        raise UserError(
+            f"cluster init {shlex.quote(name)}: a profile's name is no path; use letters, digits, "
+            f'"-", "_" and ".", and the file will be {FOLDER}/NAME.toml.'
+        )
+    return Path(FOLDER) / f"{name.removesuffix('.toml')}.toml"
+
+
 def folders() -> list[Path]:
     """Return where profiles are looked for, first to last."""
     config = os.environ.get("XDG_CONFIG_HOME", "")
@@ -162,7 +182,7 @@ def _find(name: str) -> Path:
     if not known:
         looked = " and ".join(str(folder) for folder in folders())
         raise UserError(
-            f"--cluster {name}: there are no profiles in {looked}; `run.py cluster init {name}` "
-            "drafts one."
+            f"--cluster {name}: there are no profiles in {looked}; "
+            f"{command('cluster', 'init', name)} drafts one."
         )
     return lookup("cluster", name, known)

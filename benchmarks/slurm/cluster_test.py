@@ -14,7 +14,8 @@ from benchmarks import output
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.cluster import Cluster, RunResources, read_cluster
 from benchmarks.slurm.launch import sbatch, take_snapshot
-from benchmarks.slurm.sbatch import sbatch_text
+from benchmarks.slurm.lock import submitting
+from benchmarks.slurm.sbatch import check_folder, sbatch_text
 from benchmarks.slurm.submission import CODE, FOLDER, Array, Submission
 
 _MODULE = "benchmarks.slurm.test_job"
@@ -53,10 +54,12 @@ def run_test_job(name: str, out: Path, as_json: bool) -> int:
         as_json: Print one JSON document instead.
 
     Raises:
-        UserError: The profile is wrong.
+        UserError: The profile or the folder is wrong.
         PreflightError: Slurm refuses the job.
     """
-    test = _submit(read_cluster(name), out)
+    check_folder(out)
+    with submitting(out):
+        test = _submit(read_cluster(name), out)
     if not as_json:
         output.line(f"job {test.job} submitted; this takes about three minutes")
     found: dict[str, str] = {}

@@ -7,8 +7,10 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from backbones.base.cores import CORES, threads_of
+from backbones.base.errors import UserError
 from backbones.base.monitor import GRACE_SECONDS
 from benchmarks.slurm.cluster import Cluster, RunResources
 from benchmarks.slurm.submission import Submission
@@ -20,6 +22,25 @@ from benchmarks.work.tracking import TRACK
 # The signal that says: save and be requeued. NCCL takes USR1 for itself.
 _SIGNAL = "USR2"
 _MODULES = ("benchmarks.slurm.job", "benchmarks.slurm.requeue")
+
+
+def check_folder(root: Path) -> None:
+    """Refuse a folder of runs that Slurm cannot write logs into under its own name.
+
+    In the name of a log, sbatch replaces "%j" and its like, takes out backslashes, and ends at a
+    line feed.
+
+    Raises:
+        UserError: The folder's path contains such a character.
+    """
+    text = str(root.absolute())
+    bad = [sign for sign in ("%", "\\") if sign in text]
+    if bad or not text.isprintable():
+        which = f'"{bad[0]}"' if bad else "a character that cannot be printed"
+        raise UserError(
+            f"--out {root}: its full path contains {which}, which Slurm replaces in the names of "
+            "logs; use a folder without it."
+        )
 
 
 def sbatch_text(

@@ -27,7 +27,7 @@ CODE = "code"
 _FILE = "submission.json"
 # In a run's folder: the job that does the run.
 JOB = "job.json"
-# Slurm's default MaxArraySize is 1001, which allows indices 0 to 1000.
+# Where Slurm is not asked. Its default MaxArraySize is 1001, which allows indices 0 to 1000.
 LARGEST_ARRAY = 1000
 
 
@@ -38,7 +38,7 @@ class Array(Struct, frozen=True, forbid_unknown_fields=True):
         name: Of the job, unlike that of any other.
         task: What its runs measure.
         shape: What each run gets.
-        runs: Their ids.
+        runs: Their ids; none for an array that Slurm did not take.
         after: Indices of arrays of this submission that have to end before.
         waits_for: Jobs of earlier submissions that have to end before.
         job: Id of the array job; empty until it is known.
@@ -83,6 +83,38 @@ class Submission(Struct, frozen=True, forbid_unknown_fields=True):
         """Return where the batch script of a job of an array writes."""
         return self.folder / f"{job}_{task_index}.txt"
 
+    def halved(self, index: int) -> "Submission":
+        """Return this with the second half of an array as an array of its own, the last one.
+
+        Args:
+            index: Index of the array, which has at least two runs and no job.
+        """
+        whole, new = self.arrays[index], len(self.arrays)
+        middle = len(whole.runs) // 2
+        stem = whole.name.rpartition(".")[0]
+        first = replace(whole, runs=whole.runs[:middle])
+        second = replace(whole, name=f"{stem}.{new}", runs=whole.runs[middle:])
+        arrays = [
+            replace(one, after=(*one.after, new)) if index in one.after else one
+            for one in self.arrays
+        ]
+        arrays[index] = first
+        return replace(self, arrays=(*arrays, second))
+
+    def without_runs_of(self, indices: Sequence[int]) -> "Submission":
+        """Return this without the runs of some arrays, which Slurm did not take.
+
+        Args:
+            indices: Indices of the arrays. They stay, so that the other indices hold.
+        """
+        return replace(
+            self,
+            arrays=tuple(
+                replace(one, runs=()) if index in indices else one
+                for index, one in enumerate(self.arrays)
+            ),
+        )
+
     def save(self) -> None:
         """Write what is known."""
         _FORMAT.write(self.folder / _FILE, self)
@@ -120,6 +152,7 @@ def plan_submission(
     code: Path,
     requests: Sequence[RunRequest],
     queued: Mapping[str, str] | None = None,
+    largest: int = LARGEST_ARRAY,
 ) -> Submission:
     """Return the arrays that runs go into: one for each task, those that wait apart.
 
@@ -129,6 +162,7 @@ def plan_submission(
         code: Folder with the copy of the code.
         requests: The runs, needed ones first.
         queued: Jobs of runs that are in the queue already, by the runs' ids.
+        largest: Number of runs that an array may have.
     """
     elsewhere = queued or {}
     now = time.time()
@@ -142,8 +176,8 @@ def plan_submission(
     arrays: list[Array] = []
     # What waits for nothing goes first, so that dependencies can name its jobs.
     for (_, task), members in sorted(groups.items(), key=lambda group: group[0][0]):
-        for start in range(0, len(members), LARGEST_ARRAY):
-            part = members[start : start + LARGEST_ARRAY]
+        for start in range(0, len(members), largest):
+            part = members[start : start + largest]
             name = f"backbench:{part[0].suite}:{task}:{folder.name[-4:]}.{len(arrays)}"
             ids = tuple(request.spec.run_id for request in part)
             needs = {request.needs for request in part}
@@ -219,7 +253,7 @@ def recover_jobs(store: Store) -> list[RecoveredArray]:
         (submission, index)
         for submission in read_submissions(store)
         for index, array in enumerate(submission.arrays)
-        if not array.job
+        if array.runs and not array.job
     ]
     if not orphans:
         return []

@@ -8,7 +8,7 @@ from benchmarks.plan.plan import Cell
 from benchmarks.store.record import RunRecord
 from benchmarks.work.contract import FAILED
 
-End = Literal["done", "failed", "stopped", "busy", "lost", "blocked", "submitted"]
+End = Literal["done", "failed", "stopped", "busy", "lost", "blocked", "submitted", "unsubmitted"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Ended:
     Attributes:
         cell: The run.
         end: "lost" is a process that vanished, its saved state is gone on from; "blocked" was not
-            started, because a run it needs is not done; "submitted" goes on without this command.
+            started, because a run it needs is not done; "submitted" goes on without this command;
+            "unsubmitted" is a run that Slurm's queue has no place for.
         message: Why, where it is not done.
         record: The outcome, if one was written.
         exit_code: Exit code of a command with only this run.

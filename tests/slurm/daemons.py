@@ -128,13 +128,13 @@ class SlurmCluster:
         self.wait_until_idle()
         self._hurry.start()
 
-    def configure(self, slurmctld):
+    def configure(self, slurmctld, *more):
         text = CONFIGURATION.format(
             host=socket.gethostname().partition(".")[0], port=self._port, folder=self.folder,
             nodes=NODES, first=self._port + 1, last=self._port + NODES, slurmctld=slurmctld,
             accounting=self.accounting.configuration if self.accounting else NO_ACCOUNTING,
         )  # fmt: skip
-        (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "slurm.conf").write_text("\n".join([text, *more, ""]))
 
     def start_controller(self):
         self._processes.pop("slurmctld", None)

@@ -33,9 +33,9 @@ def test_jobs_that_somebody_cancelled_before_and_after_they_began(accounted):
 
 
 def test_a_lost_node_that_gives_no_job_back(accounted):
-    accounted.profile(sbatch_args='["--no-requeue"]')
     accounted.submit(*ONE, STAND_IN_HOLD="1")
     accounted.working()
+    accounted.cluster("scontrol", "update", f"JobId={accounted.job()}", "Requeue=0")
     node = accounted.node()
     accounted.cluster.lose(node)
     accounted.wait()
@@ -54,3 +54,30 @@ def test_a_batch_script_that_fails_before_the_run_begins(accounted):
     accounted.wait()
     expected = {0: ("missing", "FAILED, exit code 41:0")}
     accounted.wait_for(lambda: said(accounted) == expected, "the account")
+
+
+def test_a_limit_on_submitted_jobs_takes_what_fits_and_the_rest_later(accounted):
+    cluster, gate = accounted.cluster, accounted.folder / "gate"
+    cluster("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=3")
+    cluster.stop("slurmctld")
+    cluster.configure("idle_on_node_suspend", "AccountingStorageEnforce=limits")
+    cluster.start_controller()
+    plan = (*SLURM, *ONE, "--seeds", "5")
+    try:
+        first = accounted(*plan, STAND_IN_GATE=str(gate))
+        assert first.returncode == 3, first.stdout + first.stderr
+        assert "submitted 3 runs" in first.stdout
+        assert "2 of 5 runs are not submitted" in first.stderr
+        assert "MaxSubmitJob" in first.stderr
+        gate.touch()
+        accounted.wait()
+        rest = accounted(*plan)
+        assert rest.returncode == 0, rest.stderr
+        assert "submitted 2 runs" in rest.stdout
+        accounted.wait()
+    finally:
+        cluster.stop("slurmctld")
+        cluster.configure("idle_on_node_suspend")
+        cluster.start_controller()
+        cluster("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
+    assert [record["status"] for record in accounted.records()] == ["done"] * 5

@@ -37,6 +37,44 @@ def test_a_submitter_that_died_before_it_knew_its_job(sweep):
     assert sweep.outcomes() == ["done"]
 
 
+def test_ten_submitters_at_once_put_each_run_once(sweep):
+    gate = sweep.folder / "gate"
+    plan = (*SLURM, *ONE, "--seeds", "2")
+    started = [sweep.start(*plan, STAND_IN_GATE=str(gate)) for _ in range(10)]
+    ends = [(*process.communicate(timeout=300), process.returncode) for process in started]
+    jobs = sweep.cluster("squeue", "-h", "-r", "-o", "%i").split()
+    assert len(jobs) == 2, ends
+    assert sorted(code for *_, code in ends) == [0] + [4] * 9, ends
+    gate.touch()
+    sweep.wait()
+    assert [record["status"] for record in sweep.records()] == ["done", "done"]
+
+
+def test_a_folder_with_blanks_and_quotes(sweep):
+    name = 'my "runs" of Ann\'s'
+    done = sweep.submit(*ONE, "--out", name)
+    sweep.wait()
+    status = sweep("status", "--out", name, "--json")
+    assert [one["state"] for one in json.loads(status.stdout)] == ["done"], done.stdout
+    assert list((sweep.folder / name / ".slurm").glob("2*/*_0.txt"))
+
+
+def test_arrays_shorter_than_a_task_has_runs(sweep):
+    sweep.cluster.stop("slurmctld")
+    sweep.cluster.configure("idle_on_node_suspend", "MaxArraySize=2")
+    sweep.cluster.start_controller()
+    try:
+        sweep.submit(*ONE, "--seeds", "3")
+        sweep.wait()
+    finally:
+        sweep.cluster.stop("slurmctld")
+        sweep.cluster.configure("idle_on_node_suspend")
+        sweep.cluster.start_controller()
+    assert [record["status"] for record in sweep.records()] == ["done"] * 3
+    (submission,) = sweep.runs.glob(".slurm/2*/submission.json")
+    assert [len(one["runs"]) for one in json.loads(submission.read_text())["arrays"]] == [2, 1]
+
+
 def test_source_edited_while_the_job_waits(sweep):
     copy = sweep.folder / "checkout"
     for package in ("backbones", "benchmarks", "detection", "pretrain"):
