@@ -137,11 +137,11 @@ def localize_boxes(
         held = np.arange(len(images)) % 2 == 0
     objects = train.boxes[train.copy_objects]
     targets = offsets(train.copy_boxes, objects)
-    rows = _Rows(train.copies, device)
+    rows = _Rows(train.copies, device, config.box_clip)
     kept = rows.moments(np.flatnonzero(~held), targets)
     places = np.flatnonzero(held)
     tried = {}
-    for l2 in sorted(config.l2s, reverse=True):
+    for l2 in sorted(config.box_l2s, reverse=True):
         predicted = rows.predict(kept.solve(l2), train.copies, places)
         tried[l2] = float(
             paired_iou(moved(train.copy_boxes[places], predicted), objects[places]).mean()
@@ -203,9 +203,17 @@ class _Moments:
 class _Rows:
     """Cells of displaced boxes on a device, read in chunks."""
 
-    def __init__(self, cells: npt.NDArray[np.float16], device: torch.device) -> None:
+    def __init__(self, cells: npt.NDArray[np.float16], device: torch.device, clip: float) -> None:
+        """Set up.
+
+        Args:
+            cells: (N, D) of the training copies.
+            device: Where sums and products are formed.
+            clip: Largest absolute value of a standardised feature.
+        """
         self._cells = cells
         self._device = device
+        self._clip = clip
         # A fixed choice of rows says where the values lie.
         some = self._read(
             cells, np.linspace(0, len(cells) - 1, min(len(cells), _CHUNK)).astype(np.int64)
@@ -236,8 +244,9 @@ class _Rows:
         return predicted
 
     def _scaled(self, cells: npt.NDArray[np.float16], places: Ints) -> Tensor:
-        """Return the rows of (N, D) cells at (n,) places, standardised, (n, D) float64."""
-        return (self._read(cells, places) - self._shift) / self._scale
+        """Return the rows of (N, D) cells at (n,) places, standardised and cut, (n, D) float64."""
+        rows = (self._read(cells, places) - self._shift) / self._scale
+        return rows.clamp_(-self._clip, self._clip)
 
     def _read(self, cells: npt.NDArray[np.float16], places: Ints) -> Tensor:
         """Return the rows of (N, D) cells at (n,) places on the device, (n, D) float64."""

@@ -64,8 +64,10 @@ class RegionHeadsConfig(Section):
     Attributes:
         k: Neighbours that vote; at most the number of training boxes.
         temperature: Of the votes (Wu et al. 2018, section 3.4).
-        l2s: Penalties of the linear classifier and, relative to the mean squared feature, of the
-            box regression; the best on held-out images is taken.
+        l2s: Penalties of the linear classifier; the best on held-out images is taken.
+        box_l2s: Penalties of the box regression, relative to the mean squared feature; likewise.
+        box_clip: Largest absolute value of a standardised feature that the box regression reads.
+            Fresh ResNets have cells hundreds of deviations out, which throw single boxes away.
         held_out: Share of the training images that chooses the penalties.
         max_iterations: Largest number of L-BFGS iterations of a fit.
     """
@@ -73,6 +75,10 @@ class RegionHeadsConfig(Section):
     k: Count = 20
     temperature: Positive = 0.07
     l2s: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+    box_l2s: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (
+        *(1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0),
+    )
+    box_clip: Positive = 5.0
     held_out: Inside01 = 0.2
     max_iterations: Count = 200
 

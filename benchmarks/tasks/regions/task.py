@@ -91,7 +91,7 @@ class RegionsTask(AnnotatedTask):
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Probe the boxes of eight images."""
         config = REGION_RECIPES["region-probe-mini"]()
-        small = replace(config, heads=replace(config.heads, l2s=(0.1,)))
+        small = replace(config, heads=replace(config.heads, l2s=(0.1,), box_l2s=(1.0,)))
         inputs = inputs_on_mini(self.data_kind, backbone, checkpoint, small, folder, limit_images=8)
         result = self.run(inputs, SilentMonitor())
         return f"read {result.details['num_test_boxes']} boxes"

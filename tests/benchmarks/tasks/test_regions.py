@@ -77,7 +77,7 @@ def test_ridge_is_scikit_learns_on_standardised_rows(rows):
     cells[:, 5] = 1.5
     targets = random.normal(0, 1, (rows, 4)) + cells[:, :4].astype(float)
     half, l2 = rows // 2, 0.03
-    reader = _Rows(cells, torch.device("cpu"))
+    reader = _Rows(cells, torch.device("cpu"), clip=1e6)
     places = np.arange(rows)
     moments = reader.moments(places[:half], targets) + reader.moments(places[half:], targets)
     found = reader.predict(moments.solve(l2), cells, places)
@@ -85,6 +85,25 @@ def test_ridge_is_scikit_learns_on_standardised_rows(rows):
     ours = scaler.transform(cells.astype(float))
     reference = Ridge(alpha=l2 * rows).fit(ours, targets).predict(ours)
     assert np.allclose(found, reference, atol=1e-8)
+
+
+def test_a_cell_far_out_throws_no_box_away():
+    random = np.random.default_rng(2)
+    cells = random.normal(0, 1, (400, 6)).astype(np.float16)
+    cells[::80, 0] = 40
+    targets = random.normal(0, 0.1, (400, 4)) + 0.1 * cells[:, 1:5].astype(float)
+    reader = _Rows(cells, torch.device("cpu"), clip=5.0)
+    places = np.arange(400)
+    solved = reader.moments(places, targets).solve(0.03)
+    z = StandardScaler().fit_transform(cells.astype(float)).clip(-5, 5)
+    scaler = StandardScaler().fit(z)
+    reference = Ridge(alpha=0.03 * 400).fit(scaler.transform(z), targets)
+    found = reader.predict(solved, cells, places)
+    assert np.allclose(found, reference.predict(scaler.transform(z)), atol=1e-8)
+    # A value that no training cell comes near counts as the clip, not as itself.
+    far = cells[:1].copy()
+    far[0, 2] = 6e4
+    assert np.abs(reader.predict(solved, far, np.zeros(1, np.int64))).max() < 1.5
 
 
 def test_a_plain_map_is_the_normed_tokens_in_their_places():
@@ -176,7 +195,9 @@ def test_metrics_of_resampled_images_are_those_of_the_boxes_written_out():
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     config = region_probe_mini()
-    small = replace(config, heads=replace(config.heads, l2s=(0.1, 1.0), max_iterations=30))
+    small = replace(
+        config, heads=replace(config.heads, l2s=(0.1, 1.0), box_l2s=(1.0, 10.0), max_iterations=30)
+    )
     folder = tmp_path_factory.mktemp("regions")
     checkpoint = open_checkpoint("resnet-nano")
     made = inputs_on_mini("coco", get_spec("resnet-nano"), checkpoint, small, folder, 12)
