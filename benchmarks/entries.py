@@ -28,6 +28,13 @@ GROUPS = {
         *("vit-nano", "mae-nano", "lomar-nano", "supervised-nano"),
         *("swin-nano", "simmim-nano", "esvit-nano", "supervised-nano?arch=swin-nano"),
     ),
+    # The same of every nano network and every method, for a table of the region probe.
+    "nano": (
+        *("vit-nano", "mae-nano", "lomar-nano", "dino-nano", "simmim-nano?arch=vit-nano"),
+        *("mocov3-nano", "supervised-nano"),
+        *("swin-nano", "simmim-nano", "esvit-nano", "supervised-nano?arch=swin-nano"),
+        *("resnet-nano", "mocov3-resnet-nano", "supervised-nano?arch=resnet-nano"),
+    ),
 }
 
 
