@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from backbones.base.registry import modules_of
 from backbones.weights.layout import Format
 
-FOLDERS = ("libraries", "methods", "transformers")
+FOLDERS = (
+    "libraries",
+    "transformers",
+    "masked",
+    "distilled",
+    "contrastive",
+    "supervised",
+    "foundation",
+)
 
 
 def _scan() -> dict[str, Format]:

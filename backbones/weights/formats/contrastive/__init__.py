@@ -1,0 +1,1 @@
+"""Formats of methods that compare views or cluster them."""

@@ -1,0 +1,1 @@
+"""Formats of methods that predict masked parts of an image."""

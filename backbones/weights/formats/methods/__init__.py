@@ -1,1 +1,0 @@
-"""Formats of the official projects of pretraining methods and networks."""

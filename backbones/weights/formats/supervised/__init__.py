@@ -1,0 +1,1 @@
+"""Formats of networks that their authors train on labels."""
