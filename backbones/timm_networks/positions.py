@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -18,28 +19,49 @@ class RuledVisionTransformer(VisionTransformer):  # type: ignore[misc]
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Add positions to (B, rows, columns, C) patches and prepend the prefix tokens."""
-        batch, rows, columns, channels = x.shape
-        placed = 0 if self.no_embed_class else self.num_prefix_tokens
-        table = self.pos_embed
-        patches = resize_positions(table[:, placed:].float(), (rows, columns), self.position_rule)
-        tokens = x.reshape(batch, rows * columns, channels) + patches.to(table.dtype)
-        tokens_in_front = [t for t in (self.cls_token, self.reg_token) if t is not None]
-        if tokens_in_front:
-            prefix = torch.cat(tokens_in_front, dim=1)
-            prefix = prefix + table[:, :placed] if placed else prefix
-            tokens = torch.cat([prefix.expand(batch, -1, -1), tokens], dim=1)
-        out: Tensor = self.pos_drop(tokens)
-        return out
+        return _with_positions(self, x, self.position_rule)
+
+
+class RuledEva(Eva):  # type: ignore[misc]
+    """The same for timm's ViT with rotary positions."""
+
+    position_rule = ANTIALIASED
+
+    def _pos_embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Do as ``RuledVisionTransformer`` does; the second result are the rotary positions."""
+        rotary: Tensor = self.rope.get_embed(shape=list(x.shape[1:3]))
+        return _with_positions(self, x, self.position_rule), rotary
+
+
+def _with_positions(net: Any, x: Tensor, rule: PositionRule) -> Tensor:
+    """Return (B, N, C) tokens of (B, rows, columns, C) patches, prefix tokens in front."""
+    batch, rows, columns, channels = x.shape
+    placed = 0 if net.no_embed_class else net.num_prefix_tokens
+    table = net.pos_embed
+    patches = resize_positions(table[:, placed:].float(), (rows, columns), rule)
+    tokens = x.reshape(batch, rows * columns, channels) + patches.to(table.dtype)
+    tokens_in_front = [t for t in (net.cls_token, net.reg_token) if t is not None]
+    if tokens_in_front:
+        prefix = torch.cat(tokens_in_front, dim=1)
+        prefix = prefix + table[:, :placed] if placed else prefix
+        tokens = torch.cat([prefix.expand(batch, -1, -1), tokens], dim=1)
+    out: Tensor = net.pos_drop(tokens)
+    return out
 
 
 def _resizes_itself(net: Any) -> bool:
-    plain = type(net) in (VisionTransformer, RuledVisionTransformer)
+    plain = type(net) in (VisionTransformer, RuledVisionTransformer, RuledEva)
     return plain and net.dynamic_img_size and net.pos_embed is not None
 
 
-def follow_rule(net: nn.Module, rule: PositionRule) -> None:
+def follow_rule(net: Any, rule: PositionRule) -> None:
     """Make a plain ViT of timm resize its table by a rule; other networks keep timm's."""
-    if not _resizes_itself(net):
+    rotary = type(net) in (Eva, RuledEva) and net.pos_embed is not None and net.rope is not None
+    if rule.counts_patches and rotary:
+        net.__class__ = RuledEva
+        net.rope.ref_feat_shape = None
+        net.position_rule = rule
+    if not _resizes_itself(net) or isinstance(net, RuledEva):
         return
     net.__class__ = VisionTransformer if rule == ANTIALIASED else RuledVisionTransformer
     if isinstance(net, RuledVisionTransformer):

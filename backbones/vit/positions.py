@@ -69,7 +69,7 @@ def resize_positions(table: Tensor, grid: Grid, rule: PositionRule = BICUBIC) ->
     if rule.nudge:
         wanted = {"scale_factor": tuple((length + rule.nudge) / side for length in grid)}
     resized = F.interpolate(
-        square, **wanted, mode="bicubic", align_corners=False, antialias=rule.antialias
+        square, **wanted, mode=rule.mode, align_corners=False, antialias=rule.antialias
     )
     return resized.flatten(2).transpose(1, 2)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import NET
 from backbones.weights.content import Content, flatten
 from backbones.weights.facts import fact, named
+from backbones.weights.fingerprint import ranked, refuse_unread
 from backbones.weights.fit import Fit, first, hold
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
@@ -83,6 +83,7 @@ def examine(question: Question) -> Answer:
         if not content.tensors:
             raise PreflightError(f"holds {first(content.holds)} and no weights.")
         forms = _forms(question, content)
+        refuse_unread(forms[0])
         arch, fit = _first_fit(question, content, forms)
     except UserError as error:
         text = str(error)
@@ -193,26 +194,7 @@ def _forms(question: Question, content: Content) -> list[Format]:
     """Return the formats to try, the surest first."""
     if question.form:
         return [FORMATS[question.form]]
-    model_type = question.config.get("model_type")
-    scores = {}
-    for form in FORMATS.values():
-        score = 0
-        if model_type and model_type in form.model_types:
-            score = 100
-        elif form.marks and all(_occurs(mark, content.tensors) for mark in form.marks):
-            score = 10 + len(form.marks)
-        elif any(fnmatchcase(question.path.name, pattern) for pattern in form.files):
-            score = 5
-        elif form.anchors and not form.marks:
-            score = 1
-        if score:
-            scores[form.name] = score
-    ordered = sorted(scores, key=lambda name: -scores[name])
-    return [*(FORMATS[name] for name in ordered), FORMATS["timm"]]
-
-
-def _occurs(pattern: str, names: Mapping[str, Any]) -> bool:
-    return any(fnmatchcase(name, pattern) for name in names)
+    return ranked(content, question.path.name, question.config.get("model_type"))
 
 
 def _archs(question: Question, content: Content, form: Format) -> Iterator[str]:

@@ -77,6 +77,12 @@ class Format:
         archs: Shell patterns of backbones that such a file may be for, with fields of a file's
             facts in braces; tried in order when ``arch=`` is absent.
         model_types: ``model_type`` of the ``config.json`` next to such a file.
+        activation: Of its blocks, as transformers' settings call it, where it is not the
+            backbone's; empty for the backbone's own.
+        square: Shell patterns of full names of matrices that must be square in such a file, where
+            names alone do not tell it from another format.
+        refused: Why such files are not read, a clause that follows the file's name; empty for
+            files that are.
     """
 
     name: str
@@ -98,3 +104,6 @@ class Format:
     num_heads: Mapping[int, int] = field(default_factory=dict)
     archs: tuple[str, ...] = ()
     model_types: tuple[str, ...] = ()
+    activation: str = ""
+    square: tuple[str, ...] = ()
+    refused: str = ""

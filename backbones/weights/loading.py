@@ -4,7 +4,6 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from backbones.vit.positions_rule import BICUBIC
 from backbones.weights.adapt import set_activation, set_norm_eps
 from backbones.weights.content import Content, flatten
 from backbones.weights.facts import refuse_contradictions, stated
+from backbones.weights.fingerprint import marked, refuse_unread
 from backbones.weights.fit import Fit, first, hold, search
 from backbones.weights.folders import settings_of, sha256_weights
 from backbones.weights.foreign import read_foreign
@@ -116,7 +116,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
     backbone.load_state_dict(filled, strict=False)
     set_norm_eps(backbone, form.norm_eps)
-    set_activation(backbone, stated(content.facts, "hidden_act"))
+    set_activation(backbone, stated(content.facts, "hidden_act") or form.activation)
     return Coverage(
         spec.name,
         checkpoint.source,
@@ -143,6 +143,7 @@ def find(
         PreflightError: None fits, or the file describes another network.
     """
     bare, tried = skeleton(backbone), tuple(forms)
+    refuse_unread(tried[0])
     try:
         fit = search(without_numbers(content), tried, spec, bare, wish)
     except PreflightError as error:
@@ -157,17 +158,6 @@ def find(
     _refuse_others(fit, content, spec)
     _refuse_integers(fit, bare)
     return fit
-
-
-def marked(content: Content) -> list[Format]:
-    """Return the formats whose marks a file bears, the most telling first."""
-    found = [
-        form
-        for form in FORMATS.values()
-        if form.marks
-        and all(any(fnmatchcase(n, mark) for n in content.tensors) for mark in form.marks)
-    ]
-    return sorted(found, key=lambda form: -len(form.marks))
 
 
 def skeleton(backbone: Backbone) -> Backbone:

@@ -177,6 +177,25 @@ def conv_patches(state: State, backbone: Backbone) -> State:
     return {**state, name: flat.reshape(-1, 3, side, side)}
 
 
+def lead_positions(state: State, backbone: Backbone) -> State:
+    """Give a table of positions, (N, C), the leading dimension that timm's has."""
+    table = state.get("pos_embed")
+    return state if table is None or table.ndim != 2 else {**state, "pos_embed": table[None]}
+
+
+def name_separate_biases(state: State, backbone: Backbone) -> State:
+    """Name EVA-02's biases after the separate projections that they belong to, where it has such.
+
+    Keys have none. Files with one joint projection keep their names.
+    """
+    separate = any(name.endswith(".attn.q_proj.weight") for name in state)
+    pattern = re.compile(r"\.attn\.([qv])_bias$")
+    return {
+        pattern.sub(r".attn.\1_proj.bias", name) if separate else name: tensor
+        for name, tensor in state.items()
+    }
+
+
 def timm_repair(state: State, backbone: Backbone) -> State:
     """Apply timm's own repair of older files of this family, if it has one."""
     if not isinstance(backbone, TimmBackbone):
@@ -215,6 +234,8 @@ STEPS: Mapping[str, Step] = {
         fold_class_position,
         number_blocks,
         conv_patches,
+        lead_positions,
+        name_separate_biases,
         timm_repair,
         flatten_pointwise,
         number_vil,

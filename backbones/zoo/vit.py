@@ -54,6 +54,16 @@ SPECS = (
     _vit("vit-l16", ViTConfig(1024, 24, 16), _VIT),
     _vit("vit-h14", ViTConfig(1280, 32, 16, patch_size=14), _VIT),
     _vit(
+        "cae-b16",
+        ViTConfig(768, 12, 12, layer_scale=0.1),
+        "Chen et al. 2022 (CAE); lxtGH/CAE scripts/cae_base_800e.sh",
+    ),
+    _vit(
+        "cae-l16",
+        ViTConfig(1024, 24, 16, layer_scale=1e-5),
+        "Chen et al. 2022 (CAE); lxtGH/CAE scripts/cae_large_1600e.sh",
+    ),
+    _vit(
         "lomar-vit-b16",
         # No absolute positions, and a cls token that has no loss (its models_lomar.py).
         ViTConfig(768, 12, 12, positions="none", irpe=True, pooling="mean"),

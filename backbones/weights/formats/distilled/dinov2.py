@@ -1,16 +1,16 @@
 """DINOv2 and projects that train its network: released files, training files, block chunks."""
 
 from backbones.vit.positions_rule import ANTIALIASED, NUDGED
-from backbones.weights.layout import HALF, IMAGENET, Format
+from backbones.weights.layout import IMAGENET, Format
 
 # FSDP training keeps blocks in chunks: blocks.0.0., blocks.0.1. … blocks.1.3.
-_RENAMES = (
+RENAMES = (
     (r"^blocks\.\d+\.(\d+)\.(?=norm|attn|ls|mlp)", r"blocks.\1."),
     (r"^register_tokens$", "reg_token"),
     (r"\.mlp\.w12\.", ".mlp.fc1."),
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
-_BRANCHES = (("teacher", r"(^|\.)teacher\."), ("student", r"(^|\.)student\."))
+BRANCHES = (("teacher", r"(^|\.)teacher\."), ("student", r"(^|\.)student\."))
 _LINK = "https://github.com/facebookresearch/dinov2"
 
 FORMAT = Format(
@@ -21,8 +21,8 @@ FORMAT = Format(
     method="dinov2",
     marks=("*mask_token", "*blocks.*.ls1.gamma", "*pos_embed"),
     files=("dinov2_vit*_pretrain*",),
-    renames=_RENAMES,
-    branches=_BRANCHES,
+    renames=RENAMES,
+    branches=BRANCHES,
     norm=IMAGENET,
     positions=NUDGED,
     norm_eps=1e-6,
@@ -36,37 +36,11 @@ REGISTERS = Format(
     method="dinov2",
     marks=("*mask_token", "*blocks.*.ls1.gamma", "*pos_embed", "*register_tokens"),
     files=("dinov2_vit*_reg4_*",),
-    renames=_RENAMES,
+    renames=RENAMES,
     steps=("fold_class_position",),
-    branches=_BRANCHES,
+    branches=BRANCHES,
     norm=IMAGENET,
     positions=ANTIALIASED,
     norm_eps=1e-6,
     archs=("timm:vit_*_patch14_reg4_dinov2",),
-)
-FRANCA = Format(
-    name="franca",
-    project="Franca",
-    link="https://github.com/valeoai/Franca",
-    licence="Apache-2.0",
-    method="franca",
-    files=("franca_*",),
-    renames=_RENAMES,
-    branches=_BRANCHES,
-    norm=IMAGENET,
-    positions=NUDGED,
-    norm_eps=1e-6,
-    archs=("timm:vit_*_patch14_dinov2",),
-)
-CAPI = Format(
-    name="capi",
-    project="CAPI",
-    link="https://github.com/facebookresearch/capi",
-    licence="Apache-2.0",
-    method="capi",
-    files=("capi_*",),
-    renames=_RENAMES,
-    branches=_BRANCHES,
-    norm=HALF,
-    archs=("timm:vit_*",),
 )

@@ -1,4 +1,8 @@
-"""I-JEPA and MSN: the target encoder is the teacher, which both evaluate."""
+"""I-JEPA and MSN: the target encoder is the teacher, which both evaluate.
+
+MSN's logistic_eval.py and linear_eval.py load ``target_encoder``; I-JEPA's paper, section 4, says
+the same. Both normalise with ImageNet's values (src/data_manager.py, src/transforms.py).
+"""
 
 from backbones.weights.layout import IMAGENET, Format
 
@@ -10,7 +14,7 @@ IJEPA = Format(
     link="https://github.com/facebookresearch/ijepa",
     licence="CC-BY-NC-4.0",
     method="ijepa",
-    marks=("encoder.module.*", "target_encoder.module.*"),
+    marks=("encoder.module.*", "target_encoder.module.*", "predictor.module.*"),
     files=("IN1K-vit*", "IN22K-vit*"),
     branches=_BRANCHES,
     norm=IMAGENET,
@@ -23,7 +27,7 @@ MSN = Format(
     link="https://github.com/facebookresearch/msn",
     licence="CC-BY-NC-4.0",
     method="msn",
-    marks=("target_encoder.*", "prototypes*"),
+    marks=("target_encoder.*", "target_encoder.*cls_token", "prototypes*"),
     files=("vit*_800ep.pth.tar", "vits16_*", "vitb16_*", "vitl16_*"),
     branches=_BRANCHES,
     norm=IMAGENET,
