@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from backbones.base.errors import UserError
 from backbones.features import Backbone, BlockAttention, Features
 from backbones.spec import BuildOptions
+from backbones.timm_networks.heads import feed_classifiers, keep_head_norms
 from backbones.timm_networks.layers import number_layers
 
 # What stands before timm's parameter names in ours.
@@ -62,7 +63,20 @@ class TimmBackbone(Backbone):
             covering = self._crop(maps, images)
         except UserError as error:
             final, covering = self._without_maps(images, error), ()
-        return Features(pooled=self.net.forward_head(final, pre_logits=True), maps=covering)
+        else:
+            if self._padding(images) and tuple(images.shape[-2:]) == self._own_size:
+                # The network was trained on images of this size as they are.
+                final = self.net.forward_features(images)
+        return Features(pooled=self.pool(final), maps=covering)
+
+    def pool(self, final: Any) -> Tensor:
+        """Return what the network's classifiers are fed, (B, D).
+
+        Args:
+            final: What the last block gives, as timm's ``forward_head`` takes it. Where a network
+                has several classifiers with inputs of their own, these stand next to each other.
+        """
+        return feed_classifiers(self.net, self.net.forward_head(final, pre_logits=True))
 
     def forward_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return only ``maps``; see ``Backbone.forward_maps``."""
@@ -146,7 +160,7 @@ class TimmBackbone(Backbone):
         patches = [image.flatten(2).transpose(1, 2) for image, _ in pairs]
         normed = [self.net.norm(prefix) if prefix.shape[1] else prefix for _, prefix in pairs]
         return Features(
-            pooled=self.net.forward_head(final, pre_logits=True),
+            pooled=self.pool(final),
             maps=self._crop([pairs[-1][0]], images),
             prefix_tokens=tuple(normed),
             patch_tokens=tuple(self.net.norm(tokens) for tokens in patches),
@@ -187,10 +201,20 @@ class TimmBackbone(Backbone):
 
     def _pad(self, images: Tensor) -> Tensor:
         """Return (B, 3, H, W) images, padded at the right and below to multiples of a stride."""
+        padding = self._padding(images)
+        return F.pad(images, padding) if padding else images
+
+    def _padding(self, images: Tensor) -> tuple[int, int, int, int] | None:
+        """Return what ``_pad`` adds to (B, 3, H, W) images, None for nothing."""
         multiple = self.strides[0] if self.pads_itself else self.strides[-1]
         height, width = images.shape[-2:]
         right, bottom = -width % multiple, -height % multiple
-        return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
+        return (0, right, 0, bottom) if right or bottom else None
+
+    @property
+    def _own_size(self) -> tuple[int, ...]:
+        """Height and width in pixels that the network's classifier was trained at."""
+        return tuple(getattr(self.net, "pretrained_cfg", {}).get("input_size", ())[1:])
 
     def _crop(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
         """Cut padding off (B, C, rows, columns) maps; refuse ones that do not cover the image."""
@@ -241,6 +265,7 @@ def create_net(
     while True:
         try:
             net: nn.Module = timm.create_model(name, num_classes=0, **arguments, **wishes)
+            keep_head_norms(net, name, arguments | wishes)
         except TypeError as error:
             # Trying is the only way to learn which arguments a timm network takes.
             refused = set(re.findall(r"'(\w+)'", str(error))) & set(wishes)

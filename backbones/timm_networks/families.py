@@ -14,6 +14,7 @@ from backbones.features import Features
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import TimmBackbone, create_net
 from backbones.timm_networks.beit import BEIT_ARGUMENTS, BeitBackbone
+from backbones.timm_networks.heads import HEAD_NORMS
 from backbones.timm_networks.hub import arch_of, pretrained_config
 from backbones.timm_networks.layers import timm_layers
 from backbones.timm_networks.plain import (
@@ -103,7 +104,7 @@ class ResNetBackbone(TimmBackbone):
 
 # Files older than PyTorch 0.4.1 lack BatchNorm's step counters, which no forward pass reads; and no
 # pretraining knows ViTDet's decomposed relative positions.
-_FRESH = ("*.num_batches_tracked", "blocks.*.attn.rel_pos_[hw]")
+_FRESH = ("*.num_batches_tracked", "blocks.*.attn.rel_pos_[hw]", *HEAD_NORMS)
 
 _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
 

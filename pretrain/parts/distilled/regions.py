@@ -5,6 +5,7 @@ from torch import Tensor
 from backbones.features import Backbone
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.families import SwinBackbone
+from backbones.timm_networks.heads import head_norms
 
 
 def pooled_channels(backbone: Backbone) -> int:
@@ -14,7 +15,7 @@ def pooled_channels(backbone: Backbone) -> int:
     """
     if isinstance(backbone, TimmBackbone):
         width: int = getattr(backbone.net, "head_hidden_size", backbone.net.num_features)
-        return width
+        return width * max(1, len(head_norms(backbone.net)))
     return backbone.channels[-1]
 
 
