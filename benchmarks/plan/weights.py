@@ -202,7 +202,7 @@ def promised(request: RunRequest, entry: Entry) -> Checkpoint:
         path=None,
         sha256=f"{PRETRAIN}:{request.spec.run_id}",
         method=request.spec.recipe["method"],
-        img_size=request.spec.recipe["data"]["img_size"],
+        img_size=request.spec.recipe.get("data", {}).get("img_size"),
         source=entry.source,
     )
 
