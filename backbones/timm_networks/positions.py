@@ -1,11 +1,13 @@
 """Position tables of timm's plain ViTs, resized by the rule of the method that trained them."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from backbones.vit.positions import resize_positions
@@ -68,15 +70,36 @@ def follow_rule(net: Any, rule: PositionRule) -> None:
         net.position_rule = rule
 
 
-def take_table(net: Any, table: Tensor) -> None:
-    """Give a plain ViT of timm a table of the size that its weights have.
+def take_tables(net: Any, tables: Mapping[str, Tensor]) -> None:
+    """Give a ViT of timm the tables of positions of the size that its weights have.
 
-    It is interpolated in every forward, so that it is never interpolated twice.
+    They are interpolated in every forward, so that none is interpolated twice.
 
     Args:
-        net: Changed in place where it is such a network and the table is of a square grid.
-        table: (1, prefix + rows * rows, C) of the weights; its values are not copied.
+        net: Changed in place where it interpolates its own tables.
+        tables: Tensors of the weights by timm's names, others among them; no values are copied.
     """
+    if isinstance(net, VisionTransformerSAM):
+        _take_sam_tables(net, tables)
+    elif "pos_embed" in tables:
+        _take_table(net, tables["pos_embed"])
+
+
+def _take_sam_tables(net: Any, tables: Mapping[str, Tensor]) -> None:
+    """Do so for SAM: (1, rows, columns, C) and, for each block, (2 * side - 1, channels)."""
+    for name, own in list(net.named_parameters()):
+        parts = name.split(".")
+        table = tables.get(name)
+        if table is None or parts[-1] not in ("pos_embed", "rel_pos_h", "rel_pos_w"):
+            continue
+        if table.ndim == own.ndim and table.shape[-1] == own.shape[-1]:
+            module = net.get_submodule(".".join(parts[:-1]))
+            fresh = nn.Parameter(own.new_zeros(table.shape), requires_grad=own.requires_grad)
+            setattr(module, parts[-1], fresh)
+
+
+def _take_table(net: Any, table: Tensor) -> None:
+    """Do so for a plain ViT and a (1, prefix + rows * rows, C) table of a square grid."""
     if not _resizes_itself(net) or table.ndim != 3 or table.shape[-1] != net.pos_embed.shape[-1]:
         return
     prefix = 0 if net.no_embed_class else net.num_prefix_tokens

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from backbones.features import Backbone
 from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.beit import BeitBackbone
-from backbones.timm_networks.positions import follow_rule, take_table
+from backbones.timm_networks.positions import follow_rule, take_tables
 from backbones.timm_networks.tables import resize_bias_table, resize_geometric
 from backbones.vit.network import VisionTransformer
 from backbones.vit.positions import resize_positions
@@ -63,9 +63,7 @@ def adopt(backbone: Backbone, state: State, rule: PositionRule) -> None:
                 backbone.load_state_dict({"pos_embed": state["pos_embed"]}, strict=False)
         return
     follow_rule(net, rule)
-    table = state.get("net.pos_embed")
-    if table is not None:
-        take_table(net, table)
+    take_tables(net, {name.removeprefix("net."): tensor for name, tensor in state.items()})
 
 
 def _norm_behind_pooling(backbone: Backbone) -> None:
@@ -79,13 +77,13 @@ def _norm_behind_pooling(backbone: Backbone) -> None:
         backbone.norm_behind_pooling()
 
 
-def set_norm_eps(backbone: nn.Module, eps: float | None) -> None:
-    """Set the epsilon of all layer norms; None leaves them as they are."""
-    if eps is None:
-        return
-    for module in backbone.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = eps
+def set_norm_eps(
+    backbone: nn.Module, eps: float | None, kind: type[nn.Module] = nn.LayerNorm
+) -> None:
+    """Set the epsilon of all norms of a kind; None leaves them as they are."""
+    for module in backbone.modules() if eps is not None else ():
+        if isinstance(module, kind):
+            module.eps = eps  # type: ignore[assignment]  # a number, not one of a module's parts
 
 
 def set_activation(backbone: nn.Module, name: str) -> None:

@@ -1,5 +1,6 @@
 """Looks into a weights file while a run is planned: which format, which network, does it fit."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -127,7 +128,8 @@ def _side_of_table(checkpoint: Checkpoint, names: Iterable[str]) -> int | None:
         return 0
     tensors = flatten_file(checkpoint).tensors
     tables = (t for n, t in tensors.items() if n.rpartition(".")[2] in _TABLES and t.ndim >= 2)
-    return next((isqrt(table.shape[-2]) for table in tables), None)
+    # SAM's tables have rows and columns, the others are lists of patches.
+    return next((t.shape[-2] if t.ndim == 4 else isqrt(t.shape[-2]) for t in tables), None)
 
 
 def as_loaded(
@@ -225,7 +227,7 @@ def _may_be(spec: BackboneSpec, content: Content) -> bool:
         return False
     if spec.layout != "plain":
         return True
-    numbers = {int(word) for name in content.tensors for word in name.split(".") if word.isdigit()}
+    numbers = {int(word) for name in content.tensors for word in re.findall(r"\d+", name)}
     return spec.num_layers - 1 in numbers
 
 

@@ -73,6 +73,7 @@ class Format:
             layout does not tell.
         positions: How its position table is resized to other image sizes.
         norm_eps: Epsilon of its layer norms, where it is not the backbone's own.
+        batch_norm_eps: Likewise of its batch norms.
         num_heads: Attention heads by width, where shapes cannot tell and the usual number is wrong.
         archs: Shell patterns of backbones that such a file may be for, with fields of a file's
             facts in braces; tried in order when ``arch=`` is absent.
@@ -101,6 +102,7 @@ class Format:
     norm: tuple[Rgb, Rgb] | None = None
     positions: PositionRule = BICUBIC
     norm_eps: float | None = None
+    batch_norm_eps: float | None = None
     num_heads: Mapping[int, int] = field(default_factory=dict)
     archs: tuple[str, ...] = ()
     model_types: tuple[str, ...] = ()

@@ -116,6 +116,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
     backbone.load_state_dict(filled, strict=False)
     set_norm_eps(backbone, form.norm_eps)
+    set_norm_eps(backbone, form.batch_norm_eps, nn.BatchNorm2d)
     set_activation(backbone, stated(content.facts, "hidden_act") or form.activation)
     return Coverage(
         spec.name,

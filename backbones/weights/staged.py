@@ -1,4 +1,4 @@
-"""Changes that the files of CvT and ViL need, besides new names: steps of ``steps.py``."""
+"""Changes that the files of CvT, ViL and RegNet need: steps of ``steps.py``."""
 
 import re
 
@@ -62,3 +62,31 @@ def drop_shared_projections(state: State, backbone: Backbone) -> State:
         return shared is not None and (shared.is_meta or bool((shared == state[name]).all()))
 
     return {name: tensor for name, tensor in state.items() if not is_copy(name)}
+
+
+# torchvision's parts of a block.
+_REGNET = (
+    (r"^stem\.0\.", "stem.conv."),
+    (r"^stem\.1\.", "stem.bn."),
+    (r"\.proj\.0\.", ".downsample.conv."),
+    (r"\.proj\.1\.", ".downsample.bn."),
+    *((rf"\.f\.{part}\.0\.", f".conv{i}.conv.") for i, part in enumerate("abc", start=1)),
+    *((rf"\.f\.{part}\.1\.", f".conv{i}.bn.") for i, part in enumerate("abc", start=1)),
+    (r"\.f\.se\.", ".se."),
+)
+
+
+def regnet_names(state: State, backbone: Backbone) -> State:
+    """Give RegNet timm's names; its blocks are numbered from 1 there."""
+
+    def rename(name: str) -> str:
+        name = re.sub(
+            r"^trunk_output\.block(\d)\.block\d-(\d+)\.",
+            lambda m: f"s{m[1]}.b{int(m[2]) + 1}.",
+            name,
+        )
+        for pattern, to in _REGNET:
+            name = re.sub(pattern, to, name)
+        return name
+
+    return {rename(name): tensor for name, tensor in state.items()}

@@ -21,6 +21,7 @@ from backbones.weights.staged import (
     drop_shared_projections,
     flatten_pointwise,
     number_vil,
+    regnet_names,
     split_vil_qkv,
 )
 
@@ -240,6 +241,7 @@ STEPS: Mapping[str, Step] = {
         flatten_pointwise,
         number_vil,
         split_vil_qkv,
+        regnet_names,
         drop_shared_projections,
     )
 }

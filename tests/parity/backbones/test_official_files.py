@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from backbones.catalog import spec_for
+from backbones.features import Backbone
 from backbones.spec import BuildOptions
 from backbones.weights.loading import build_backbone
 from backbones.weights.source import open_checkpoint
@@ -72,23 +73,36 @@ def write(meta: dict[str, Any], arrays: dict[str, torch.Tensor], folder: Path) -
     return path
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.stem)
-def test_values_are_those_of_the_original_code(tmp_path: Path, recorded: Path) -> None:
+def opened(recorded: Path, folder: Path, build: int) -> tuple[Backbone, dict[str, Any]]:
+    """Return a network filled from a recorded file, and what is recorded about it."""
     meta, arrays = read(recorded)
-    path = write(meta, arrays, tmp_path)
+    path = write(meta, arrays, folder)
     plugins = HERE / "tiny"
     checkpoint = open_checkpoint(f"ckpt:{path}?arch={meta['arch']}", plugins)
     assert checkpoint.format == meta["format"]
-    backbone, coverage = build_backbone(
-        spec_for(checkpoint, plugins), checkpoint, BuildOptions(img_size=meta["size"]), seed=0
-    )
+    options = BuildOptions(img_size=build or meta["size"])
+    backbone, coverage = build_backbone(spec_for(checkpoint, plugins), checkpoint, options, seed=0)
     assert coverage.loaded + len(coverage.fresh) == coverage.total
     assert set(coverage.fresh) <= {"net.head.norm.weight", "net.head.norm.bias"}  # SAM 2
-    found = backbone.eval()(images(meta["size"], meta.get("n", 2)))
+    return backbone.eval(), meta | arrays
+
+
+def worst(found: torch.Tensor, expected: torch.Tensor) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.stem)
+def test_values_are_those_of_the_original_code(tmp_path: Path, recorded: Path) -> None:
+    backbone, expected = opened(recorded, tmp_path, build=0)
+    found = backbone(images(expected["size"], expected.get("n", 2)))
     given = {"pooled": found.pooled, "map": found.maps[-1], "first": found.maps[0][:, :2]}
-    for what in {"pooled", "map", "first"} & set(arrays):
-        expected = arrays[what]
-        assert given[what].shape == expected.shape, what
-        worst = float((given[what] - expected).abs().max() / expected.abs().max())
-        assert worst <= 1e-5, (what, worst)
+    for what in given.keys() & expected.keys():
+        assert worst(given[what], expected[what]) <= 1e-5, what
+
+
+@torch.no_grad()
+def test_sam_keeps_its_tables_when_built_for_other_images(tmp_path: Path) -> None:
+    backbone, expected = opened(HERE / "recorded" / "official" / "sam.npz", tmp_path, build=64)
+    assert worst(backbone(images(96, 2)).maps[-1], expected["map"]) <= 1e-5

@@ -10,4 +10,14 @@ FORMAT = Format(
     steps=("conv_patches", "timm_repair"),
     drops=(("pre_logits.*", "layer in front of an old classifier"),),
     positions=ANTIALIASED,
+    # torchvision's ResNets have timm's names; the zoo has ResNet-50 only.
+    archs=(
+        "zoo",
+        *(f"timm:resnet{depth}" for depth in (18, 34, 101, 152)),
+        "timm:resnext50_32x4d",
+        "timm:resnext101_32x8d",
+        "timm:resnext101_64x4d",
+        "timm:wide_resnet50_2",
+        "timm:wide_resnet101_2",
+    ),
 )

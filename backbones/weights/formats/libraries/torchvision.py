@@ -1,4 +1,4 @@
-"""torchvision's own networks: ViT, Swin, ConvNeXt, EfficientNet and RegNet.
+"""torchvision's own networks: ViT, Swin, Swin v2 and ConvNeXt.
 
 Its ResNets have timm's names, which are the original ones.
 """
@@ -50,6 +50,21 @@ SWIN = Format(
     norm=IMAGENET,
     norm_eps=1e-5,
     archs=("zoo",),
+)
+SWIN_V2 = Format(
+    name="torchvision-swinv2",
+    project="torchvision Swin v2",
+    link=_LINK,
+    licence="BSD-3-Clause",
+    method="supervised",
+    anchors=("features.0.0.weight",),
+    marks=("*features.1.0.attn.logit_scale", "*features.1.0.attn.cpb_mlp.0.weight"),
+    renames=SWIN.renames,
+    # torchvision sets the bias of keys to zero in every forward pass.
+    steps=("mask_key_bias",),
+    norm=IMAGENET,
+    norm_eps=1e-5,
+    archs=("timm:swinv2_*_window8_256",),
 )
 CONVNEXT = Format(
     name="torchvision-convnext",

@@ -15,7 +15,7 @@ FORMAT = Format(
     branches=(("raw", r"^(?!.*ema)"), ("ema", r"ema")),
     # run_class_finetuning.py: IMAGENET_INCEPTION unless --imagenet_default_mean_and_std.
     norm=HALF,
-    archs=("beit-b16",),
+    archs=("beit-b16", "timm:beit_*_patch16_*"),
 )
 PRETRAINED = Format(
     name="beit-pretrained",
@@ -30,5 +30,5 @@ PRETRAINED = Format(
         ("cls_pt_layers.*", "layers of BEiT v2's pretraining only"),
     ),
     norm=HALF,
-    archs=("beit-b16",),
+    archs=("beit-b16", "timm:beit_*_patch16_*"),
 )

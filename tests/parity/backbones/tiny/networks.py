@@ -21,7 +21,7 @@ def spec(name: str, build: Any, img_size: int) -> BackboneSpec:
         net: Backbone = build(BuildOptions(img_size=img_size))
     return BackboneSpec(
         name=name,
-        build=lambda options: build(BuildOptions(img_size=img_size)),
+        build=build,
         layout="plain" if len(net.strides) == 1 else "hierarchical",
         strides=net.strides,
         channels=net.channels,
@@ -41,6 +41,12 @@ def of_timm(name: str, timm_name: str, img_size: int, **arguments: Any) -> Backb
     return spec(name, partial(build_timm, timm_name, **arguments), img_size)
 
 
+SWIN = {
+    "embed_dim": 24,
+    "depths": (1, 1, 2, 1),
+    "num_heads": (1, 2, 4, 8),
+    "window_size": 4,
+}
 HIERA = {"num_heads": 1, "stages": (1, 1, 2, 1)}
 CLIP = {"embed_dim": 128, "depth": 2, "num_heads": 2}
 PE = {**SMALL, "attn_pool_num_heads": 3, "ref_feat_shape": (4, 4)}
@@ -82,6 +88,9 @@ SPECS = (
         global_att_blocks=(3,),
         global_pos_size=(7, 7),
     ),
+    of_timm("tiny-swin", "swin_tiny_patch4_window7_224", 128, **SWIN),
+    of_timm("tiny-swin-v2", "swinv2_tiny_window8_256", 128, **SWIN),
+    of_timm("tiny-convnext", "convnext_tiny", 128, dims=(16, 24, 32, 40), depths=(1, 1, 2, 1)),
     of_timm("tiny-hiera", "hiera_tiny_224", 224, embed_dim=12, **HIERA),
     of_timm("tiny-pe", "vit_pe_core_base_patch16_224", 64, **PE),
     of_timm("tiny-pe-nocls", "vit_pe_core_base_patch16_224", 64, **PE, class_token=False),
