@@ -102,7 +102,7 @@ def hold(
     """Hold the tensors under a prefix against a backbone, which takes over norms and tables."""
     behind = {
         name.removeprefix(prefix): tensor
-        for name, tensor in content.tensors.items()
+        for name, tensor in _renamed(content.tensors, form.moves).items()
         if name.startswith(prefix)
     }
     state = to_timm(behind, form, backbone)
@@ -140,17 +140,21 @@ def hold(
 
 def to_timm(state: State, form: Format, backbone: Backbone) -> State:
     """Give tensors timm's names, by the renames and steps of a format."""
-    rules = [(re.compile(pattern), to) for pattern, to in form.renames]
-    if rules:
-        renamed = {}
-        for name, tensor in state.items():
-            for pattern, to in rules:
-                name = pattern.sub(to, name)
-            renamed[name] = tensor
-        state = renamed
+    state = _renamed(state, form.renames)
     for step in form.steps:
         state = STEPS[step](state, backbone)
     return state
+
+
+def _renamed(state: State, renames: Sequence[tuple[str, str]]) -> State:
+    """Return tensors by new names, made by regular expressions and replacements in order."""
+    rules = [(re.compile(pattern), to) for pattern, to in renames]
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, to in rules:
+            name = pattern.sub(to, name)
+        renamed[name] = tensor
+    return renamed
 
 
 def reasons_of(names: Iterable[str], reasons: Reasons) -> dict[str, str]:

@@ -61,6 +61,8 @@ class Format:
             prefix; empty takes a tensor of the backbone at hand.
         marks: Shell patterns of full names; a file with a match for each is of this format.
         files: Shell patterns of the names of released files, for layouts without marks.
+        moves: Regular expressions and replacements for full names, of tensors that a project keeps
+            outside of the network they belong to.
         renames: Regular expressions and replacements, applied in order, that turn the names into
             timm's.
         steps: Names of functions of ``backbones.weights.steps``, applied after the renames.
@@ -94,6 +96,7 @@ class Format:
     anchors: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    moves: tuple[tuple[str, str], ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     steps: tuple[str, ...] = ()
     drops: Reasons = ()

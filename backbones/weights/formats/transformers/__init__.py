@@ -1,7 +1,11 @@
 """Formats of the transformers library: folders or files of ``save_pretrained``."""
 
-# Names inside the blocks of ViT and its kin, behind ``encoder.layer.N.``.
+# Names inside the blocks of ViT and its kin, behind ``encoder.layer.N.``. From 5.0 on, the models
+# themselves have the newer names, which ``save_pretrained`` turns back; trainers save them as such.
 VIT_BLOCKS = (
+    (r"^layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
     (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
     (r"\.attention\.attention\.(q)uery\.", r".attn.\1."),
     (r"\.attention\.attention\.(k)ey\.", r".attn.\1."),

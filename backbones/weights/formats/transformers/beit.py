@@ -9,10 +9,13 @@ FORMAT = Format(
     link=LINK,
     method="beit",
     anchors=VIT_ANCHORS,
-    marks=("*encoder.layer.0.lambda_1",),
+    marks=("*layer*.0.lambda_1", "*embeddings.patch_embeddings.projection.weight"),
+    # The model of pretraining keeps the last norm next to the network.
+    moves=((r"^(?!.*(?:beit|pooler)\.)((?:.*\.)?)layernorm\.", r"\1beit.layernorm."),),
     renames=(
         (r"\.attention\.attention\.relative_position_bias\.", ".attn."),
-        (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
+        (r"^(layers\.\d+)\.relative_position_bias\.", r"\1.attn."),
+        (r"^(encoder\.relative|shared)_position_bias\.", "rel_pos_bias."),
         (r"\.lambda_([12])$", r".gamma_\1"),
         (r"^pooler\.layernorm\.", "fc_norm."),
         *VIT_BLOCKS,

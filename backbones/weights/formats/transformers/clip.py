@@ -25,7 +25,7 @@ CLIP_TOWER = Format(
     anchors=_ANCHORS,
     marks=("*embeddings.class_embedding", "*pre_layrnorm.weight"),
     renames=_RENAMES,
-    steps=("join_qkv",),
+    steps=("join_qkv", "lead_positions"),
     drops=_DROPS,
     norm=CLIP,
     norm_eps=1e-5,
@@ -48,10 +48,24 @@ SIGLIP_TOWER = Format(
         (r"^head\.layernorm\.", "attn_pool.norm."),
         (r"^head\.mlp\.", "attn_pool.mlp."),
     ),
-    steps=("join_qkv", "split_pool"),
+    steps=("join_qkv", "split_pool", "lead_positions"),
     drops=_DROPS,
     norm=HALF,
     norm_eps=1e-6,
     archs=("timm:vit_*_patch{patch}_siglip_{image}",),
-    model_types=("siglip", "siglip_vision_model", "siglip2_vision_model", "siglip2"),
+    # SigLIP 2's files for images of one size are of these models, too.
+    model_types=("siglip", "siglip_vision_model"),
+)
+SIGLIP_2_NAFLEX = Format(
+    name="hf-siglip2-naflex",
+    project="transformers SigLIP 2 NaFlex",
+    link=LINK,
+    licence="Apache-2.0",
+    method="siglip",
+    norm=HALF,
+    model_types=("siglip2", "siglip2_vision_model"),
+    refused=(
+        "is of SigLIP 2 NaFlex, whose images keep their aspect ratio as lists of patches; "
+        "no backbone here takes such lists. SigLIP 2 for one image size is read"
+    ),
 )

@@ -23,6 +23,8 @@ PLAIN = Format(
     renames=_RENAMES,
     steps=("join_qkv",),
     norm=IMAGENET,
+    # As the authors' code; transformers leaves the 0.1 out, so that its features at sizes other
+    # than the table's differ from those of both.
     positions=NUDGED,
     norm_eps=1e-6,
     archs=("timm:vit_*_patch14_dinov2",),

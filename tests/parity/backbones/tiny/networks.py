@@ -47,6 +47,8 @@ SWIN = {
     "num_heads": (1, 2, 4, 8),
     "window_size": 4,
 }
+CONVNEXT = {"dims": (16, 24, 32, 40), "depths": (1, 1, 2, 1)}
+PVT = {"depths": (1, 1, 1, 1), "embed_dims": (16, 24, 40, 48), "num_heads": (1, 2, 5, 6)}
 HIERA = {"num_heads": 1, "stages": (1, 1, 2, 1)}
 CLIP = {"embed_dim": 128, "depth": 2, "num_heads": 2}
 PE = {**SMALL, "attn_pool_num_heads": 3, "ref_feat_shape": (4, 4)}
@@ -90,7 +92,14 @@ SPECS = (
     ),
     of_timm("tiny-swin", "swin_tiny_patch4_window7_224", 128, **SWIN),
     of_timm("tiny-swin-v2", "swinv2_tiny_window8_256", 128, **SWIN),
-    of_timm("tiny-convnext", "convnext_tiny", 128, dims=(16, 24, 32, 40), depths=(1, 1, 2, 1)),
+    of_timm("tiny-convnext", "convnext_tiny", 128, **CONVNEXT),
+    of_timm("tiny-convnext-v2", "convnextv2_tiny", 128, **CONVNEXT),
+    of_timm("tiny-resnet", "resnet50", 64, layers=(1, 1, 1, 1)),
+    of_timm("tiny-pvt-v2", "pvt_v2_b0", 64, **PVT),
+    of_timm("tiny-deit", "deit_base_distilled_patch16_224", 64, **SMALL),
+    of_timm("tiny-dinov2", "vit_base_patch14_dinov2", 56, **SMALL),
+    of_timm("tiny-dinov2-reg4", "vit_base_patch14_reg4_dinov2", 56, **SMALL),
+    of_timm("tiny-siglip", "vit_base_patch16_siglip_224", 64, **SMALL),
     of_timm("tiny-hiera", "hiera_tiny_224", 224, embed_dim=12, **HIERA),
     of_timm("tiny-pe", "vit_pe_core_base_patch16_224", 64, **PE),
     of_timm("tiny-pe-nocls", "vit_pe_core_base_patch16_224", 64, **PE, class_token=False),

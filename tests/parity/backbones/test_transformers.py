@@ -1,0 +1,173 @@
+"""Folders of transformers' ``save_pretrained`` give what its own models compute from them.
+
+``recorded/transformers/`` holds one file a model, see ``recorded_networks``; so the values are
+compared where transformers is not installed, too. Where it is, the recorded values are computed
+again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.parity.backbones.recorded_networks import (
+    HERE,
+    images,
+    numbers,
+    opened,
+    read,
+    worst,
+    write,
+)
+
+RECORDED = sorted((HERE / "recorded" / "transformers").glob("*.npz"))
+
+Values = dict[str, Tensor]
+
+
+def leaving(model: nn.Module, module: nn.Module, run: Callable[[], Any]) -> tuple[Any, Tensor]:
+    """Return the result of a forward pass, and what a module of the model gave in it."""
+    kept: list[Any] = []
+    hook = module.register_forward_hook(lambda m, i, output: kept.append(output))
+    result = run()
+    hook.remove()
+    return result, kept[-1][0] if isinstance(kept[-1], tuple) else kept[-1]
+
+
+def as_map(tokens: Tensor, prefix: int = 0) -> Tensor:
+    """Return (B, C, rows, rows) of (B, prefix + rows * rows, C)."""
+    tokens = tokens[:, prefix:]
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def plain(layers: str, prefix: int, pool: str = "class", inner: str = "") -> Any:
+    """Return how to run a ViT: the map is what leaves its last block, in front of the last norm."""
+
+    def run(model: Any, x: Tensor) -> Values:
+        model = model.get_submodule(inner)
+        last_block = model.get_submodule(layers)[-1]
+        result, last = leaving(model, last_block, lambda: model(x))
+        normed = result.last_hidden_state
+        pooled = {
+            "class": lambda: normed[:, 0],
+            "both": lambda: normed[:, :2].mean(1),
+            "mean": lambda: normed.mean(1),
+            "pooler": lambda: result.pooler_output,
+            "patches": lambda: normed[:, prefix:].mean(1),
+        }
+        return {"map": as_map(last, prefix)} | ({"pooled": pooled[pool]()} if pool else {})
+
+    return run
+
+
+def run_mae(model: Any, x: Tensor) -> Values:
+    """Run ViTMAE with all patches in their order."""
+    patches = (x.shape[-1] // model.config.patch_size) ** 2
+    noise = torch.arange(float(patches)).repeat(len(x), 1)
+    vit = model.vit
+    result, last = leaving(vit, vit.layers[-1], lambda: vit(x, noise=noise))
+    return {"map": as_map(last, 1), "pooled": result.last_hidden_state[:, 0]}
+
+
+def run_beit_pretraining(model: Any, x: Tensor) -> Values:
+    """Run BEiT with the norm of its pretraining; the class token is left out of the mean."""
+    values: Values = plain("layers", 1, "", "beit")(model, x)
+    tokens = values["map"].flatten(2).transpose(1, 2)
+    return values | {"pooled": model.layernorm(tokens).mean(1)}
+
+
+def run_swin(model: Any, x: Tensor) -> Values:
+    result, last = leaving(model, model.encoder.layers[-1].blocks[-1], lambda: model(x))
+    _, first = leaving(model, model.encoder.layers[0].blocks[-1], lambda: model(x))
+    pooled = result.pooler_output
+    return {"map": as_map(last), "first": as_map(first)[:, :2], "pooled": pooled}
+
+
+def run_stages(model: Any, x: Tensor) -> Values:
+    """Run a convolutional network, whose hidden states are those of its stem and its stages."""
+    result = model(x, output_hidden_states=True)
+    pooled = getattr(result, "pooler_output", None)
+    values = {"map": result.hidden_states[-1], "first": result.hidden_states[-4][:, :2]}
+    return values | ({} if pooled is None else {"pooled": pooled.flatten(1)})
+
+
+def run_dinov3_convnext(model: Any, x: Tensor) -> Values:
+    result, last = leaving(model, model.model.stages[-1], lambda: model(x))
+    return {"map": last, "pooled": result.pooler_output}
+
+
+def run_hiera(model: Any, x: Tensor) -> Values:
+    result = model(x, output_hidden_states=True)
+    return {
+        "pooled": result.pooler_output,
+        "map": result.reshaped_hidden_states[-1].permute(0, 3, 1, 2),
+    }
+
+
+def run_sam(model: Any, x: Tensor) -> Values:
+    tower = model.vision_encoder
+    result, last = leaving(tower, tower.layers[-1], lambda: tower(x))
+    return {"map": last.permute(0, 3, 1, 2), "pooled": result.last_hidden_state.mean((2, 3))}
+
+
+MODELS: dict[str, Callable[[Any, Tensor], Values]] = {
+    "ViTModel": plain("layers", 1),
+    "ViTForImageClassification": plain("layers", 1, inner="vit"),
+    "ViTMAEForPreTraining": run_mae,
+    "ViTMSNModel": plain("layers", 1),
+    "DeiTModel": plain("layers", 2, "both"),
+    "BeitModel": plain("layers", 1, "pooler"),
+    "BeitForMaskedImageModeling": run_beit_pretraining,
+    "BeitForImageClassification": plain("layers", 1, "pooler", "beit"),
+    "Dinov2Model": plain("encoder.layer", 1),
+    "Dinov2WithRegistersModel": plain("encoder.layer", 5),
+    "DINOv3ViTModel": plain("model.layer", 5, "patches"),
+    "DINOv3ConvNextModel": run_dinov3_convnext,
+    "SwinModel": run_swin,
+    "Swinv2Model": run_swin,
+    "ConvNextModel": run_stages,
+    "ConvNextV2Model": run_stages,
+    "ResNetModel": run_stages,
+    "PvtV2Model": run_stages,
+    "CLIPVisionModel": plain("encoder.layers", 1, "pooler"),
+    "SiglipVisionModel": plain("encoder.layers", 0, "pooler"),
+    "IJepaModel": plain("layers", 0, "mean"),
+    "HieraModel": run_hiera,
+    "SamModel": run_sam,
+}
+
+
+@torch.no_grad()
+def computed(kind: Any, folder: Path, size: int, count: int) -> Values:
+    """Return what a class of transformers computes from a folder of ``save_pretrained``."""
+    model, loading = kind.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading.values()), loading
+    return MODELS[kind.__name__](model.eval(), images(size, count))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.stem)
+def test_values_are_those_of_transformers(tmp_path: Path, recorded: Path) -> None:
+    backbone, expected = opened(recorded, tmp_path, build=0)
+    found = numbers(backbone, images(expected["size"], expected["n"]))
+    for what in found.keys() & expected.keys():
+        assert worst(found[what], expected[what]) <= 1e-5, what
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.stem)
+def test_recorded_values_are_what_transformers_computes(tmp_path: Path, recorded: Path) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5.0")
+    meta, arrays = read(recorded)
+    kind = getattr(transformers, meta["config"]["architectures"][0])
+    folder = write(meta, arrays, tmp_path)
+    for what, value in computed(kind, folder, meta["size"], meta["n"]).items():
+        assert worst(value, arrays[what]) <= 1e-5, what
+
+
+def test_every_model_that_the_documents_promise_is_recorded() -> None:
+    recorded = {read(path)[0]["config"]["architectures"][0] for path in RECORDED}
+    assert set(MODELS) == recorded
