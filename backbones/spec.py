@@ -30,6 +30,10 @@ class BuildOptions:
             of its own (rotary, bias tables, iRPE).
         tile_positions: Plain layout only: absolute positions are repeated over a larger grid in
             place of being interpolated to it.
+        keep_windows: Swin only: windows keep their size on maps that are smaller, which are padded,
+            and every second block shifts them, as in detectors (detectron2 and
+            Swin-Transformer-Object-Detection); without it, windows shrink to such maps and do not
+            shift, as in classifiers.
     """
 
     img_size: int = 224
@@ -38,6 +42,7 @@ class BuildOptions:
     global_blocks: tuple[int, ...] = ()
     relative_positions: bool = False
     tile_positions: bool = False
+    keep_windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class BackboneSpec:
             ``relative_positions``.
         own_window: Plain layout only: side of the windows that its design fixes; 0 for none.
         position_table: Plain layout only: whether it adds a table of absolute positions.
+        swin_stages: Swin only: window side in tokens and number of blocks of each stage, by design.
         timm_layers: Number of layers by timm's own grouping of parameters, where that is another
             than ours (``timm_networks.layers``); 0 where both are the same.
         source: Where the architecture comes from: paper and reference implementation.
@@ -114,4 +120,5 @@ class BackboneSpec:
     windows: bool = False
     own_window: int = 0
     position_table: bool = False
+    swin_stages: tuple[tuple[int, int], ...] = ()
     timm_layers: int = 0

@@ -50,6 +50,7 @@ def build_options(config: DetectionConfig, spec: BackboneSpec) -> BuildOptions:
         global_blocks=model.global_blocks,
         relative_positions=model.relative_positions,
         tile_positions=model.tiled_positions,
+        keep_windows=True,
     )
 
 

@@ -23,7 +23,7 @@ from backbones.timm_networks.plain import (
     can_be_dense,
     is_dense,
 )
-from backbones.timm_networks.swin import SwinBlock
+from backbones.timm_networks.swin import SwinBlock, shifted_windows
 
 
 class SwinBackbone(TimmBackbone):
@@ -106,6 +106,9 @@ class ResNetBackbone(TimmBackbone):
 # pretraining knows ViTDet's decomposed relative positions.
 _FRESH = ("*.num_batches_tracked", "blocks.*.attn.rel_pos_[hw]", *HEAD_NORMS)
 
+# Whose windows a detector keeps; those of SwinV2-CR grow with the image.
+_SWIN = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
+
 _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
 
 
@@ -117,9 +120,12 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
         options: See ``BuildOptions``; what the network has no notion of is ignored.
         **arguments: Of the network's own, passed through timm.
     """
-    beit = timm.models.model_entrypoint(arch_of(name)).__module__ == "timm.models.beit"
+    module = timm.models.model_entrypoint(arch_of(name)).__module__
+    beit = module == "timm.models.beit"
     if beit:
         arguments = {**BEIT_ARGUMENTS, **arguments}
+    if options.keep_windows and module in _SWIN:
+        arguments = {"always_partition": True, **arguments}
     dense = is_dense(options) and _can_be_dense(name, arguments)
     # Under a detector, tables of positions keep the size that they were pretrained at.
     net = create_net(name, options, own_size=dense, **arguments)
@@ -158,7 +164,7 @@ def timm_spec(name: str) -> BackboneSpec:
     """
     config = pretrained_config(name)
     with torch.device("meta"):
-        backbone = build_timm(name, BuildOptions())
+        backbone = build_timm(name, BuildOptions(keep_windows=True))
     img_size = int(config.input_size[-1])
     return BackboneSpec(
         name=f"timm:{name}",
@@ -177,6 +183,7 @@ def timm_spec(name: str) -> BackboneSpec:
         windows=_can_be_dense(name, {}),
         own_window=_own_window(backbone.net),
         position_table=any(n.endswith("pos_embed") for n in backbone.state_dict()),
+        swin_stages=tuple((stage[0][0], len(stage)) for stage in shifted_windows(backbone)),
         timm_layers=timm_layers(backbone.net),
     )
 

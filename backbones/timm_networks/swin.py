@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformerBlock
-from torch import Tensor
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from torch import Tensor, nn
 
 # What crops of two sizes need, in four stages, with and without shift. No more: images of many
 # sizes, as in detection, would fill a GPU with masks, 13 MB for one of 1333 x 800 pixels.
@@ -133,6 +134,23 @@ def shift_mask(order: WindowOrder, dtype: torch.dtype) -> Tensor:
         area = _cut(2 * down[:, None] + 1 * across, order.window)
         apart = area[:, None, :, None] != area[:, None, None, :]
         return torch.zeros(apart.shape, dtype=dtype, device=device).masked_fill(apart, -100.0)
+
+
+def shifted_windows(net: nn.Module) -> list[list[tuple[int, int]]]:
+    """Return the window side and shift of each block of a Swin as it is built, stage by stage.
+
+    Args:
+        net: Any network. SwinV2-CR has windows by the size of the image and is not one of them.
+
+    Returns:
+        One list per stage, empty for networks without shifted windows.
+    """
+    stages: dict[str, list[tuple[int, int]]] = {}
+    for name, block in net.named_modules():
+        if isinstance(block, SwinTransformerBlock | SwinTransformerV2Block):
+            stage = name.rpartition(".blocks.")[0]
+            stages.setdefault(stage, []).append((block.window_size[0], max(block.shift_size)))
+    return list(stages.values())
 
 
 def _cut(grid: Tensor, window: tuple[int, int]) -> Tensor:

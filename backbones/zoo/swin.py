@@ -43,6 +43,7 @@ def _swin(name: str, size: str, window: int, eps: float = 1e-5) -> BackboneSpec:
         strides=(4, 8, 16, 32),
         channels=(width, 2 * width, 4 * width, 8 * width),
         num_layers=sum(depths),
+        swin_stages=tuple((window, depth) for depth in depths),
         source="Liu et al. 2021, section 3.3; microsoft/Swin-Transformer",
     )
 

@@ -123,6 +123,23 @@ def _resizes_positions(facts: RunFacts) -> bool:
     return bool(table) and table != ceil(size / network.strides[-1])
 
 
+def _keeps_windows(facts: RunFacts) -> bool:
+    """Tell whether a detector's Swin has windows that timm would shrink or leave unshifted.
+
+    Until detectors kept them, timm gave a stage whose map, at the size the network was built for,
+    is no larger than a window smaller windows, and no shift.
+    """
+    size = facts.setting("data", "img_size", None)
+    if facts.spec.task != _DETECTION or size is None:
+        return False
+    network = facts.network
+    for stride, (window, blocks) in zip(network.strides, network.swin_stages, strict=False):
+        side = size // stride
+        if side < window or (side == window and blocks > 1):
+            return True
+    return False
+
+
 def _pools_before_norm(facts: RunFacts) -> bool:
     """Tell whether a task reads the features of a network that norms after pooling."""
     return facts.spec.task not in (_DETECTION, PRETRAIN) and facts.use.norm_behind_pooling
@@ -131,6 +148,7 @@ def _pools_before_norm(facts: RunFacts) -> bool:
 RULES = (
     Rule("timm-layers", 1, "layers of timm networks are their blocks", _counts_layers),
     Rule("positions", 1, "position tables are resized as their method does", _resizes_positions),
+    Rule("swin-windows", 1, "Swin keeps and shifts its windows on small maps", _keeps_windows),
     Rule("pooled-norm", 1, "the final norm stays behind mean pooling", _pools_before_norm),
 )
 

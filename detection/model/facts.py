@@ -12,6 +12,7 @@ from detectron2.modeling import FPN
 from backbones.base.errors import UserError
 from backbones.features import Backbone
 from backbones.spec import BuildOptions
+from backbones.timm_networks.swin import shifted_windows
 from backbones.vit.block import global_blocks
 from detection.config import DetectionConfig, at_depth
 from detection.model.adapter import PlainAdapter
@@ -49,6 +50,8 @@ def detector_facts(
     else:
         name = type(getattr(net, "net", net)).__name__
         facts["attention"] = f"{name}, as it is built"
+        if stages := shifted_windows(net):
+            facts["windows"] = _shifted(stages)
     return facts | {
         "neck reads": _READ[neck.features] if isinstance(neck, PlainAdapter) else _taps(neck),
         "drop path": _numbers(drop_path_by_block(net)),
@@ -78,6 +81,10 @@ def prove(
         for name, stated in _stated(config, net).items()
         if facts.get(name) != stated
     ]
+    shifts = [shift == (i % 2) * (window // 2) for stage in shifted_windows(net)
+              for i, (window, shift) in enumerate(stage)]  # fmt: skip
+    if not all(shifts):
+        wrong.append("windows: shifted in every second block stated, another shift found")
     relative = {block.relative for block in net.block_attention()}
     if config.model.relative_positions and relative and not _is_one_kind(relative):
         wrong.append(f"relative positions: one kind stated, {', '.join(sorted(relative))} found")
@@ -143,6 +150,17 @@ def _attention(windows: list[int]) -> str:
         f"windows of {' and '.join(map(str, sides))} in {len(windows) - len(everywhere)} blocks"
     )
     return f"{inside}, global in {', '.join(map(str, everywhere)) or 'none'}"
+
+
+def _shifted(stages: list[list[tuple[int, int]]]) -> str:
+    """Return the windows of Swin's stages in words."""
+    texts = []
+    for stage in stages:
+        sides = " and ".join(str(side) for side in sorted({side for side, _ in stage}))
+        shifted = [shift for _, shift in stage if shift]
+        by = f", shifted by {shifted[0]} in {len(shifted)}" if shifted else ", not shifted"
+        texts.append(f"{sides} in {len(stage)} blocks{by}")
+    return "; ".join(texts)
 
 
 def _taps(neck: Any) -> str:

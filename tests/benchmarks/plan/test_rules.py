@@ -130,3 +130,23 @@ def test_old_records_of_real_runs_break_no_rule(real_records):
     assert real_records
     for path in real_records:
         assert broken_rules(read_text(path.read_bytes())) == ()
+
+
+# Windows of 7 on maps of 4 tokens, of 14 on maps of 8; Swin-nano has windows of 4, and one block
+# where its map is 4 tokens wide.
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "applies"),
+    [
+        ("mini", "swin-nano", False),
+        ("mini", "swin-t", True),
+        ("mini", "timm:swinv2_tiny_window8_256", True),
+        ("mini", "timm:convnext_atto", False),
+        ("small", "swin-t-w14", False),
+        ("small", "timm:swinv2_tiny_window16_256", True),
+        ("swin-1x", "swin-t-w14", False),
+        ("swin-1x", "timm:swin_base_patch4_window12_384", False),
+    ],
+)
+def test_windows_of_swin(make_spec, recipe, backbone, applies):
+    assert ("swin-windows/1" in _of(make_spec, "coco", recipe, backbone)) == applies
+    assert "swin-windows/1" not in _of(make_spec, "knn", "knn", backbone)

@@ -8,7 +8,7 @@ import torch
 from backbones.base.errors import UserError
 from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
-from backbones.spec import BackboneSpec
+from backbones.spec import BackboneSpec, BuildOptions
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, drop_path_by_block, prove
@@ -156,3 +156,26 @@ def test_fixed_networks_are_probed_at_the_recipes_size() -> None:
     config = planned("timm:hiera_tiny_224", "mini")[1]
     detector, _ = built("timm:hiera_tiny_224", config)
     assert set(detector.unused) == {"net.head.norm.weight", "net.head.norm.bias"}
+
+
+def test_swin_keeps_and_shifts_its_windows_on_small_maps() -> None:
+    config = planned("swin-t", "mini")[1]
+    detector, factors = built("swin-t", config)
+    facts = detector_facts(detector, config, factors)
+    each = "7 in 2 blocks, shifted by 3 in 1"
+    assert facts["windows"] == f"{each}; {each}; 7 in 6 blocks, shifted by 3 in 3; {each}"
+    prove(facts, config, detector.net, factors)
+    classifier = get_spec("swin-t").build(BuildOptions(config.data.img_size))
+    with pytest.raises(UserError, match="shifted in every second block stated"):
+        prove(facts, config, classifier, {})
+
+
+def test_swin_nano_is_built_as_before() -> None:
+    spec = get_spec("swin-nano")
+    images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    maps = []
+    for options in (BuildOptions(128), BuildOptions(128, keep_windows=True)):
+        torch.manual_seed(0)
+        maps.append(spec.build(options).eval().forward_maps(images))
+    for before, after in zip(*maps, strict=True):
+        assert torch.equal(before, after)
