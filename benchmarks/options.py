@@ -279,7 +279,14 @@ class LeaderboardOptions(Anonymous):
     columns: Sequence[str] = flag(
         "columns to show, in this order", default=(), type=names, metavar="A,B"
     )
-    published: bool = switch("also show published rows that have no measured row next to them")
+    published: str | None = flag(
+        "also show published rows that have no measured row next to them; with FILE, the rows of "
+        "your own CSV file are added to the project's",
+        default=None,
+        nargs="?",
+        const="",
+        metavar="FILE",
+    )
     fail_if: str = flag(
         "end with exit code 6 if this is true for a row: 'APbox < baseline - 0.3'",
         default="",
@@ -297,6 +304,12 @@ class VerifyOptions(InFolder):
     """Check a measured row against its published result."""
 
     row: str = flag("entry, run id, or id of a published row", positional=True, metavar="ROW")
+    published: Path | None = flag(
+        "CSV file of your own published rows, added to the project's",
+        default=None,
+        type=Path,
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,25 @@ nearest protocol that it can keep, under an id of its own, whose rows never shar
 others; or refuses it in one sentence. ``detection.model.facts`` proves the rest on the detector.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from backbones.base.errors import UserError
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.vit.windows_rule import attention_in_words, global_blocks
 from detection.config import SIZE_DIVISIBILITY, DetectionConfig, at_depth
 
 # Coarsest level that is a map of the backbone; those above are subsamples of it.
 _COARSEST_MAP = 5
+
+# What the neck reads of a plain network, by ``ModelConfig.features``.
+READS = {
+    "last": "last block, no final norm",
+    "normed-last": "last block, final norm",
+    "normed-last4": "last four blocks, final norm",
+}
+# Rates and factors are compared and shown with this many digits.
+DIGITS = 4
 
 # Networks of one size may want more than whole strides: windows that divide the map (HaloNet).
 _MULTIPLES = (1, 2, 4, 8)
@@ -52,6 +63,34 @@ def build_options(config: DetectionConfig, spec: BackboneSpec) -> BuildOptions:
         tile_positions=model.tiled_positions,
         keep_windows=True,
     )
+
+
+def stated_facts(config: DetectionConfig, num_layers: int) -> dict[str, str]:
+    """Return the facts that a recipe fixes for a plain network, by name, in words.
+
+    A network whose own attention is kept as it is built has no stated attention, unless its windows
+    are those of the recipe.
+
+    Args:
+        config: From ``fit``.
+        num_layers: Blocks of the network.
+    """
+    model = config.model
+    rate = at_depth(model.drop_path, num_layers)
+    rates = [rate * block / max(1, num_layers - 1) for block in range(num_layers)]
+    stated = {"neck reads": READS[model.features], "drop path": numbers_in_words(rates)}
+    if model.window_size or model.attention != "own":
+        options = BuildOptions(window_size=model.window_size, global_blocks=model.global_blocks)
+        blocks = range(num_layers)
+        everywhere = global_blocks(num_layers, options) if model.window_size else blocks
+        windows = [0 if block in everywhere else model.window_size for block in blocks]
+        stated["attention"] = attention_in_words(windows)
+    return stated
+
+
+def numbers_in_words(values: Sequence[float]) -> str:
+    """Return numbers as facts show them, with ``DIGITS`` digits."""
+    return ", ".join(f"{value:.{DIGITS}g}" for value in values)
 
 
 def _fit_attention(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:

@@ -21,8 +21,8 @@ from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.beit import BeitBackbone
 from backbones.timm_networks.tables import resize_geometric
 from backbones.timm_networks.windows import attend_on_maps, can_attend_on_maps
-from backbones.vit.block import global_blocks
 from backbones.vit.positions import Grid, place_positions, table_in_words
+from backbones.vit.windows_rule import global_blocks
 
 # timm's classes whose forward is: embed patches, add positions, run the blocks one by one.
 _PLAIN = ("VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit")

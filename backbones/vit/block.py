@@ -3,11 +3,11 @@
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
-from backbones.base.errors import UserError
 from backbones.spec import BuildOptions
 from backbones.vit.attention import Attention
 from backbones.vit.config import ViTConfig
 from backbones.vit.positions import Grid
+from backbones.vit.windows_rule import global_blocks
 
 NORM_EPS = 1e-6  # ViT's reference code, MAE, DINO and ViTDet alike
 
@@ -73,25 +73,6 @@ def pick(tokens: Tensor, wanted: Tensor) -> Tensor:
     """Return tokens (B, N, C) at a flat index (B * M,), M of each image in turn, as (B, M, C)."""
     batch = len(tokens)
     return tokens.flatten(0, 1).index_select(0, wanted).view(batch, -1, tokens.shape[-1])
-
-
-def global_blocks(num_layers: int, options: BuildOptions) -> tuple[int, ...]:
-    """Return the blocks without windows; by default the last of each quarter.
-
-    Args:
-        num_layers: Blocks of the network.
-        options: May name the blocks.
-
-    Raises:
-        UserError: A named block does not exist.
-    """
-    if options.global_blocks:
-        if not set(options.global_blocks) <= set(range(num_layers)):
-            raise UserError(
-                f"global_blocks {options.global_blocks}: blocks are 0 to {num_layers - 1}."
-            )
-        return options.global_blocks
-    return tuple(num_layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
 
 
 def _layer_scale(config: ViTConfig) -> nn.Module:

@@ -10,6 +10,7 @@ from benchmarks import output
 from benchmarks.by_image.runs import NoImagesError
 from benchmarks.leaderboard.formats.comparison import (
     class_lines,
+    fact_lines,
     image_lines,
     lines_of,
     mismatch_lines,
@@ -142,6 +143,7 @@ def _print(names: Sequence[str], shown: Sequence[_Shown], mismatches: Sequence[M
     for one in shown:
         for text in (
             *lines_of(one.comparison),
+            *fact_lines(one.comparison),
             *class_lines(one.comparison, one.classes),
             *image_lines(one.comparison, one.images),
             *(f"picture: {path} ({_LEGEND})" for path in one.pictures),

@@ -10,6 +10,8 @@ from benchmarks.leaderboard.anonymous import anonymous_scan
 from benchmarks.leaderboard.formats.readme import write_section
 from benchmarks.leaderboard.formats.render import FORMATS
 from benchmarks.leaderboard.formats.sheets import to_json
+from benchmarks.leaderboard.published.figures import PublishedRow
+from benchmarks.leaderboard.published.own import with_own
 from benchmarks.leaderboard.published.tables import published_alone
 from benchmarks.leaderboard.rows import make_tables
 from benchmarks.leaderboard.shown import ShownTable, chosen, make_choice, plain, shown_tables
@@ -30,11 +32,12 @@ def main(options: LeaderboardOptions) -> int:
     scan = store.scan()
     if options.anonymous:
         scan = anonymous_scan(scan)
+    published = with_own(Path(options.published) if options.published else None)
     if options.html is not None:
-        return _write_page(options, scan, store)
-    tables = shown_tables(scan, store)
-    if options.published:
-        tables += published_alone(tables)
+        return _write_page(options, scan, store, published)
+    tables = shown_tables(scan, store, published=published)
+    if options.published is not None:
+        tables += published_alone(tables, published)
     tables = chosen(tables, make_choice(tables, options.where, options.order, options.columns))
     if options.readme is not None:
         write_section(options.readme, tables)
@@ -44,11 +47,15 @@ def main(options: LeaderboardOptions) -> int:
     return _judge(tables, options)
 
 
-def _write_page(options: LeaderboardOptions, scan: Scan, store: Store) -> int:
-    if any((options.where, options.order, options.columns, options.published, options.readme)):
+def _write_page(
+    options: LeaderboardOptions, scan: Scan, store: Store, published: Sequence[PublishedRow]
+) -> int:
+    if any(
+        (options.where, options.order, options.columns, options.published == "", options.readme)
+    ):
         raise UserError(
             "--html shows everything and has filters of its own; leave --filter, --sort, "
-            "--columns, --published and --readme out."
+            "--columns, --published without a file and --readme out."
         )
     assert options.html is not None
     if options.html.is_dir():
@@ -59,7 +66,7 @@ def _write_page(options: LeaderboardOptions, scan: Scan, store: Store) -> int:
     # It has much to import.
     from benchmarks.leaderboard.page.publish import publish
 
-    tables = make_tables(scan, store)
+    tables = make_tables(scan, store, published)
     publish(options.html, tables, scan, store, anonymous=options.anonymous)
     _report_written(options.html, "open it in a browser", options)
     return _judge([plain(table) for table in tables], options)

@@ -7,8 +7,9 @@ from backbones.base.errors import PreflightError, UserError
 from backbones.base.registry import did_you_mean
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.leaderboard.published.band import Verdict, compare, counterparts
-from benchmarks.leaderboard.published.figures import published_rows
+from benchmarks.leaderboard.published.band import Verdict, apart, compare, counterparts
+from benchmarks.leaderboard.published.figures import PublishedRow
+from benchmarks.leaderboard.published.own import with_own
 from benchmarks.leaderboard.rows import Row, Table, make_tables
 from benchmarks.options import VerifyOptions
 from benchmarks.store.folders import Scan
@@ -43,8 +44,9 @@ def main(options: VerifyOptions) -> int:
     """
     store = open_store(options.out)
     scan = store.scan()
-    rows = _measured(make_tables(scan, store), scan)
-    verdicts = _verdicts(options.row, rows)
+    published = with_own(options.published)
+    rows = _measured(make_tables(scan, store, published), scan)
+    verdicts = _verdicts(options.row, rows, published)
     if options.json:
         output.document([{**asdict(v), "inside": v.inside} for v in verdicts])
     else:
@@ -65,36 +67,53 @@ def _measured(tables: Sequence[Table], scan: Scan) -> list[Measured]:
     return found
 
 
-def _verdicts(name: str, rows: Sequence[Measured]) -> list[Verdict]:
+def _verdicts(
+    name: str, rows: Sequence[Measured], published: Sequence[PublishedRow]
+) -> list[Verdict]:
     """Return a verdict for each measured row that a name means."""
-    published = {row.row: row for row in published_rows()}
-    if name in published:
-        wanted = published[name]
+    by_id = {row.row: row for row in published}
+    if name in by_id:
+        wanted = by_id[name]
         found = [
             compare(*row, [wanted]) for row in rows
-            if not row[0].key.mini and wanted in counterparts(row[0], row[2])
+            if not row[0].key.mini and wanted in counterparts(row[0], row[2], published)
         ]  # fmt: skip
         if not found:
-            raise PreflightError(f"No measured row here is of the kind of {name}.")
+            real = [row for row in rows if not row[0].key.mini]
+            others = _others(real, [wanted])
+            raise PreflightError(f"No measured row here is of the kind of {name}.{others}")
         return found
     meant = [row for row in rows if _means(name, row[1])]
     if not meant:
-        raise UserError(_unknown(name, [row[1].entry for row in rows], list(published)))
+        raise UserError(_unknown(name, [row[1].entry for row in rows], list(by_id)))
     real = [row for row in meant if not row[0].key.mini]
     if not real:
         raise PreflightError(
             f"{name} was measured on the embedded mini data; published figures are on COCO and "
             "ImageNet, so there is none to hold it against."
         )
-    pairs = [(row, counterparts(row[0], row[2])) for row in real]
+    pairs = [(row, counterparts(row[0], row[2], published)) for row in real]
     verdicts = [compare(*row, others) for row, others in pairs if others]
     if not verdicts:
         table, row, _ = real[0]
+        if others := _others(real, published):
+            raise PreflightError(f"{name} is not held against any published row.{others}")
         raise UserError(
             f"Nobody published {row.pretrain} on {row.backbone} in {table.key.task}, as far as is "
             "traced here; `run.py leaderboard --published` shows what is."
         )
     return verdicts
+
+
+def _others(rows: Sequence[Measured], published: Sequence[PublishedRow]) -> str:
+    """Return a sentence on the first published row whose detector differs; empty for none."""
+    for table, row, record in rows:
+        for other, facts in apart(table, record, published):
+            told = "; ".join(
+                f"{n}: {here} here, {there} there" for n, (here, there) in facts.items()
+            )
+            return f" {row.entry} has another detector than {other.row} ({told})."
+    return ""
 
 
 def _unknown(name: str, entries: Sequence[str], published: Sequence[str]) -> str:

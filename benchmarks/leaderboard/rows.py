@@ -114,18 +114,21 @@ class Table:
         return self.key.task_version == 0
 
 
-def make_tables(scan: Scan, store: Store) -> list[Table]:
+def make_tables(
+    scan: Scan, store: Store, published: Sequence[PublishedRow] | None = None
+) -> list[Table]:
     """Return the tables that a folder of runs comes to; pretraining is in none.
 
     Args:
         scan: What the folder holds.
         store: The folder, for the state of runs without a record.
+        published: Rows of others; None for the project's.
     """
     by_table: dict[TableKey, list[Run]] = defaultdict(list)
     for run in read_runs(scan, store):
         by_table[run.key].append(run)
     order = sorted(by_table, key=lambda key: (key.mini, _place(key.task), str(asdict(key))))
-    return [_table(key, by_table[key], store) for key in order]
+    return [_table(key, by_table[key], store, published) for key in order]
 
 
 def _place(task: str) -> int:
@@ -134,7 +137,12 @@ def _place(task: str) -> int:
     return tasks.index(task) if task in tasks else len(tasks)
 
 
-def _table(key: TableKey, runs: Sequence[Run], store: Store) -> Table:
+def _table(
+    key: TableKey,
+    runs: Sequence[Run],
+    store: Store,
+    published: Sequence[PublishedRow] | None,
+) -> Table:
     done = [run.record for run in runs if run.record is not None]
     first = done[0] if done else None
     headline = first.headline if first else ""
@@ -154,7 +162,7 @@ def _table(key: TableKey, runs: Sequence[Run], store: Store) -> Table:
         units=units,
         rows=tuple(_ranked(rows, headline, higher)),
         lower=tuple(name for name in metrics if name not in better),
-        published=_published(key, first, store),
+        published=_published(key, first, store, published),
     )
 
 
@@ -169,11 +177,16 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _published(key: TableKey, example: RunRecord | None, store: Store) -> tuple[PublishedRow, ...]:
+def _published(
+    key: TableKey,
+    example: RunRecord | None,
+    store: Store,
+    published: Sequence[PublishedRow] | None,
+) -> tuple[PublishedRow, ...]:
     if key.mini or key.limit_images is not None:
         return ()
     classes = store.full(example).per_class if example else ()
-    return rows_of(key.task, key.protocol, key.data, classes)
+    return rows_of(key.task, key.protocol, key.data, classes, published)
 
 
 def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:

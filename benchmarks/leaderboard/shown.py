@@ -52,15 +52,21 @@ class ViewOptions:
     columns: tuple[str, ...] = ()
 
 
-def shown_tables(scan: Scan, store: Store, sure: bool = True) -> list[ShownTable]:
+def shown_tables(
+    scan: Scan,
+    store: Store,
+    sure: bool = True,
+    published: Sequence[PublishedRow] | None = None,
+) -> list[ShownTable]:
     """Return what a folder of runs comes to, tables of several tasks first.
 
     Args:
         scan: What the folder holds.
         store: The folder.
         sure: Also find out how sure the numbers are.
+        published: Rows of others; None for the project's.
     """
-    tables = make_tables(scan, store)
+    tables = make_tables(scan, store, published)
     if not sure:
         return [plain(table) for table in with_joined(tables)]
     shown = [_with_statistics(table, scan, store) for table in tables]

@@ -11,22 +11,15 @@ from detectron2.modeling import FPN
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone
-from backbones.spec import BuildOptions
 from backbones.timm_networks.swin import shifted_windows
-from backbones.vit.block import global_blocks
+from backbones.vit.windows_rule import attention_in_words, shifts_in_words
 from detection.config import DetectionConfig, at_depth
 from detection.model.adapter import PlainAdapter
 from detection.model.detector import Detector
+from detection.protocols import DIGITS, READS, numbers_in_words, stated_facts
 
-# Rates and factors are compared and shown to so many digits.
-_DIGITS = 4
 # Any of these is what "relative positions" asks for: a network keeps those of its own.
 _RELATIVE = ("decomposed", "rotary", "bias table", "iRPE")
-_READ = {
-    "last": "last block, no final norm",
-    "normed-last": "last block, final norm",
-    "normed-last4": "last four blocks, final norm",
-}
 
 
 def detector_facts(
@@ -44,17 +37,17 @@ def detector_facts(
     neck = detector.backbone
     facts = {"blocks": str(net.num_layers)}
     if attention:
-        facts["attention"] = _attention([block.window for block in attention])
+        facts["attention"] = attention_in_words([block.window for block in attention])
         facts["relative positions"] = ", ".join(sorted({block.relative for block in attention}))
         facts["absolute positions"] = net.absolute_positions() or "the network's own"
     else:
         name = type(getattr(net, "net", net)).__name__
         facts["attention"] = f"{name}, as it is built"
         if stages := shifted_windows(net):
-            facts["windows"] = _shifted(stages)
+            facts["windows"] = shifts_in_words(stages)
     return facts | {
-        "neck reads": _READ[neck.features] if isinstance(neck, PlainAdapter) else _taps(neck),
-        "drop path": _numbers(drop_path_by_block(net)),
+        "neck reads": READS[neck.features] if isinstance(neck, PlainAdapter) else _taps(neck),
+        "drop path": numbers_in_words(drop_path_by_block(net)),
         "learning-rate factors": _by_layer(net, lr_factors),
         "normalisation": _normalisation(detector),
         "neck": _neck(neck, config),
@@ -93,7 +86,7 @@ def prove(
     trained = {name for name, p in net.named_parameters() if p.requires_grad}
     for name in sorted(trained & set(factors)):
         stated = decay ** (top - net.layer_id(name))
-        if abs(factors[name] - stated) > 10**-_DIGITS * stated:
+        if abs(factors[name] - stated) > 10**-DIGITS * stated:
             wrong.append(f"learning-rate factor of {name}: {stated:g} stated, {factors[name]:g}")
             break
     if wrong:
@@ -120,20 +113,11 @@ def drop_path_by_block(net: Backbone) -> list[float]:
 
 def _stated(config: DetectionConfig, net: Backbone) -> dict[str, str]:
     """Return the facts that a recipe fixes for a plain network; others follow their own design."""
-    model = config.model
     if len(net.strides) > 1:
         return {}
-    count = net.num_layers
-    rate = at_depth(model.drop_path, count)
-    stated = {
-        "neck reads": _READ[model.features],
-        "drop path": _numbers([rate * i / max(1, count - 1) for i in range(count)]),
-    }
-    if net.block_attention() and not (model.attention == "own" and not model.window_size):
-        options = BuildOptions(window_size=model.window_size, global_blocks=model.global_blocks)
-        everywhere = global_blocks(count, options) if model.window_size else range(count)
-        windows = [0 if i in everywhere else model.window_size for i in range(count)]
-        stated["attention"] = _attention(windows)
+    stated = stated_facts(config, net.num_layers)
+    if not net.block_attention():
+        stated.pop("attention", None)
     return stated
 
 
@@ -141,35 +125,9 @@ def _is_one_kind(relative: set[str]) -> bool:
     return len(relative) == 1 and relative <= set(_RELATIVE)
 
 
-def _attention(windows: list[int]) -> str:
-    sides = sorted({window for window in windows if window})
-    everywhere = [index for index, window in enumerate(windows) if not window]
-    if not sides:
-        return "global in all blocks"
-    inside = (
-        f"windows of {' and '.join(map(str, sides))} in {len(windows) - len(everywhere)} blocks"
-    )
-    return f"{inside}, global in {', '.join(map(str, everywhere)) or 'none'}"
-
-
-def _shifted(stages: list[list[tuple[int, int]]]) -> str:
-    """Return the windows of Swin's stages in words."""
-    texts = []
-    for stage in stages:
-        sides = " and ".join(str(side) for side in sorted({side for side, _ in stage}))
-        shifted = [shift for _, shift in stage if shift]
-        by = f", shifted by {shifted[0]} in {len(shifted)}" if shifted else ", not shifted"
-        texts.append(f"{sides} in {len(stage)} blocks{by}")
-    return "; ".join(texts)
-
-
 def _taps(neck: Any) -> str:
     strides = neck.bottom_up.output_shape().values() if isinstance(neck, FPN) else ()
     return f"maps of stride {', '.join(str(shape.stride) for shape in strides)}"
-
-
-def _numbers(values: list[float]) -> str:
-    return ", ".join(f"{value:.{_DIGITS}g}" for value in values)
 
 
 def _by_layer(net: Backbone, factors: Mapping[str, float]) -> str:
@@ -181,16 +139,16 @@ def _by_layer(net: Backbone, factors: Mapping[str, float]) -> str:
     if not found:
         return "backbone frozen"
     return "; ".join(
-        f"{layer}: {_numbers(sorted(values))}" for layer, values in sorted(found.items())
+        f"{layer}: {numbers_in_words(sorted(values))}" for layer, values in sorted(found.items())
     )
 
 
 def _normalisation(detector: Any) -> str:
     mean, std = (
-        [round(float(value) / 255, _DIGITS) for value in tensor.flatten()]
+        [round(float(value) / 255, DIGITS) for value in tensor.flatten()]
         for tensor in (detector.pixel_mean, detector.pixel_std)
     )
-    return f"mean {_numbers(mean)}; standard deviation {_numbers(std)}"
+    return f"mean {numbers_in_words(mean)}; standard deviation {numbers_in_words(std)}"
 
 
 def _neck(neck: Any, config: DetectionConfig) -> str:

@@ -11,6 +11,7 @@ from benchmarks.text_table import Column, text_table
 
 _MISSING = "—"
 _MOST_CLASSES = 10
+_LONGEST = 60
 _COSTS = {
     "parameters_millions": "parameters, millions",
     "gflops": "GFLOPs",
@@ -47,6 +48,26 @@ def lines_of(comparison: Comparison) -> list[str]:
         "",
         *_cost_lines(comparison),
     ]
+
+
+def fact_lines(comparison: Comparison) -> list[str]:
+    """Return the facts about the detectors in which the subjects differ."""
+    if not comparison.facts:
+        return []
+    columns = [
+        Column("fact", "fact about the detector"),
+        *(Column(str(n), name) for n, name in enumerate(comparison.names)),
+    ]
+    rows = [
+        {"fact": fact, **{str(n): _cut(value) for n, value in enumerate(values)}}
+        for fact, values in comparison.facts.items()
+    ]
+    return ["", *text_table(columns, rows)]
+
+
+def _cut(text: str) -> str:
+    """Return a text that fits a cell; ``--json`` has all of it."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def class_lines(comparison: Comparison, classes: Sequence[ClassPair]) -> list[str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbones.base.sections import as_plain
-from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
+from backbones.catalog import TIMM
+from benchmarks.leaderboard.published.facts import differences_of
+from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.published.pretraining import pretraining_data
 from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
@@ -22,6 +24,8 @@ _TIMM = {
     "swin_base_patch4_window7": "swin-b", "swin_large_patch4_window7": "swin-l",
     "resnet50": "resnet50", "resnet101": "resnet101",
 }  # fmt: skip
+# Methods that timm names in the network, not in the tag.
+_BY_NETWORK = {"vit_pe_": "pe", "eva02_": "eva-02"}
 _SAME_NETWORK = {"lomar-vit-b16": "vit-b16", "beit-b16": "vit-b16"}
 # Methods that our records do not tell apart.
 _FAMILIES = {"esvit": ("esvit", "esvit-views"), "swin": ("supervised",)}
@@ -89,30 +93,49 @@ class Verdict:
         return all(finding.inside for finding in self.findings)
 
 
-def counterparts(table: Table, record: RunRecord) -> tuple[PublishedRow, ...]:
+def counterparts(
+    table: Table, record: RunRecord, published: Sequence[PublishedRow]
+) -> tuple[PublishedRow, ...]:
     """Return the published rows of the same method and network that a row is held against.
 
-    Those of its own protocol; where there are none, those whose rules come nearest to it; else
-    those of the task. Among them, those pretrained on the same data, and of these those of as long
-    a pretraining, if there are any.
+    Only those whose detector has the same facts. Those of its own protocol; where there are none,
+    those whose rules come nearest to it; else those of the task. Among them, those pretrained on
+    the same data, and of these those of as long a pretraining, if there are any.
 
     Args:
         table: Of the row.
         record: One of its runs.
+        published: To choose from.
     """
-    family, arch = _families(record), architecture(record.spec.backbone)
-    rows = [
-        row for row in published_rows()
-        if row.task == table.key.task and row.family in family and row.arch == arch
-    ]  # fmt: skip
+    rows = _of_kind(table, record, published)
     ours = base_protocol(table.key.protocol)
     same = [row for row in rows if row.protocol == ours]
     near = [row for row in rows if nearest(row.protocol) == ours]
-    found = same or near or rows
+    found = [row for row in same or near or rows if not differences_of(row, record)]
     data = _pretrained_on(record)
     found = [row for row in found if row.data and data.startswith(row.data)] or found
     long = [row for row in found if record.backbone.epochs and row.epochs == record.backbone.epochs]
     return tuple(long or found)
+
+
+def apart(
+    table: Table, record: RunRecord, published: Sequence[PublishedRow]
+) -> list[tuple[PublishedRow, dict[str, tuple[str, str]]]]:
+    """Return the published rows of a row's method and network whose detectors have other facts.
+
+    Args:
+        table: Of the row.
+        record: One of its runs.
+        published: To choose from.
+
+    Returns:
+        Each with the facts that differ, as ``facts.differences_of`` has them; those of the row's
+        own protocol first.
+    """
+    ours = base_protocol(table.key.protocol)
+    kind = sorted(_of_kind(table, record, published), key=lambda row: row.protocol != ours)
+    found = [(row, differences_of(row, record)) for row in kind]
+    return [(row, facts) for row, facts in found if facts]
 
 
 def compare(
@@ -154,23 +177,36 @@ def compare(
     )
 
 
+def _of_kind(
+    table: Table, record: RunRecord, published: Sequence[PublishedRow]
+) -> list[PublishedRow]:
+    """Return the published rows of the same task, method and network."""
+    family, arch = _families(record, published), architecture(record.spec.backbone)
+    return [
+        row for row in published
+        if row.task == table.key.task and row.family in family and row.arch == arch
+    ]  # fmt: skip
+
+
 def architecture(backbone: str) -> str:
     """Return our name of a network, whoever builds it; the name itself where there is no other."""
-    name = backbone.removeprefix("timm:").partition(".")[0]
+    name = backbone.removeprefix(TIMM).partition(".")[0]
     # An image size may follow; any other word, such as "clip", makes it another network.
     for stem, ours in _TIMM.items():
         if re.fullmatch(rf"{stem}(_\d+)?", name):
             return ours
-    return _SAME_NETWORK.get(backbone, backbone)
+    return f"{TIMM}{name}" if backbone.startswith(TIMM) else _SAME_NETWORK.get(backbone, backbone)
 
 
-def _families(record: RunRecord) -> tuple[str, ...]:
+def _families(record: RunRecord, published: Sequence[PublishedRow]) -> tuple[str, ...]:
     facts = record.backbone
     method = facts.method or facts.format
     if facts.format == "timm":
         tag = _tag(record)
-        known = {row.family for row in published_rows()}
+        known = {row.family for row in published}
         method = next((name for name in sorted(known) if tag.startswith(name)), _FROM_LABELS)
+        network = record.spec.backbone.removeprefix(TIMM)
+        method = next((_BY_NETWORK[n] for n in _BY_NETWORK if network.startswith(n)), method)
     return _FAMILIES.get(method, (method,))
 
 

@@ -6,14 +6,20 @@ read off a plot, nor speeds, whose hardware is hardly ever said.
 """
 
 import csv
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from benchmarks.suites import get_task
 
 FIGURES = Path(__file__).with_name("figures.csv")
+# Of the file, in this order; a lab's own file may have the optional ones too.
+COLUMNS = (
+    "row", "family", "method", "backbone", "arch", "pretrain_data", "pretrain_epochs", "img_size",
+    "task", "protocol", "metric", "value", "setting", "source",
+)  # fmt: skip
+OPTIONAL = ("facts",)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class PublishedRow:
         values: Metric by name, as our records call it.
         setting: The rules in the source's words.
         source: Paper and table, or project and file.
+        facts: What the source says of the detector, by name as in ``leaderboard.facts``.
     """
 
     row: str
@@ -49,21 +56,46 @@ class PublishedRow:
     values: Mapping[str, float]
     setting: str
     source: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
 def published_rows() -> tuple[PublishedRow, ...]:
     """Return every published row, in the order of the file."""
     with FIGURES.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    groups: dict[str, list[dict[str, str]]] = {}
+        return grouped(list(csv.DictReader(file)))
+
+
+def grouped(lines: Sequence[Mapping[str, str]]) -> tuple[PublishedRow, ...]:
+    """Return the rows of a file that has one line per figure.
+
+    Args:
+        lines: By column, checked.
+    """
+    groups: dict[str, list[Mapping[str, str]]] = {}
     for line in lines:
         groups.setdefault(line["row"], []).append(line)
     return tuple(_row(group) for group in groups.values())
 
 
+def facts_of_text(text: str) -> dict[str, str]:
+    """Return facts by name of ``NAME=VALUE | NAME=VALUE``.
+
+    Raises:
+        ValueError: A part is not of this form.
+    """
+    parts = [part.partition("=") for part in text.split("|") if text.strip()]
+    if not all(name.strip() and equals and value.strip() for name, equals, value in parts):
+        raise ValueError(text)
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
 def rows_of(
-    task: str, protocol: str, data: str, classes: Collection[str]
+    task: str,
+    protocol: str,
+    data: str,
+    classes: Collection[str],
+    among: Sequence[PublishedRow] | None = None,
 ) -> tuple[PublishedRow, ...]:
     """Return the published rows that belong under a measured table of real data.
 
@@ -72,13 +104,15 @@ def rows_of(
         protocol: Likewise.
         data: Name of its data, for results that say nothing of classes.
         classes: Names of the data's classes; may be empty.
+        among: Rows to choose from; None for the project's.
     """
-    rows = tuple(r for r in published_rows() if (r.task, r.protocol) == (task, protocol))
+    known = published_rows() if among is None else among
+    rows = tuple(r for r in known if (r.task, r.protocol) == (task, protocol))
     published = get_task(task).published if rows else None
     return rows if published is not None and published.is_data(data, classes) else ()
 
 
-def _row(lines: list[dict[str, str]]) -> PublishedRow:
+def _row(lines: Sequence[Mapping[str, str]]) -> PublishedRow:
     first = lines[0]
     epochs = float(first["pretrain_epochs"]) if first["pretrain_epochs"] else None
     size = f"{first['img_size']} px" if first["img_size"] else ""
@@ -97,4 +131,5 @@ def _row(lines: list[dict[str, str]]) -> PublishedRow:
         values={line["metric"]: float(line["value"]) for line in lines},
         setting="; ".join(filter(None, [first["setting"], size])),
         source=first["source"],
+        facts=facts_of_text(first.get(OPTIONAL[0]) or ""),
     )

@@ -1,6 +1,7 @@
 """Rules of published figures that are not our protocols, and what is nearest to them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,11 +12,13 @@ class Foreign:
         about: What they are, with their source.
         nearest: Our protocols that come nearest, one of each length; empty for none.
         differences: What it does otherwise; empty without one.
+        facts: About its detector, as far as the source says, by name as records keep them.
     """
 
     about: str
     nearest: tuple[str, ...] = ()
     differences: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 _LI = (
@@ -23,6 +26,7 @@ _LI = (
     "(there SyncBN)"
 )
 _MMDET = "mmdetection in place of detectron2"
+_GLOBAL = {"attention": "global in all blocks"}
 _POSITIONS = "global attention in every block, positions interpolated image by image"
 
 # By the protocol's name without its length.
@@ -41,12 +45,22 @@ FOREIGN: dict[str, Foreign] = {
     "vitdet-mmdet": Foreign("ViTDet in mmdetection", ("vitdet/v1+100ep",), _MMDET),
     "vitdet-cascade": Foreign("detectron2 projects/ViTDet: ViT-H with Cascade Mask R-CNN"),
     "vitdet-mvit": Foreign("detectron2 projects/ViTDet, MViTv2 with Cascade Mask R-CNN"),
+    "vitdet-pe-spatial": Foreign(
+        "facebookresearch/perception_models apps/detection: Mask R-CNN on PE spatial, 36 epochs",
+        ("vitdet-pe/v1+75ep",),
+        "36 epochs in place of 75",
+    ),
+    "vitdet-eva02": Foreign(
+        "baaivision/EVA EVA-02/det: ViTDet with Cascade Mask R-CNN, LSJ 1024, 60,000 steps"
+    ),
     "vit-adapter": Foreign("czczup/ViT-Adapter: an adapter beside the ViT, mmdetection"),
     "cae-mmdet": Foreign(
-        "Atten4Vis/CAE: Mask R-CNN with SyncBN heads in mmdetection, 1x multi-scale; " + _POSITIONS
+        "Atten4Vis/CAE: Mask R-CNN with SyncBN heads in mmdetection, 1x multi-scale; " + _POSITIONS,
+        facts=_GLOBAL,
     ),
     "ibot-cascade": Foreign(
-        "bytedance/ibot: Cascade Mask R-CNN in mmdetection, 1x multi-scale; " + _POSITIONS
+        "bytedance/ibot: Cascade Mask R-CNN in mmdetection, 1x multi-scale; " + _POSITIONS,
+        facts=_GLOBAL,
     ),
     "swin-mmdet-cascade": Foreign(
         "Swin-Transformer-Object-Detection: Cascade Mask R-CNN, SyncBN heads, GIoU loss",
@@ -62,6 +76,9 @@ FOREIGN: dict[str, Foreign] = {
     ),
     "mask-rcnn-unstated": Foreign("Mask R-CNN whose further settings the source does not state"),
     "knn-mean": Foreign("k-NN on the mean of the patch tokens, microsoft/unilm issue #419"),
+    "knn-radio": Foreign("NVlabs/RADIO: k-NN on the summary token at each network's own size"),
+    "knn-dinov3": Foreign("facebookresearch/dinov3 dinov3/eval/knn.py"),
+    "linear-dinov3": Foreign("facebookresearch/dinov3: linear evaluation"),
     "linear-dino-other": Foreign(
         "facebookresearch/dino eval_linear.py on ResNet-50 and XCiT", ("linear-dino/v1",),
         "the last four class tokens, which these networks do not have",
@@ -89,6 +106,8 @@ FOREIGN: dict[str, Foreign] = {
         "the settings of Swin-B after 800 epochs",
     ),
     "finetune-mmselfsup": Foreign("open-mmlab/mmselfsup: fine-tuning of its own weights"),
+    "finetune-hiera": Foreign("facebookresearch/hiera: fine-tuning after MAE"),
+    "finetune-convnextv2": Foreign("facebookresearch/ConvNeXt-V2 TRAINING.md: after FCMAE"),
     "finetune-beit": Foreign("microsoft/unilm beit: end-to-end fine-tuning, layer decay, EMA"),
     "finetune-ibot": Foreign("bytedance/ibot: BEiT's fine-tuning with other rates"),
     "finetune-cae": Foreign("Atten4Vis/CAE: BEiT's fine-tuning"),

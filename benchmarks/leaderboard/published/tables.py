@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.leaderboard.published.figures import PublishedRow, published_rows
+from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.published.protocols import foreign
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.runs import TableKey
@@ -10,15 +10,18 @@ from benchmarks.leaderboard.shown import ShownTable
 from benchmarks.suites import get_task
 
 
-def published_alone(tables: Sequence[ShownTable]) -> list[ShownTable]:
+def published_alone(
+    tables: Sequence[ShownTable], published: Sequence[PublishedRow]
+) -> list[ShownTable]:
     """Return a table for each protocol that was published and is in none of some tables.
 
     Args:
         tables: What is shown already.
+        published: All published rows.
     """
     there = {row.row for shown in tables for row in shown.table.published}
     groups: dict[tuple[str, str], list[PublishedRow]] = {}
-    for row in published_rows():
+    for row in published:
         if row.row not in there:
             groups.setdefault((row.task, row.protocol), []).append(row)
     return [_table(task, protocol, rows) for (task, protocol), rows in groups.items()]

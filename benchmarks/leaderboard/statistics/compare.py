@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.by_image.resamples import variances_of_differences
+from benchmarks.leaderboard.facts import differing, row_facts
 from benchmarks.leaderboard.rows import COSTS, Table
 from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
 from benchmarks.leaderboard.statistics.results import (
@@ -18,6 +19,7 @@ from benchmarks.leaderboard.statistics.results import (
 )
 from benchmarks.leaderboard.statistics.selection import Side
 from benchmarks.leaderboard.statistics.table import (
+    done_runs,
     judged,
     spread_of_pairs,
     table_statistics,
@@ -60,6 +62,7 @@ class Comparison:
         others: Of every other metric in the table's columns, likewise.
         sizes: Of ``SIZES``, likewise.
         costs: By key of ``leaderboard.rows.COSTS``, one a subject.
+        facts: Facts about the detectors in which the subjects differ, one value a subject.
         num_images: Behind the intervals; None where there are none.
         notes: What a reader should know, sentences.
         verdict: In words, a sentence a pair.
@@ -73,6 +76,7 @@ class Comparison:
     others: tuple[Pair, ...]
     sizes: tuple[Pair, ...]
     costs: Mapping[str, tuple[float | None, ...]]
+    facts: Mapping[str, tuple[str, ...]]
     num_images: int | None
     notes: tuple[str, ...]
     verdict: tuple[str, ...]
@@ -107,6 +111,7 @@ def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRec
         others=tuple(pairs_of(table, statistics, columns)),
         sizes=tuple(pairs_of(table, statistics, [n for n in SIZES if n in table.metrics])),
         costs={name: tuple(row.costs[name] for row in table.rows) for name in COSTS},
+        facts=differing([row_facts(done_runs(row, records)) for row in table.rows]),
         num_images=statistics.num_images,
         notes=(*_notes(names, statistics, table), *_normalisations(names, table, records)),
         verdict=tuple(_verdict(pair, names, table, statistics) for pair in headline),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from backbones.base.errors import UserError
+from benchmarks.leaderboard.facts import facts_of
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.store.record import RunRecord
 
@@ -152,7 +153,10 @@ def _fields(subject: Side, records: Mapping[str, RunRecord]) -> dict[str, str]:
     # The first seed may be one that never ended.
     ended = (records[run_id] for run_id in subject.row.run_ids if run_id in records)
     record = next(ended, None)
-    return key if record is None else {**key, **_flat("recipe", record.spec.recipe)}
+    if record is None:
+        return key
+    facts = {f"detector.{name}": value for name, value in facts_of(record).items()}
+    return {**key, **_flat("recipe", record.spec.recipe), **facts}
 
 
 def _flat(prefix: str, value: Any) -> dict[str, str]:

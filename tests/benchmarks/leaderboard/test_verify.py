@@ -162,9 +162,9 @@ def test_mini_rows_are_never_verified(tmp_path, make_record, capsys):
     [
         ("timm:vit_base_patch16_224.mae", "vit-b16"),
         ("timm:resnet50.a1_in1k", "resnet50"),
-        ("timm:resnet50d.ra2_in1k", "timm:resnet50d.ra2_in1k"),
-        ("timm:resnet50_clip.openai", "timm:resnet50_clip.openai"),
-        ("timm:vit_base_patch16_clip_224.openai", "timm:vit_base_patch16_clip_224.openai"),
+        ("timm:resnet50d.ra2_in1k", "timm:resnet50d"),
+        ("timm:resnet50_clip.openai", "timm:resnet50_clip"),
+        ("timm:vit_base_patch16_clip_224.openai", "timm:vit_base_patch16_clip_224"),
         ("lomar-vit-b16", "vit-b16"),
         ("swin-t-w14", "swin-t-w14"),
     ],
@@ -203,3 +203,50 @@ def test_the_readme_gets_a_section_and_a_figure(tmp_path, make_record, make_spec
     assert "<!-- leaderboard: begin -->" in capsys.readouterr().err
     assert readme.read_text() == "no markers"
     assert main([*arguments[:2], str(tmp_path / "absent.md"), *arguments[3:]]) == 4
+
+
+GLOBAL = {"detector": {"attention": "global in all blocks", "blocks": "12"}}
+WINDOWED = {
+    "detector": {
+        "attention": "windows of 14 in 8 blocks, global in 2, 5, 8, 11",
+        "relative positions": "decomposed",
+    }
+}
+TIMM_MAE = BackboneFacts("timm:vit_base_patch16_224.mae", "timm", method="pretrained", data="mae")
+
+
+def test_a_detector_with_other_facts_is_not_held_against_a_published_one(measured, capsys):
+    out = measured(51.5, details=GLOBAL)
+    assert main(["verify", "entry", "--out", out]) == 4
+    told = capsys.readouterr().err
+    assert "attention: global in all blocks here, windows of 14" in told
+    assert main(["verify", "mae-vit-b-16-1600ep--vitdet-100ep", "--out", out]) == 4
+
+
+def test_a_detector_with_the_same_facts_is(measured, capsys):
+    assert main(["verify", "entry", "--out", measured(51.5, details=WINDOWED)]) == 0
+    assert "cae" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("details", "code"), [({}, 4), (WINDOWED, 0), (GLOBAL, 4)])
+def test_a_timm_vit_needs_its_facts(measured, capsys, details, code):
+    out = measured(51.5, facts=TIMM_MAE, details=details)
+    assert main(["verify", "entry", "--out", out]) == code
+    assert ("not recorded here" in capsys.readouterr().err) == (not details)
+
+
+def test_a_labs_row_is_part_of_the_band(measured, capsys, tmp_path):
+    path = tmp_path / "lab.csv"
+    path.write_text(
+        "row,family,method,backbone,arch,pretrain_data,pretrain_epochs,img_size,task,protocol,"
+        "metric,value,setting,source\n"
+        "lab-mae,mae,MAE,ViT-B/16,vit-b16,ImageNet-1K,1600,,coco,vitdet/v1+100ep,APbox,48.9,,r7\n"
+    )
+    out = measured(49.0)
+    assert main(["verify", "entry", "--out", out]) == 5
+    assert main(["verify", "lab-mae", "--out", out, "--published", str(path)]) == 0
+    assert main(["leaderboard", "--out", out, "--published", str(path)]) == 0
+    assert "r7" in capsys.readouterr().out
+    path.write_text("row\n")
+    assert main(["verify", "entry", "--out", out, "--published", str(path)]) == 2
+    assert "column 'family' is missing" in capsys.readouterr().err
