@@ -251,16 +251,10 @@ class LeaderboardOptions(Anonymous):
         choices=("table", "markdown", "csv", "latex", "json"),
     )
     html: Path | None = flag(
-        "write one page that opens from disk, instead of printing",
-        default=None,
-        type=Path,
-        metavar="FILE",
+        "write one page that opens from disk", default=None, type=Path, metavar="FILE"
     )
     readme: Path | None = flag(
-        "write the tables, with a figure, between the two markers of a Markdown file",
-        default=None,
-        type=Path,
-        metavar="FILE",
+        "write the tables between markers of a file", default=None, type=Path, metavar="FILE"
     )
     where: str = flag(
         "show only rows for which this is true: 'seeds >= 3 and backbone ~ vit'",
@@ -269,8 +263,7 @@ class LeaderboardOptions(Anonymous):
         metavar="EXPR",
     )
     order: Sequence[str] = flag(
-        "columns to sort by: metrics best first, all others ascending; NAME:up and NAME:down "
-        "set the direction",
+        "columns to sort by: metrics best first, others ascending; NAME:up or NAME:down changes it",
         default=(),
         name="sort",
         type=names,
@@ -280,22 +273,19 @@ class LeaderboardOptions(Anonymous):
         "columns to show, in this order", default=(), type=names, metavar="A,B"
     )
     published: str | None = flag(
-        "also show published rows that have no measured row next to them; with FILE, the rows of "
-        "your own CSV file are added to the project's",
+        "also show published rows without a measured one; FILE adds those of your own CSV file",
         default=None,
         nargs="?",
         const="",
         metavar="FILE",
     )
     fail_if: str = flag(
-        "end with exit code 6 if this is true for a row: 'APbox < baseline - 0.3'",
+        "end with exit code 6 if true for a row: 'APbox < baseline - 0.3'",
         default="",
         metavar="EXPR",
     )
     baseline: str = flag(
-        "what `baseline` means in --fail-if: an entry, or another folder of runs",
-        default="",
-        metavar="ENTRY|DIR",
+        "`baseline` in --fail-if: an entry or another folder", default="", metavar="ENTRY|DIR"
     )
 
 
@@ -305,10 +295,7 @@ class VerifyOptions(InFolder):
 
     row: str = flag("entry, run id, or id of a published row", positional=True, metavar="ROW")
     published: Path | None = flag(
-        "CSV file of your own published rows, added to the project's",
-        default=None,
-        type=Path,
-        metavar="FILE",
+        "CSV file of your own published rows", default=None, type=Path, metavar="FILE"
     )
 
 

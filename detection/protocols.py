@@ -145,13 +145,34 @@ def _fit_size(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
     if not data.square:
         longest = max(data.max_size, config.evaluation.max_size, *data.short_sides)
     sizes = [_up(longest, SIZE_DIVISIBILITY * multiple) for multiple in _MULTIPLES]
-    for size in sizes if not data.square else sizes[:1]:
+    size = square_for(spec, sizes[:1] if data.square else sizes, config.protocol)
+    return config if data.square else _squared(config, size)
+
+
+def square_for(spec: BackboneSpec, sizes: Sequence[int], protocol: str) -> int:
+    """Return the first side of a square, in pixels, that a network of one size can be built for.
+
+    Args:
+        spec: The network.
+        sizes: Sides to try, the one that the protocol needs first.
+        protocol: For the message.
+
+    Raises:
+        UserError: It can be built for none of them.
+    """
+    for size in sizes:
         if spec.runs_at is None or spec.runs_at(size):
-            return config if data.square else _squared(config, size)
+            return size
     raise UserError(
         f"{spec.name} runs only at the square size that it is built for, and not at the "
-        f"{sizes[0]} x {sizes[0]} pixels that {config.protocol} needs; use another network or task."
+        f"{sizes[0]} x {sizes[0]} pixels that {protocol} needs; use another network or task."
     )
+
+
+def squared_name(protocol: str, size: int) -> str:
+    """Return the id of a protocol whose images are padded to squares of ``size`` pixels."""
+    protocol, mark, custom = protocol.partition("+custom:")
+    return f"{protocol}+square{size}{mark}{custom}"
 
 
 def _up(length: int, multiple: int) -> int:
@@ -160,9 +181,8 @@ def _up(length: int, multiple: int) -> int:
 
 def _squared(config: DetectionConfig, size: int) -> DetectionConfig:
     """Return the recipe with every batch padded to a square, under an id of its own."""
-    protocol, mark, custom = config.protocol.partition("+custom:")
     return replace(
         config,
-        protocol=f"{protocol}+square{size}{mark}{custom}",
+        protocol=squared_name(config.protocol, size),
         data=replace(config.data, square=True, img_size=size),
     )

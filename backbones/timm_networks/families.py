@@ -1,5 +1,6 @@
 """The timm families that the layer-decay rules or the window rules of papers single out."""
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from backbones.timm_networks.beit import BEIT_ARGUMENTS, BeitBackbone
 from backbones.timm_networks.heads import HEAD_NORMS
 from backbones.timm_networks.hub import arch_of, pretrained_config
 from backbones.timm_networks.layers import timm_layers
+from backbones.timm_networks.naflex import DenseNaFlexBackbone, can_be_dense_naflex
 from backbones.timm_networks.plain import (
     DenseBeitBackbone,
     DensePlainBackbone,
@@ -112,6 +114,12 @@ _SWIN = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
 _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
 
 
+_DENSE: dict[str, Callable[[Any, BuildOptions], TimmBackbone]] = {
+    "Beit": DenseBeitBackbone,
+    "NaFlexVit": DenseNaFlexBackbone,
+}
+
+
 def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbone:
     """Build a timm network with fresh weights in the ``Backbone`` contract.
 
@@ -131,13 +139,14 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
     net = create_net(name, options, own_size=dense, **arguments)
     _ramp_drop_path(net, options.drop_path)
     if dense:
-        return (DenseBeitBackbone if beit else DensePlainBackbone)(net, options)
+        return _DENSE.get(type(net).__name__, DensePlainBackbone)(net, options)
     return _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
 
 
 def _can_be_dense(name: str, arguments: dict[str, Any]) -> bool:
     with torch.device("meta"):
-        return can_be_dense(create_net(name, BuildOptions(), own_size=True, **arguments))
+        net = create_net(name, BuildOptions(), own_size=True, **arguments)
+    return can_be_dense(net) or can_be_dense_naflex(net)
 
 
 def _ramp_drop_path(net: nn.Module, rate: float) -> None:

@@ -22,7 +22,7 @@ _STAGES = {
 # second norm of some convolutional stems is. Class attention (CaiT, XCiT, VOLO) is pooling: no map
 # depends on it.
 _BEHIND_BLOCKS = re.compile(
-    r"^(norm\d*|norm_pre|fc_norm|head|head_norm|norm_head|final_conv|conv_head|bn2|attn_pool|neck"
+    r"^(norm\d*|norm_pre|fc_norm|head|head_dist|head_norm|norm_head|final_conv|conv_head|bn2|attn_pool|neck"
     r"|blocks_token_only|cls_attn_blocks|post_network|aggregate|weights|in_conv|msfa|pre_logits|pre_classifier"
     r"|incre_modules|downsamp_modules|final_layer|features\.conv5_bn_ac|features\.norm5)(\.|$)"
 )

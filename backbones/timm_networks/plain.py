@@ -26,6 +26,8 @@ from backbones.vit.windows_rule import global_blocks
 
 # timm's classes whose forward is: embed patches, add positions, run the blocks one by one.
 _PLAIN = ("VisionTransformer", "VisionTransformerDistilled", "Eva", "Beit")
+# Hybrids have convolutions in front of the blocks (ViTamin, R50+ViT); they count as the stem.
+_EMBEDDINGS = ("PatchEmbed", "HybridEmbed")
 _BLOCKS = ("Block", "ResPostBlock", "EvaBlock", "EvaBlockPostNorm")
 
 
@@ -38,7 +40,7 @@ def can_be_dense(net: Any) -> bool:
     """Return whether a timm network is a plain ViT whose attention can be put into windows."""
     if type(net).__name__ not in _PLAIN:
         return False
-    simple = type(net.patch_embed).__name__ == "PatchEmbed" and type(net.blocks[0]).__name__
+    simple = type(net.patch_embed).__name__ in _EMBEDDINGS and type(net.blocks[0]).__name__
     return simple in _BLOCKS and all(can_attend_on_maps(block.attn) for block in net.blocks)
 
 

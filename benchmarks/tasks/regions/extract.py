@@ -99,7 +99,11 @@ class RegionExtractor:
             "pixels": [frozen.spec.mean, frozen.spec.std],
             "data": data,
             "seed": seed,
-            "images": [config.images.short_side, config.images.max_size],
+            "images": [
+                config.images.short_side,
+                config.images.max_size,
+                *(["square"] if config.images.square else []),
+            ],
             "boxes": asdict(config.boxes),
             "precision": config.extraction.precision,
         }
@@ -197,9 +201,10 @@ class RegionExtractor:
         """Yield the place and the pooled rows of each image of a batch."""
         frozen, grid = self._frozen, self._config.boxes.grid
         pixels = self._pixels.ready({"pixels": torch.stack([s["image"] for _, s in batch])})
+        images = self._squared(pixels["pixels"])
         low = self._config.extraction.precision == "bf16"
         with torch.autocast(frozen.device.type, torch.bfloat16) if low else nullcontext():
-            maps = maps_of(frozen.backbone, pixels["pixels"], self._has_layer_norm)
+            maps = maps_of(frozen.backbone, images, self._has_layer_norm)
         for number, (place, sample) in enumerate(batch):
             boxes = drawn[place]
             parts = [boxes.objects, boxes.background]
@@ -218,6 +223,13 @@ class RegionExtractor:
                     "copies": cells[second:].flatten(1).half().cpu().numpy(),
                 },
             )
+
+    def _squared(self, images: Tensor) -> Tensor:
+        """Return (B, 3, H, W) normalised images, padded to the recipe's square if it has one."""
+        if not self._config.images.square:
+            return images
+        side = self._config.images.max_size
+        return F.pad(images, (0, side - images.shape[-1], 0, side - images.shape[-2]))
 
     def _cells(self, maps: Sequence[Tensor], boxes: Tensor, grid: int) -> Tensor:
         """Return the pooled cells of (N, 4) boxes in pixels of the input, (N, D, grid * grid)."""

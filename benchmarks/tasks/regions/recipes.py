@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backbones.base.sections import Conflict, Recipe, Section
+from backbones.base.sections import LATER, Conflict, Recipe, Section
 from backbones.base.values import Below1, Count, CountOrZero, Inside01, Name, Positive
 from benchmarks.labelled.config import ExtractionConfig
 
@@ -20,11 +20,14 @@ class RegionImagesConfig(Section):
         max_size: Length that the long side may not exceed, in pixels.
         max_train_images: Largest number of training images; a seeded choice where there are more.
             0: no limit.
+        square: Pads every image to a square of ``max_size``, right and below, with the mean of the
+            normalisation; set for networks that run at one size only.
     """
 
     short_side: Count = 1024
     max_size: Count = 1024
     max_train_images: CountOrZero = 20_000
+    square: bool = field(default=False, metadata=LATER)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield a short side that is longer than the long side may be."""

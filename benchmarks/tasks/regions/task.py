@@ -22,6 +22,7 @@ from benchmarks.task import (
 from benchmarks.tasks.regions.boxes import SIZES
 from benchmarks.tasks.regions.recipes import REGION_RECIPES, RegionProbeConfig
 from benchmarks.tasks.regions.results import RESULTS_FILE, read_results
+from detection.protocols import square_for, squared_name
 
 _PERCENT = Metric()
 
@@ -71,6 +72,22 @@ class RegionsTask(AnnotatedTask):
         """Return ``config``, whose values are possible."""
         return config.resolved()
 
+    def fit(self, config: RegionProbeConfig, backbone: BackboneSpec) -> RegionProbeConfig:
+        """Return the recipe; a network of one size gets squares, under a protocol of its own.
+
+        Raises:
+            UserError: The network cannot be built for the recipe's size.
+        """
+        images = config.images
+        if not backbone.fixed_size or images.square:
+            return config
+        size = square_for(backbone, [images.max_size], config.protocol)
+        return replace(
+            config,
+            protocol=squared_name(config.protocol, size),
+            images=replace(images, square=True),
+        )
+
     def workload(
         self, config: RegionProbeConfig, facts: Facts, limit_images: int | None
     ) -> Workload:
@@ -90,7 +107,7 @@ class RegionsTask(AnnotatedTask):
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:
         """Probe the boxes of eight images."""
-        config = REGION_RECIPES["region-probe-mini"]()
+        config = self.fit(REGION_RECIPES["region-probe-mini"](), backbone)
         small = replace(config, heads=replace(config.heads, l2s=(0.1,), box_l2s=(1.0,)))
         inputs = inputs_on_mini(self.data_kind, backbone, checkpoint, small, folder, limit_images=8)
         result = self.run(inputs, SilentMonitor())

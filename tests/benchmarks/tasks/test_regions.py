@@ -261,3 +261,15 @@ def test_coco_measures_regions_on_request_and_all_by_default(inputs):
     assert facts_of(inputs.data, inputs.cache) == get_task("coco").read_facts(
         inputs.data, inputs.cache
     )
+
+
+def test_a_network_of_one_size_gets_squares_under_a_protocol_of_its_own():
+    task, config = get_task("regions"), region_probe_mini()
+    assert task.fit(config, get_spec("vit-nano")) == config
+    fitted = task.fit(config, get_spec("timm:hiera_tiny_224"))
+    assert (fitted.protocol, fitted.images.square) == ("region-probe-mini/v1+square128", True)
+    assert task.fit(fitted, get_spec("timm:hiera_tiny_224")) == fitted
+    odd = replace(config, images=replace(config.images, short_side=96, max_size=100))
+    with pytest.raises(UserError, match="runs only at the square size") as caught:
+        task.fit(odd, get_spec("timm:hiera_tiny_224"))
+    assert "\n" not in str(caught.value)
