@@ -87,19 +87,21 @@ def set_norm_eps(
 
 
 def set_activation(backbone: nn.Module, name: str) -> None:
-    """Give the blocks of a ViT of timm the activation that their weights were trained with.
+    """Give the blocks of a ViT the activation that their weights were trained with.
+
+    Gated MLPs keep theirs, which the settings of DINOv2's giant do not name.
 
     Args:
         backbone: Changed in place.
         name: As transformers' settings call it; others, and an empty one, change nothing.
     """
     kinds = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
-    net = getattr(backbone, "net", None)
+    net = getattr(backbone, "net", backbone)
     blocks = getattr(net, "blocks", None)
     if name not in kinds or blocks is None:
         return
     for block in (*blocks, getattr(net, "attn_pool", None)):
-        if isinstance(getattr(getattr(block, "mlp", None), "act", None), nn.Module):
+        if isinstance(getattr(getattr(block, "mlp", None), "act", None), tuple(kinds.values())):
             block.mlp.act = kinds[name]()
 
 

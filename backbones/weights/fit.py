@@ -17,7 +17,7 @@ from backbones.weights.adapt import adopt, classifier_of, rename, resize
 from backbones.weights.branches import branch_of, official
 from backbones.weights.content import Content
 from backbones.weights.layout import BESIDE, BESIDE_ANY_METHOD, Format, Reasons
-from backbones.weights.steps import STEPS
+from backbones.weights.steps.table import STEPS
 from backbones.weights.wish import Wish
 
 State = dict[str, Tensor]
@@ -178,7 +178,7 @@ def _prefixes(content: Content, form: Format, backbone: Backbone) -> Iterator[st
     found = {
         name.removesuffix(anchor)
         for anchor in anchors
-        for name in content.tensors
+        for name in _renamed(content.tensors, form.moves)
         if name == anchor or name.endswith(f".{anchor}")
     }
     yield from sorted(found, key=lambda prefix: (prefix.count("."), prefix))[:_MOST_PREFIXES]

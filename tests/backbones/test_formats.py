@@ -12,7 +12,7 @@ from backbones.vit.positions_rule import PositionRule
 from backbones.weights.fit import to_timm
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import BESIDE
-from backbones.weights.steps import STEPS
+from backbones.weights.steps.table import STEPS
 
 
 def convert(form: str, content: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

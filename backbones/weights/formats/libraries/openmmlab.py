@@ -39,12 +39,14 @@ CONVNEXT = Format(
         (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
         (r"\.depthwise_conv\.", ".conv_dw."),
         (r"\.pointwise_conv([12])\.", r".mlp.fc\1."),
+        (r"\.grn\.gamma$", ".mlp.grn.weight"),
+        (r"\.grn\.beta$", ".mlp.grn.bias"),
         (r"^norm3\.", "head.norm."),
     ),
     drops=(("norm[012].*", "norms of a detector's feature maps"),),
     norm=IMAGENET,
     norm_eps=1e-6,
-    archs=("timm:convnext_*",),
+    archs=("timm:convnext_*", "timm:convnextv2_*"),
 )
 VIT = Format(
     name="openmmlab-vit",

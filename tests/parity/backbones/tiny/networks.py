@@ -57,6 +57,7 @@ EVA = {**SMALL, "qkv_fused": True}
 SPECS = (
     vit("tiny-vit"),
     vit("tiny-vit-scaled", layer_scale=0.1),
+    of_timm("tiny-timm-vit", "vit_base_patch16_224", 64, **SMALL),
     of_timm("tiny-vit-gap", "vit_base_patch16_gap_224", 64, **SMALL),
     of_timm("tiny-beit", "beit_base_patch16_224", 64, **SMALL),
     of_timm(

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from backbones.features import Backbone
 from backbones.timm_networks.backbone import TimmBackbone
-from backbones.weights.efficientnet import name_as_timm
-from backbones.weights.staged import (
+from backbones.weights.steps.efficientnet import name_as_timm
+from backbones.weights.steps.jax_vit import jax_vit
+from backbones.weights.steps.staged import (
     drop_shared_projections,
     flatten_pointwise,
     number_vil,
@@ -242,6 +243,7 @@ STEPS: Mapping[str, Step] = {
         number_vil,
         split_vil_qkv,
         regnet_names,
+        jax_vit,
         drop_shared_projections,
     )
 }

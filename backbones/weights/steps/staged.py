@@ -1,4 +1,4 @@
-"""Changes that the files of CvT, ViL and RegNet need: steps of ``steps.py``."""
+"""Changes that the files of CvT, ViL and RegNet need: steps of ``table.py``."""
 
 import re
 

@@ -1,0 +1,1 @@
+"""Changes to imported tensors that a new name alone does not make, by name."""
