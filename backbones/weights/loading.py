@@ -173,12 +173,10 @@ def skeleton(backbone: Backbone) -> Backbone:
 
 
 def format_of(checkpoint: Checkpoint) -> Format:
-    """Return the format of a checkpoint; our own files resize positions as their method does."""
+    """Return the format of a checkpoint, with the rule for the positions of its weights."""
     form = FORMATS[checkpoint.format]
-    if form.name != "backbench":
-        return form
-    own = positions_of(form.name, checkpoint.method, checkpoint.backbone)
-    return replace(form, positions=own)
+    positions = positions_of(form.name, checkpoint.method, checkpoint.backbone)
+    return replace(form, positions=positions)
 
 
 def wish_of(checkpoint: Checkpoint) -> Wish:

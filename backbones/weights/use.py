@@ -1,11 +1,18 @@
 """What weights say about how their network is used, as far as plans need it. Imports no torch."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
 from backbones.catalog import TIMM
 from backbones.checkpoint import FRESH, OWN_FORMAT, Checkpoint
-from backbones.vit.positions_rule import ANTIALIASED, BICUBIC, RULE_OF_METHOD, PositionRule
+from backbones.vit.positions_rule import (
+    ANTIALIASED,
+    BICUBIC,
+    NUDGED,
+    RULE_OF_METHOD,
+    PositionRule,
+)
 from backbones.weights.formats import FORMATS
 
 
@@ -54,6 +61,22 @@ class WeightsUse:
         return cls(sha256 != FRESH, positions_of(form, method, backbone), None, img_size)
 
 
+# timm's names of DINOv2 without registers, whatever the tag, and its tag of DINO.
+_NUDGED = re.compile(rf"{TIMM}(\w+_patch\d+_dinov2(\..*)?|\w+\.dino)")
+
+
+def is_nudged(backbone: str) -> bool:
+    """Tell whether a network of timm is named after weights of DINO, or DINOv2 without registers.
+
+    Their authors' code adds 0.1 to the scale of positions, which timm's own networks leave out. For
+    DINOv2 with registers the two agree.
+
+    Args:
+        backbone: Name of the network, ``timm:NAME.TAG``.
+    """
+    return "_reg4_" not in backbone and _NUDGED.fullmatch(backbone) is not None
+
+
 def positions_of(form: str, method: str, backbone: str) -> PositionRule:
     """Return how a table of positions is resized; our own files follow the method in them.
 
@@ -64,6 +87,8 @@ def positions_of(form: str, method: str, backbone: str) -> PositionRule:
     """
     if form not in FORMATS:
         return BICUBIC
+    if form == "timm" and is_nudged(backbone):
+        return NUDGED
     if form != OWN_FORMAT:
         return FORMATS[form].positions
     # A network of timm was trained with timm's own rule, whatever the method.

@@ -18,7 +18,7 @@ from backbones.base.errors import UserError
 from backbones.catalog import TIMM, get_spec
 from backbones.spec import BackboneSpec
 from backbones.vit.positions_rule import BICUBIC
-from backbones.weights.use import WeightsUse
+from backbones.weights.use import WeightsUse, is_nudged
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunSpec
 from benchmarks.task import PRETRAIN
@@ -140,6 +140,15 @@ def _keeps_windows(facts: RunFacts) -> bool:
     return False
 
 
+def _resizes_as_authors(facts: RunFacts) -> bool:
+    """Tell whether a table of timm's DINO and DINOv2 weights is used at another size.
+
+    Until this rule they followed timm, which leaves out the 0.1 of the authors' code.
+    """
+    form = facts.spec.weights_format.partition("&")[0]
+    return form == "timm" and is_nudged(facts.spec.backbone) and _resizes_positions(facts)
+
+
 def _pools_before_norm(facts: RunFacts) -> bool:
     """Tell whether a task reads the features of a network that norms after pooling."""
     return facts.spec.task not in (_DETECTION, PRETRAIN) and facts.use.norm_behind_pooling
@@ -149,6 +158,12 @@ RULES = (
     Rule("timm-layers", 1, "layers of timm networks are their blocks", _counts_layers),
     Rule("positions", 1, "position tables are resized as their method does", _resizes_positions),
     Rule("swin-windows", 1, "Swin keeps and shifts its windows on small maps", _keeps_windows),
+    Rule(
+        "author-positions",
+        1,
+        "positions of timm's DINO and DINOv2 are resized as their authors do",
+        _resizes_as_authors,
+    ),
     Rule("pooled-norm", 1, "the final norm stays behind mean pooling", _pools_before_norm),
 )
 

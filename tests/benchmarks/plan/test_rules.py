@@ -74,6 +74,29 @@ def test_positions(make_spec, use, backbone, size, applies):
     assert _of(make_spec, "coco", "vitdet-25ep", backbone, use) == ()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size", "applies"),
+    [
+        ("timm:vit_small_patch14_dinov2.lvd142m", 224, True),
+        ("timm:vit_small_patch14_dinov2", 224, True),
+        ("timm:vit_small_patch14_dinov2.lvd142m", 518, False),
+        ("timm:vit_small_patch14_reg4_dinov2.lvd142m", 224, False),
+        ("timm:vit_small_patch16_224.dino", 224, False),
+        ("timm:vit_small_patch16_224.dino", 160, True),
+        ("timm:vit_small_patch16_224.augreg_in1k", 160, False),
+    ],
+)
+def test_positions_of_timms_tags(make_spec, backbone, size, applies):
+    table = 37 if "dinov2" in backbone else 14
+    use = replace(_weights("timm", backbone, method="pretrained"), table=table)
+    config = get_task("knn").recipes()["knn"]()
+    recipe = as_plain(replace(config, data=replace(config.data, img_size=size)))
+    spec = make_spec(task="knn", backbone=backbone, recipe=recipe, weights_format="timm")
+    assert ("author-positions/1" in rules_of(RunFacts(spec, use))) == applies
+    own = changed(spec, weights_format="backbench")
+    assert "author-positions/1" not in rules_of(RunFacts(own, use))
+
+
 def test_norm_behind_pooling(make_spec):
     use = replace(_weights("beit", "beit-b16"), table=0, norm_behind_pooling=True)
     assert _of(make_spec, "knn", "knn", "beit-b16", use) == ("pooled-norm/1",)

@@ -1,17 +1,23 @@
 """Position tables at other image sizes, against each method's official formula written anew."""
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
+from backbones.base.files import sha256_file
 from backbones.catalog import spec_for
+from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BuildOptions
+from backbones.timm_networks.families import build_timm, timm_spec
 from backbones.weights.loading import build_backbone
 from backbones.weights.source import open_checkpoint
 
@@ -105,3 +111,47 @@ def test_our_own_vit_follows_the_same_rules(tmp_path: Path, form: str) -> None:
         images = torch.randn(1, 3, size, size)
         wanted = expected(state, images, form)[:, 0]
         torch.testing.assert_close(backbone(images).pooled, wanted, rtol=1e-5, atol=1e-5)
+
+
+# The sizes nearest to 224, 256, 336 and 518 that patches of 14 fill.
+@torch.no_grad()
+@pytest.mark.parametrize("size", [224, 252, 336, 518])
+@pytest.mark.parametrize(
+    ("name", "offset", "antialias"),
+    [
+        ("vit_small_patch14_dinov2", 0.1, False),
+        ("vit_small_patch14_dinov2.lvd142m", 0.1, False),
+        ("vit_small_patch14_reg4_dinov2.lvd142m", 0.0, True),
+        ("vit_small_patch16_224.dino", 0.1, False),
+        ("vit_small_patch16_224.augreg_in1k", 0.0, True),
+    ],
+)
+def test_tags_of_timm_follow_the_authors_of_their_weights(
+    tmp_path: Path, name: str, offset: float, antialias: bool, size: int
+) -> None:
+    tiny = {"embed_dim": 48, "depth": 1, "num_heads": 3}
+    spec = timm_spec(name)
+    spec = replace(spec, build=partial(build_timm, name, **tiny))
+    patch = spec.strides[0]
+    size = size // patch * patch
+    whole = timm.create_model(name.partition(".")[0], num_classes=0, **tiny)
+    torch.manual_seed(0)
+    state = {key: torch.randn_like(value) * 0.2 for key, value in whole.state_dict().items()}
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    checkpoint = Checkpoint(
+        f"timm:{name}", path, sha256_file(path), format="timm", method="pretrained"
+    )
+    backbone = build_backbone(spec, checkpoint, BuildOptions(img_size=224), seed=0)[0].eval()
+    sized = timm.create_model(name.partition(".")[0], num_classes=0, img_size=size, **tiny).eval()
+    placed = 0 if "reg4" in name else 1
+    table = state["pos_embed"]
+    patches = scaled(table[:, placed:], size // patch, offset, antialias)
+    sized.load_state_dict({**state, "pos_embed": torch.cat([table[:, :placed], patches], dim=1)})
+    images = torch.randn(1, 3, size, size)
+    torch.testing.assert_close(
+        backbone(images).pooled,
+        sized.forward_head(sized.forward_features(images), pre_logits=True),
+        rtol=1e-5,
+        atol=1e-5,
+    )
