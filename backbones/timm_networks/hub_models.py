@@ -13,20 +13,23 @@ from backbones.timm_networks.hub import why_unreachable
 from backbones.weights.folders import CONFIG, INDEX, PREPROCESSOR, WEIGHTS, named_shards
 
 
-def fetch_model(name: str) -> Path:
+def fetch_model(name: str, source: str) -> Path:
     """Return the folder of a hub model's weights and settings, from the cache or downloaded.
 
     Args:
         name: ``OWNER/NAME``.
+        source: What the user typed, for messages.
 
     Raises:
         UserError: It has another form.
         PreflightError: The model is not in the local cache and cannot be downloaded.
     """
     if name.count("/") != 1 or not all(name.split("/")):
-        raise UserError(f"hf:{name}: write hf:OWNER/NAME, as hf:facebook/dinov2-base.")
+        raise UserError(
+            f"{source}: a model of the hub is named OWNER/NAME, as facebook/dinov2-base."
+        )
     found = [path for file in WEIGHTS if (path := _cached(name, file))]
-    weights = found[0] if found else _download(name)
+    weights = found[0] if found else _download(name, source)
     further = list(named_shards(weights)) if weights.name.endswith(INDEX) else []
     for file in (CONFIG, PREPROCESSOR, *further):
         if _cached(name, file) is None:
@@ -79,7 +82,7 @@ def _try(name: str, file: str) -> None:
         return
 
 
-def _download(name: str) -> Path:
+def _download(name: str, source: str) -> Path:
     reason = why_unreachable()
     for file in () if reason else WEIGHTS:
         try:
@@ -87,6 +90,6 @@ def _download(name: str) -> Path:
         except Exception as error:  # the client's errors have no common base
             reason = str(error).partition("\n")[0].rstrip(".")
     raise PreflightError(
-        f"hf:{name}: the model is not in the local cache and cannot be downloaded ({reason}); set "
+        f"{source}: the model is not in the local cache and cannot be downloaded ({reason}); set "
         "HF_HOME to a folder that holds it, or name its folder with ckpt:FOLDER."
     )

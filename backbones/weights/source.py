@@ -132,7 +132,7 @@ def _hub(asked: _Asked) -> Checkpoint:
 
     name, _, query = asked.rest.partition("?")
     options = parse_options(asked.source, query)
-    return _described(asked, open_folder(fetch_model(name)), options)
+    return _described(asked, open_folder(fetch_model(name, asked.source)), options)
 
 
 def _torchvision(asked: _Asked) -> Checkpoint:
