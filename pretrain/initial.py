@@ -4,6 +4,7 @@
 numbers, when the run is planned; ``load_initial`` fills the objective when the run starts.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -88,8 +89,14 @@ def plan_initial(source: str, planned: Planned) -> tuple[Checkpoint, str]:
         checkpoint = open_encoder(named, config.backbone, plugins)
         return checkpoint, _check_encoder(objective, checkpoint, config, plugins)
     except UserError as error:
-        text = str(error)
+        text = _with_flags(str(error))
         raise error.reworded(text if text.startswith(_FLAG) else f"{_FLAG}: {text}") from error
+
+
+def _with_flags(text: str) -> str:
+    """Return a refusal of the importer with this command's flag in place of its option."""
+    text = re.sub(r"\b([Nn]ame) the right arch=", r"\1 the right backbone with --arch", text)
+    return text.replace("use arch=", "use --arch ")
 
 
 def open_initial(source: str, backbone: str, plugins: Path | None = None) -> Checkpoint:

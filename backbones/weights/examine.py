@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from torch import Tensor
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.catalog import TIMM, get_spec, spec_for, zoo
@@ -24,7 +25,15 @@ from backbones.weights.fit import Fit, first, hold
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
-from backbones.weights.loading import find, flatten_file, format_of, wish_of, without_numbers
+from backbones.weights.loading import (
+    find,
+    flatten_file,
+    format_of,
+    how,
+    load_into,
+    wish_of,
+    without_numbers,
+)
 from backbones.weights.use import WeightsUse
 from backbones.weights.wish import Wish
 
@@ -106,10 +115,18 @@ def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> WeightsUse:
     use = WeightsUse.of_checkpoint(checkpoint)
     if checkpoint.path is None:
         return use
-    loaded = as_loaded(checkpoint, BuildOptions(), plugins)
-    names, before = loaded.state_dict(), _bare(spec_for(checkpoint, plugins)).state_dict()
+    spec = spec_for(checkpoint, plugins)
+    loaded, fit = _fitted(checkpoint, BuildOptions(), plugins)
+    names, before = loaded.state_dict(), _bare(spec).state_dict()
     behind = any(n.removeprefix(NET) == "fc_norm.weight" and n not in before for n in names)
-    return replace(use, table=_side_of_table(checkpoint, names), norm_behind_pooling=behind)
+    table = _side_of_table(checkpoint, names)
+    said = (*how(fit, checkpoint, spec), *_resized(fit))
+    return replace(use, table=table, norm_behind_pooling=behind, said=said)
+
+
+def _resized(fit: Fit) -> Iterator[str]:
+    if fit.resized:
+        yield f"position tables resized for the network: {first(fit.resized)}"
 
 
 def _side_of_table(checkpoint: Checkpoint, names: Iterable[str]) -> int | None:
@@ -149,17 +166,38 @@ def as_loaded(
         UserError: As ``verify``.
         PreflightError: As ``verify``.
     """
+    return _fitted(checkpoint, options, plugins)[0]
+
+
+def _fitted(
+    checkpoint: Checkpoint, options: BuildOptions, plugins: Path | None
+) -> tuple[Backbone, Fit]:
+    """Return a backbone as ``as_loaded`` does, and where in the file its weights lie."""
     spec = spec_for(checkpoint, plugins)
     form = format_of(checkpoint)
     content = flatten_file(checkpoint)
     with torch.device("meta"):
         backbone = spec.build(options)
     try:
-        fit = find(content, (form,), spec, backbone, wish_of(checkpoint))
-        hold(without_numbers(content), form, fit.prefix, spec, backbone)
+        found = find(content, (form,), spec, backbone, wish_of(checkpoint))
+        fit = hold(without_numbers(content), form, found.prefix, spec, backbone)
     except UserError as error:
         raise error.reworded(f"{checkpoint.path} (format {form.name}) {error}") from error
-    return backbone
+    if _is_suspect([t for n, t in content.tensors.items() if n.startswith(fit.prefix)]):
+        # Rare, so that only such a file is loaded to tell whether the network takes those numbers.
+        load_into(spec.build(BuildOptions()), spec, checkpoint)
+    return backbone, fit
+
+
+def _is_suspect(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether tensors of a file hold NaN or infinity anywhere, or zeros only."""
+    numbers = [
+        t
+        for t in tensors
+        if t.is_floating_point() and not t.is_meta and t.layout is torch.strided and t.numel()
+    ]
+    finite = all(bool(torch.isfinite(t).all()) for t in numbers)
+    return not finite or not any(bool(t.any()) for t in numbers)
 
 
 def _only_facts(config: Mapping[str, Any]) -> dict[str, Any]:

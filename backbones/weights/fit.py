@@ -207,7 +207,7 @@ def _choose(whole: Sequence[Fit], form: Format, wish: Wish) -> Fit:
     candidates = by_branch.get(branch or "", list(whole))
     if len(candidates) > 1:
         raise UserError(
-            f"the network lies whole under {_shown(candidates)}; say which one with &branch= "
+            f"holds several networks that fit: {_shown(candidates)}; choose one with &branch= "
             f"({', '.join(sorted(by_branch))}) or &prefix=."
         )
     return candidates[0]

@@ -126,7 +126,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
         fit.fresh,
         fit.dropped,
         fit.resized,
-        tuple(_how(fit, checkpoint, spec)),
+        tuple(how(fit, checkpoint, spec)),
     )
 
 
@@ -259,8 +259,8 @@ def _refuse_broken(fit: Fit, backbone: Backbone) -> None:
         raise PreflightError("holds zeros only: it was saved before it was filled.")
 
 
-def _how(fit: Fit, checkpoint: Checkpoint, spec: BackboneSpec) -> Iterable[str]:
-    """Yield how the file was read and is used, where that is not a matter of course."""
+def how(fit: Fit, checkpoint: Checkpoint, spec: BackboneSpec) -> Iterable[str]:
+    """Yield how a file is read and used: its place in the file, the copy, the normalisation."""
     if fit.form.name == "backbench":
         return
     if fit.prefix:

@@ -26,6 +26,7 @@ class WeightsUse:
         table: Side, in patches, of the table in the file; 0 where it has none, None if unknown.
         img_size: Side in pixels of the images of pretraining; None if unknown.
         norm_behind_pooling: Whether the file has its final norm behind mean pooling.
+        said: How the file is read and used, in words, for plans.
     """
 
     has_weights: bool = False
@@ -33,6 +34,7 @@ class WeightsUse:
     table: int | None = None
     img_size: int | None = None
     norm_behind_pooling: bool = False
+    said: tuple[str, ...] = ()
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> Self:

@@ -47,7 +47,7 @@ def plan_table(cells: Sequence[Cell]) -> list[str]:
 
 
 def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell], gpu: bool) -> list[str]:
-    """Return what a person must know before it starts: data, counts, cost.
+    """Return what a person must know before it starts: data, weights, counts, cost.
 
     Args:
         cells: The plan.
@@ -72,6 +72,8 @@ def _data_lines(cells: Sequence[Cell]) -> list[str]:
     lines += [
         clean(note) if note.startswith(FIRST_WEIGHTS) else f"data: {clean(note)}" for note in notes
     ]
+    used = {cell.request.entry: cell.request.weights_notes for cell in cells}
+    lines += [f"weights of {clean(entry)}: {clean('; '.join(n))}" for entry, n in used.items() if n]
     mini = sorted({root.kind for root in roots if root.mini})
     if mini:
         places = [f"--data {kind}" for kind in mini] + [VARIABLES[kind] for kind in mini]

@@ -25,6 +25,7 @@ from benchmarks.local.terminal import Screen
 from benchmarks.options import HowToRun, RunOptions
 from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.plan.plan import Cell, chosen, make_plan
+from benchmarks.plan.weights import first_weights
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
@@ -219,6 +220,8 @@ def facts(cell: Cell) -> dict[str, Any]:
         "seed": request.spec.seed,
         "state": cell.state,
         "note": cell.note,
+        "weights": request.source,
+        "weights_notes": [*first_weights(request), *request.weights_notes],
         "num_steps": request.num_steps,
         "num_images": request.num_images,
         "estimated_seconds": cell.estimate.device_seconds if cell.estimate else None,

@@ -124,6 +124,11 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     return structs.replace(request, notes=(*request.notes, f"{FIRST_WEIGHTS}{said}"))
 
 
+def first_weights(request: RunRequest) -> list[str]:
+    """Return what the plan says of a pretraining's first weights; empty for fresh ones."""
+    return [note for note in request.notes if note.startswith(FIRST_WEIGHTS)]
+
+
 @dataclass(frozen=True)
 class RunInputs:
     """What a run begins with.
@@ -189,6 +194,7 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         plugins=where.plugins.resolve() if where.plugins else None,
         former_fingerprint=inputs.facts.former_fingerprint,
         notes=inputs.facts.notes,
+        weights_notes=use.said,
     )
 
 

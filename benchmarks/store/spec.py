@@ -86,6 +86,7 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
             0 where they do not.
         former_fingerprint: As in ``benchmarks.task.Facts``.
         notes: On the data, as in ``benchmarks.task.Facts``.
+        weights_notes: How the weights are read and used, in words, for plans.
     """
 
     spec: RunSpec
@@ -104,6 +105,7 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     batch_size_per_device: int = 0
     former_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    weights_notes: tuple[str, ...] = ()
 
     @property
     def former_cell(self) -> str:

@@ -90,8 +90,10 @@ def test_another_network_is_refused_when_it_is_planned(name, photos, tmp_path):
         plan_initial(str(path), Planned(config, photos, tmp_path))
     bare = tmp_path / "bare.pth"
     torch.save(dict(get_spec(other).build(BuildOptions()).state_dict()), bare)
-    with pytest.raises(UserError, match=rf"--init-from: .*does not fit {config.backbone}"):
+    with pytest.raises(UserError, match=rf"--init-from: .*does not fit {config.backbone}") as e:
         plan_initial(str(bare), Planned(config, photos, tmp_path))
+    assert "ame the right backbone with --arch" in str(e.value)
+    assert "arch=" not in str(e.value)
 
 
 @pytest.mark.parametrize("name", NANO)
