@@ -5,6 +5,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from backbones.base.errors import UserError
 from backbones.base.registry import lookup
@@ -12,7 +13,7 @@ from benchmarks import tasks
 from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, parse_entries
-from benchmarks.task import PRETRAIN, Task
+from benchmarks.task import EXTERNAL, PRETRAIN, Measurement, Task
 
 # Each network fresh, then as methods made for it leave it.
 MINI_ENTRIES = ("vit-nano", "mae-nano", "lomar-nano", "swin-nano", "esvit-nano", "resnet-nano")
@@ -142,35 +143,58 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
 
 
 @cache
-def task_names() -> tuple[str, ...]:
-    """Return the name of every task there is."""
+def measurement_names() -> tuple[str, ...]:
+    """Return the name of everything that records may hold numbers of, tasks included."""
     names = (info.name for info in pkgutil.iter_modules(tasks.__path__) if info.ispkg)
     return tuple(sorted(names))
 
 
-@cache
+def task_names() -> tuple[str, ...]:
+    """Return the name of every task there is."""
+    return tuple(name for name in measurement_names() if name != EXTERNAL)
+
+
 def get_task(name: str) -> Task:
     """Return the task that ``benchmarks/tasks/NAME/task.py`` defines as ``TASK``.
 
     Raises:
         UserError: There is no such task.
     """
-    known = {known: known for known in task_names()}
-    module = importlib.import_module(f"benchmarks.tasks.{lookup('task', name, known)}.task")
-    task: Task = module.TASK
+    task: Task = _defined(lookup("task", name, {known: known for known in task_names()}))
     return task
 
 
+def get_measurement(name: str) -> Measurement:
+    """Return a measurement by name, from its ``task.py`` as tasks are.
+
+    Raises:
+        UserError: There is no such measurement.
+    """
+    known = {known: known for known in measurement_names()}
+    measurement: Measurement = _defined(lookup("task", name, known))
+    return measurement
+
+
+@cache
+def _defined(name: str) -> Any:
+    return importlib.import_module(f"benchmarks.tasks.{name}.task").TASK
+
+
+def find_measurement(name: str) -> Measurement | None:
+    """Return what a record or a table names, None if this version has no such measurement."""
+    return get_measurement(name) if name in measurement_names() else None
+
+
 def find_task(name: str) -> Task | None:
-    """Return the task that a record or a table names, None if this version has no such task."""
+    """Return the task that a plan or a table names, None if this version has no such task."""
     return get_task(name) if name in task_names() else None
 
 
-def image_file_of(task: str) -> ImageFile | None:
-    """Return the file in which runs of a task keep their results by image, None if there is none.
+def image_file_of(name: str) -> ImageFile | None:
+    """Return the file in which runs keep their results by image, None if there is none.
 
     Args:
-        task: Name of the task, as in a record; this version may lack it.
+        name: Of a task or another measurement, as in a record; this version may lack it.
     """
-    found = find_task(task)
+    found = find_measurement(name)
     return found.image_file if found else None

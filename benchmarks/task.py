@@ -15,6 +15,9 @@ from benchmarks.seed_floors import SeedFloor
 # The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
 # ranks them.
 PRETRAIN = "pretrain"
+# The measurement of results files that other programs wrote. It needs no checkpoint, so that no
+# suite has it.
+EXTERNAL = "external"
 # What every task that builds a backbone loads.
 NETWORK_LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -194,11 +197,11 @@ class PublishedResults:
     is_data: Callable[[str, Collection[str]], bool]
 
 
-class Task(Protocol):
-    """A measurement; a folder in ``benchmarks/tasks`` whose task.py holds one as TASK registers it.
+class Measurement(Protocol):
+    """What tables, pages and comparisons know of the numbers that records hold.
 
-    Derive from this class: attributes that have a value here are optional. Raise ``version``
-    whenever the same inputs give another number. docs/extending.md shows a whole task.
+    Attributes that have a value here are optional. Raise ``version`` whenever the same inputs give
+    another number.
 
     Attributes:
         name: As in records and suites.
@@ -206,14 +209,7 @@ class Task(Protocol):
         metrics: Every metric it can report.
         headline: The metric that ranks.
         columns: Metrics that a table shows, most important first.
-        evaluators: Names of the evaluation engines, default first; empty where there is no choice.
-        distributed: Whether all processes of a run form a group and do ``run`` together. Else the
-            first runs alone, and the others help as far as ``take_part`` can.
-        libraries: Modules of others that every run loads before it does anything. Runs of one
-            command may share the loading, so nothing in them may compute when imported.
         data_kind: Which data it reads: the KIND of ``--data KIND=DIR``, see ``data.roots.KINDS``.
-        trains: Whether a run also passes gradients back through the backbone, which an estimate of
-            its cost counts.
         image_file: File in which every run keeps its results by image; without one, rows have no
             interval over test images and no paired comparison.
         published: Results of others to compare with, None where there are none.
@@ -223,8 +219,6 @@ class Task(Protocol):
         predictor: What the headline is called in the sentence on whether it predicts a transfer,
             such as "k-NN"; empty if no such sentence is wanted.
         is_transfer: Whether the headline is what others shall predict.
-        reads_maps: Whether it reads a network's maps, or only pooled features: networks that fail
-            the check of their maps are refused.
     """
 
     name: str
@@ -232,17 +226,12 @@ class Task(Protocol):
     metrics: Mapping[str, Metric]
     headline: str
     columns: tuple[str, ...]
-    evaluators: tuple[str, ...] = ()
-    distributed: bool = False
-    libraries: tuple[str, ...] = NETWORK_LIBRARIES
     data_kind: str
-    trains: bool = False
     image_file: ImageFile | None = None
     published: PublishedResults | None = None
     seed_floors: Mapping[str, SeedFloor] = {}
     predictor: str = ""
     is_transfer: bool = False
-    reads_maps: bool = False
 
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the data lies.
@@ -265,15 +254,39 @@ class Task(Protocol):
     def recipes(self) -> Mapping[str, Callable[[], Any]]:
         """Return the recipes by name; each call makes a frozen dataclass."""
 
-    def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
-        """Return the name of the recipe that fits a backbone and data set."""
-
     def check(self, config: Any) -> Any:
         """Return ``config`` with derived values filled in.
 
         Raises:
             UserError: A value is impossible, alone or beside another.
         """
+
+
+class Task(Measurement, Protocol):
+    """The measurement of a checkpoint; a folder in ``benchmarks/tasks`` registers its TASK.
+
+    Derive from this class; docs/extending.md shows a whole task.
+
+    Attributes:
+        evaluators: Names of the evaluation engines, default first; empty where there is no choice.
+        distributed: Whether all processes of a run form a group and do ``run`` together. Else the
+            first runs alone, and the others help as far as ``take_part`` can.
+        libraries: Modules of others that every run loads before it does anything. Runs of one
+            command may share the loading, so nothing in them may compute when imported.
+        trains: Whether a run also passes gradients back through the backbone, which an estimate of
+            its cost counts.
+        reads_maps: Whether it reads a network's maps, or only pooled features: networks that fail
+            the check of their maps are refused.
+    """
+
+    evaluators: tuple[str, ...] = ()
+    distributed: bool = False
+    libraries: tuple[str, ...] = NETWORK_LIBRARIES
+    trains: bool = False
+    reads_maps: bool = False
+
+    def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
+        """Return the name of the recipe that fits a backbone and data set."""
 
     def fit_to_data(self, config: Any, facts: Facts, kept: Any) -> tuple[Any, tuple[str, ...]]:
         """Return what a recipe becomes on the data, and a sentence on each change.

@@ -1,19 +1,20 @@
-"""Base of the tasks on COCO-format data."""
+"""Bases of what is measured on COCO-format data."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import output
+from benchmarks.data.coco import open_coco
 from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
-from benchmarks.task import Facts, Task
-from detection.data.dataset import find_coco
+from benchmarks.task import Facts, Measurement, Task
+from detection.data.dataset import Split, Truth, find_coco, load_truth
 from detection.data.facts import read_facts
 
 
-class AnnotatedTask(Task):
-    """Finds the data and what a plan must know of them; see ``benchmarks.task.Task``."""
+class Annotated(Measurement):
+    """Finds the data and what is known of them; see ``benchmarks.task.Measurement``."""
 
     data_kind = "coco"
 
@@ -27,6 +28,23 @@ class AnnotatedTask(Task):
     def read_facts(self, data: DataRoot, cache: Path) -> Facts:
         """Return what a plan needs to know; the mini data need not exist yet."""
         return facts_of(data, cache)
+
+    def truth(self, data: DataRoot, split: Split, limit_images: int | None) -> Truth:
+        """Return the images of a split with their objects.
+
+        Args:
+            data: From ``find_data``.
+            split: "train" or "val".
+            limit_images: Number of images that runs used; None for all.
+
+        Raises:
+            PreflightError: The annotations cannot be used.
+        """
+        return load_truth(open_coco(data), split, limit_images=limit_images)
+
+
+class AnnotatedTask(Annotated, Task):
+    """A task on such data; see ``benchmarks.task.Task``."""
 
 
 def facts_of(data: DataRoot, cache: Path) -> Facts:

@@ -10,7 +10,7 @@ from backbones.weights.layout import Format
 from benchmarks import output
 from benchmarks.entries import GROUPS
 from benchmarks.options import ListOptions
-from benchmarks.suites import all_suites, get_task, task_names
+from benchmarks.suites import all_suites, get_measurement, measurement_names
 from benchmarks.text_table import Column, text_table
 
 
@@ -65,8 +65,8 @@ def _format(form: Format) -> dict[str, str]:
 def _content(plugins: Path | None) -> dict[str, list[dict[str, Any]]]:
     recipes = [
         {"recipe": name, "task": task, "protocol": make().protocol}
-        for task in task_names()
-        for name, make in get_task(task).recipes().items()
+        for task in measurement_names()
+        for name, make in get_measurement(task).recipes().items()
     ]
     backbones = [
         {

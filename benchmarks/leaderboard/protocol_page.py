@@ -17,7 +17,7 @@ from benchmarks.leaderboard.published.figures import PublishedRow, published_row
 from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import leaves_of
 from benchmarks.seed_floors import find_floor
-from benchmarks.suites import get_task, task_names
+from benchmarks.suites import get_measurement, measurement_names
 from detection import variants
 
 _HEAD = """\
@@ -59,14 +59,14 @@ _MOST_ROWS = 12
 def page() -> str:
     """Return the whole page."""
     parts = [_HEAD]
-    for name in task_names():
+    for name in measurement_names():
         parts.append("\n".join(_task(name)))
     parts.append("\n".join(_foreign()))
     return "\n".join(parts)
 
 
 def _task(name: str) -> Iterator[str]:
-    task = get_task(name)
+    task = get_measurement(name)
     yield f"## {name} (version {task.version})\n"
     metrics = ", ".join(f"`{metric}`" for metric in task.columns)
     yield f"Ranked by `{task.headline}`; columns {metrics}.\n"
@@ -106,7 +106,7 @@ def _protocol(
 
 def _floor(task: str, protocol: str) -> Iterator[str]:
     """Yield how far trainings of a protocol lie apart when only the seed differs."""
-    work = get_task(task)
+    work = get_measurement(task)
     floor = find_floor(work.seed_floors, protocol)
     if floor is not None:
         kind = "assumed" if floor.assumed else "measured"

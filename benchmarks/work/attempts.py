@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from backbones.base.files import cannot_write, sha256_file
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record import Attempt, Failure, RunFile
-from benchmarks.work.execute import ExecutedRun, failed_record
+from benchmarks.work.recorded import ExecutedRun, failed_record
 
 _SOME_FAILED = 3
 

@@ -18,10 +18,11 @@ from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, not_ready
 from benchmarks.work.attempts import close_attempt, finish, open_attempt
 from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED, FRESH, LOST, NO_RECORD, STOPPED
-from benchmarks.work.execute import ExecutedRun, execute, failed_record
+from benchmarks.work.execute import execute
 from benchmarks.work.follower import hand_out_ticket, lost_a_process
 from benchmarks.work.interrupt import Interrupt
 from benchmarks.work.monitor import WorkerMonitor
+from benchmarks.work.recorded import ExecutedRun, failed_record
 from benchmarks.work.tracking import tracked
 
 

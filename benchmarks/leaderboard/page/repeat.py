@@ -11,7 +11,7 @@ from backbones.catalog import get_spec
 from benchmarks.overrides import apply_overrides, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
-from benchmarks.suites import find_task, get_task
+from benchmarks.suites import find_measurement, get_task
 from benchmarks.task import PRETRAIN, Task
 
 _PROGRAM = ("python", "benchmarks/run.py")
@@ -131,5 +131,5 @@ def _text(value: Any) -> str:
 
 def _kind(task: str) -> str:
     """Return the kind of data that ``--data`` gives a task; a placeholder if the task is gone."""
-    known = find_task(task)
+    known = find_measurement(task)
     return known.data_kind if known else _KIND

@@ -14,7 +14,7 @@ from benchmarks.leaderboard.published.protocols import foreign, nearest
 from benchmarks.leaderboard.rows import Row, Table
 from benchmarks.overrides import base_protocol, leaves_of
 from benchmarks.store.record import RunRecord
-from benchmarks.suites import get_task
+from benchmarks.suites import get_measurement
 
 # timm's names of the networks that others published under their own.
 _TIMM = {
@@ -154,7 +154,7 @@ def compare(
     first = published[0]
     alike = (first.protocol, first.data)
     rows = tuple(other for other in published if (other.protocol, other.data) == alike)
-    kept = get_task(table.key.task).published
+    kept = get_measurement(table.key.task).published
     assert kept is not None, "figures of a task that declares none"
     tolerance = kept.tolerance
     findings = []
@@ -229,7 +229,7 @@ def _differences(table: Table, record: RunRecord, row: PublishedRow) -> Iterator
     yield from _of_pretraining(record, row)
     if table.key.limit_images is not None:
         yield SettingDifference("images of each split", str(table.key.limit_images), "all")
-    published = get_task(row.task).published
+    published = get_measurement(row.task).published
     same_rules = row.protocol == base_protocol(table.key.protocol)
     if row not in table.published and same_rules and published is not None:
         yield SettingDifference("data", table.key.data, published.data)
@@ -252,7 +252,7 @@ def _of_pretraining(record: RunRecord, row: PublishedRow) -> Iterator[SettingDif
 
 def _recipe(task: str, protocol: str) -> dict[str, Any] | None:
     """Return the recipe with a protocol as records keep it, None where nobody wrote it."""
-    work = get_task(task)
+    work = get_measurement(task)
     for make in work.recipes().values():
         config = make()
         if config.protocol == protocol:

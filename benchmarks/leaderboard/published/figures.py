@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from benchmarks.suites import get_task
+from benchmarks.suites import get_measurement
 
 FIGURES = Path(__file__).with_name("figures.csv")
 # Of the file, in this order; a lab's own file may have the optional ones too.
@@ -108,7 +108,7 @@ def rows_of(
     """
     known = published_rows() if among is None else among
     rows = tuple(r for r in known if (r.task, r.protocol) == (task, protocol))
-    published = get_task(task).published if rows else None
+    published = get_measurement(task).published if rows else None
     return rows if published is not None and published.is_data(data, classes) else ()
 
 

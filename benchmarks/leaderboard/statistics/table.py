@@ -31,7 +31,7 @@ from benchmarks.leaderboard.statistics.seeds import Runs, Stored, noise
 from benchmarks.seed_floors import SeedFloor, find_floor
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
-from benchmarks.suites import find_task, image_file_of
+from benchmarks.suites import find_measurement, image_file_of
 
 Positions = npt.NDArray[np.int64]
 
@@ -274,7 +274,7 @@ def _noises(
 
 def floor_of(table: Table) -> SeedFloor | None:
     """Return the seed floor of a table's protocol, None where its task has none."""
-    task = find_task(table.key.task)
+    task = find_measurement(table.key.task)
     if task is None:
         return None
     floor = find_floor(

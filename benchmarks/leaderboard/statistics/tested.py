@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbones.base.errors import UserError
+from benchmarks.annotated.task import Annotated
 from benchmarks.by_image.runs import NoImagesError, files_of
-from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot, parse_data
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
-from benchmarks.suites import get_task
-from detection.data.dataset import Split, Truth, load_truth
+from benchmarks.suites import get_measurement
+from detection.data.dataset import Split, Truth
 from detection.scoring.detections import DETECTIONS_FILE, Detections, read_detections
 
 
@@ -27,13 +27,16 @@ def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
         BadRecordError: The run does not say where it was.
     """
     root = _root(store, record, given)
-    facts = get_task(record.spec.task).read_facts(root, store.cache)
+    measured = get_measurement(record.spec.task)
+    if not isinstance(measured, Annotated):
+        raise UserError(f"the task {measured.name} is not measured on annotated images")
+    facts = measured.read_facts(root, store.cache)
     if not facts.bear(record.spec.data_fingerprint):
         where = root.path or "the embedded mini data"
         raise UserError(f"{where}: these are other data than the run was tested on")
     evaluation = record.spec.recipe.get("evaluation", {})
     split: Split = "train" if evaluation.get("split") == "train" else "val"
-    return load_truth(open_coco(root), split, limit_images=record.spec.limit_images)
+    return measured.truth(root, split, record.spec.limit_images)
 
 
 def detections_of(store: Store, record: RunRecord) -> Detections:
@@ -52,7 +55,7 @@ def detections_of(store: Store, record: RunRecord) -> Detections:
 
 
 def _root(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
-    kind = get_task(record.spec.task).data_kind
+    kind = get_measurement(record.spec.task).data_kind
     if record.labels.mini:
         return DataRoot(kind, record.labels.data, None, "embedded")
     named = parse_data(given, own_names=True)
