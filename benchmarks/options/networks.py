@@ -1,0 +1,48 @@
+"""Options of the commands that look at networks, weights and the machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.flags import flag
+from benchmarks.options.bases import WithData, WithPlugins
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(WithPlugins):
+    """Write weights in the layout of an official project."""
+
+    source: Path = flag(
+        "weights.safetensors (the backbone) or objective.safetensors (the backbone and the heads) "
+        "of a pretraining run",
+        positional=True,
+        type=Path,
+        metavar="FILE",
+    )
+    layout: str = flag(
+        "mae, lomar, dino, esvit, mocov3, simmim, swin or timm", name="format", metavar="NAME"
+    )
+    out: Path = flag("file to write, for torch.load", name="to", type=Path, metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(WithPlugins):
+    """List suites, entries, recipes and checkpoint formats."""
+
+    what: Sequence[str] = flag(
+        "suites, backbones, recipes or formats", positional=True, nargs="*", metavar="WHAT"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(WithPlugins):
+    """Test in half a minute that a backbone or a pretraining recipe works."""
+
+    names: Sequence[str] = flag(
+        "backbone, timm:NAME or pretraining recipe", positional=True, nargs="+", metavar="NAME"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(WithData):
+    """Report what this machine has and lacks, with the fix."""

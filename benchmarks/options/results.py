@@ -1,0 +1,111 @@
+"""Options of the commands that record, show and share results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.flags import count, flag, names
+from benchmarks.options.bases import Anonymous, InFolder, WithData
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(WithData):
+    """Test whether one row is better than another, or whether it is chance."""
+
+    names: Sequence[str] = flag(
+        "entry, run id, or the first digits of a run id",
+        positional=True,
+        nargs="+",
+        metavar="ROW",
+    )
+    task: str = flag("task to compare (default: all shared tasks)", default="", metavar="NAME")
+    pictures: Path | None = flag(
+        "folder for pictures of the images that differ most, with the boxes and masks of each row",
+        default=None,
+        type=Path,
+        metavar="DIR",
+    )
+    images: int = flag(
+        "number of images to draw (default: %(default)s)", default=6, type=count, metavar="N"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardOptions(Anonymous):
+    """Show the tables of a folder of records."""
+
+    format: str = flag(
+        "format of the output (default: %(default)s)",
+        default="table",
+        choices=("table", "markdown", "csv", "latex", "json"),
+    )
+    html: Path | None = flag(
+        "write one page that opens from disk, instead of printing",
+        default=None,
+        type=Path,
+        metavar="FILE",
+    )
+    readme: Path | None = flag(
+        "write the tables, with a figure, between the two markers of a Markdown file",
+        default=None,
+        type=Path,
+        metavar="FILE",
+    )
+    where: str = flag(
+        "show only rows for which this is true: 'seeds >= 3 and backbone ~ vit'",
+        default="",
+        name="filter",
+        metavar="EXPR",
+    )
+    order: Sequence[str] = flag(
+        "columns to sort by: metrics best first, all others ascending; NAME:up and NAME:down "
+        "set the direction",
+        default=(),
+        name="sort",
+        type=names,
+        metavar="A,B",
+    )
+    columns: Sequence[str] = flag(
+        "columns to show, in this order", default=(), type=names, metavar="A,B"
+    )
+    published: str | None = flag(
+        "also show published rows without a measured one; FILE adds those of your own CSV file",
+        default=None,
+        nargs="?",
+        const="",
+        metavar="FILE",
+    )
+    fail_if: str = flag(
+        "end with exit code 6 if this is true for a row: 'APbox < baseline - 0.3'",
+        default="",
+        metavar="EXPR",
+    )
+    baseline: str = flag(
+        "what `baseline` means in --fail-if: an entry, or another folder of runs",
+        default="",
+        metavar="ENTRY|DIR",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(InFolder):
+    """Check a measured row against its published result."""
+
+    row: str = flag("entry, run id, or id of a published row", positional=True, metavar="ROW")
+    published: Path | None = flag(
+        "CSV file of your own published rows", default=None, type=Path, metavar="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions(Anonymous):
+    """Pack records into one file, which other people can merge."""
+
+    file: Path = flag("zip file to write", positional=True, type=Path, metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions(InFolder):
+    """Add the records of a bundle to a folder of runs."""
+
+    file: Path = flag("bundle to read", positional=True, type=Path, metavar="FILE")
