@@ -113,6 +113,12 @@ COCO_FLOORS: Mapping[str, SeedFloor] = {
     ),
     "mini-frozen/v1+last": SeedFloor(1.3, f"{_UNMEASURED}; as for mini/v1", others=3.0),
 }
+# Nothing is known of what wrote a results file.
+EXTERNAL_FLOORS: Mapping[str, SeedFloor] = {
+    ANY_PROTOCOL: SeedFloor(
+        0.3, f"{_COCO_SOURCE}; trainings on smaller data lie further apart", others=0.6
+    ),
+}
 FINETUNE_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE, others=0.2),
     "finetune-vit-b16-10percent/v1": SeedFloor(0.4, _UNMEASURED),

@@ -72,7 +72,8 @@ def _task(name: str) -> Iterator[str]:
     yield f"Ranked by `{task.headline}`; columns {metrics}.\n"
     recipes = [(recipe, make, make()) for recipe, make in task.recipes().items()]
     defaults = _defaults([_values(config) for _, _, config in recipes])
-    yield f"<details><summary>Defaults</summary>\n\n{_settings(defaults)}\n\n</details>\n"
+    if defaults:
+        yield f"<details><summary>Defaults</summary>\n\n{_settings(defaults)}\n\n</details>\n"
     by_protocol: dict[str, list[tuple[str, Callable[[], Any], Any]]] = {}
     for recipe in recipes:
         by_protocol.setdefault(recipe[2].protocol, []).append(recipe)

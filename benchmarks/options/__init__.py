@@ -24,6 +24,7 @@ from benchmarks.options.results import (
     CompareOptions,
     LeaderboardOptions,
     MergeOptions,
+    ScoreOptions,
     VerifyOptions,
 )
 from benchmarks.options.runs import (
@@ -63,6 +64,7 @@ __all__ = [
     "RecoverOptions",
     "RetryOptions",
     "RunOptions",
+    "ScoreOptions",
     "StatusOptions",
     "VerifyOptions",
     "WatchOptions",
@@ -77,6 +79,7 @@ COMMANDS: Mapping[str, type[CommandOptions]] = {
     "list": ListOptions,
     "check": CheckOptions,
     "doctor": DoctorOptions,
+    "score": ScoreOptions,
     "compare": CompareOptions,
     "leaderboard": LeaderboardOptions,
     "verify": VerifyOptions,

@@ -3,9 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.flags import count, flag, names
+from benchmarks.flags import count, flag, given, names, switch
 from benchmarks.options.bases import Anonymous, InFolder, WithData
+
+if TYPE_CHECKING:
+    from benchmarks.plan.plan import Rerun
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(WithData):
+    """Score detections that another program wrote, without training anything."""
+
+    files: Sequence[Path] = flag(
+        "results files in COCO's format; the files of several seeds of one detector make one row",
+        positional=True,
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+    )
+    entry: str = flag("name of the row", name="name", type=given, metavar="NAME")
+    boxes_only: bool = switch("score boxes and leave masks out")
+    rerun: "Rerun" = flag(
+        "which files to score again; each choice includes those before it (default: %(default)s)",
+        default="failed",
+        choices=("missing", "failed", "stale", "all"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,8 +253,14 @@ def _annotations(truth: Truth, kind: Kind) -> list[dict[str, Any]]:
     return [{**annotation, "id": number} for number, annotation in enumerate(kept, start=1)]
 
 
-def xywh_of(detections: Detections) -> npt.NDArray[np.float32]:
-    """Return boxes as x, y, width, height; subtracted in float32, as detectron2 does."""
+def xywh_of(detections: Detections) -> npt.NDArray[np.floating[Any]]:
+    """Return boxes as x, y, width, height, (N, 4).
+
+    A detector's corners are subtracted in float32, as detectron2 does; what another program wrote
+    stays as it is.
+    """
+    if detections.xywh is not None:
+        return detections.xywh
     boxes = detections.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
     return boxes

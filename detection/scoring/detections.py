@@ -48,18 +48,21 @@ class Detections:
         sizes: (I, 2) int32 height and width of each image.
         ends: (I,) int64: image i has the rows from ``ends[i - 1]`` (0 for the first) on.
         boxes: (N, 4) float32 xyxy in pixels of the image file.
-        scores: (N,) float32.
+        scores: (N,) float32, or float64 where another program computed them so.
         classes: (N,) int32 class indices from 0.
         masks: N compressed COCO run-length ``counts``, or None.
+        xywh: (N, 4) float64 x, y, width and height as another program wrote them, which is what
+            is scored; None where ``boxes`` are what a detector gave.
     """
 
     image_ids: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int32]
     ends: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.floating[Any]]
     classes: npt.NDArray[np.int32]
     masks: list[bytes] | None
+    xywh: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -127,7 +130,7 @@ def write_detections(path: Path, detections: Detections) -> None:
     Raises:
         PreflightError: The file cannot be written.
     """
-    columns = {
+    columns: dict[str, npt.NDArray[Any]] = {
         "image_ids": detections.image_ids,
         "sizes": detections.sizes,
         "ends": detections.ends,
@@ -135,6 +138,8 @@ def write_detections(path: Path, detections: Detections) -> None:
         "scores": detections.scores,
         "classes": detections.classes,
     }
+    if detections.xywh is not None:
+        columns["xywh"] = detections.xywh
     if detections.masks is not None:
         columns["mask_ends"] = np.cumsum([len(m) for m in detections.masks], dtype=np.int64)
         columns["mask_bytes"] = np.frombuffer(b"".join(detections.masks), dtype=np.uint8)

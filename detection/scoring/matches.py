@@ -58,7 +58,7 @@ class DetectionMatches:
         class_names: In order of the class index.
         images: (N,) int32 position of each detection's image.
         classes: (N,) int32 class indices from 0.
-        scores: (N,) float32.
+        scores: (N,) float32 or float64, as the detections have them.
         object_images: (M,) int32 position of the image of each object that is no crowd.
         object_classes: (M,) int32 class indices from 0.
         object_sizes: (M, 4) bool: the object is of that area.
@@ -70,7 +70,7 @@ class DetectionMatches:
     class_names: tuple[str, ...]
     images: npt.NDArray[np.int32]
     classes: npt.NDArray[np.int32]
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.floating[Any]]
     object_images: npt.NDArray[np.int32]
     object_classes: npt.NDArray[np.int32]
     object_sizes: npt.NDArray[np.bool_]

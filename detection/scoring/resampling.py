@@ -11,6 +11,7 @@ between the copies; those few that have such company are taken copy by copy.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +88,9 @@ def _rank(matches: DetectionMatches, kind: KindMatches, rows: slice, most: int) 
 
 
 def _in_company(
-    images: npt.NDArray[np.int32], scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]
+    images: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.floating[Any]],
+    right: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Return which of (N,) rows share image and score with others, one of them right, (N,)."""
     if not len(images):

@@ -85,17 +85,18 @@ def belong(extents: Floats, corners: Floats) -> Bools:
     return np.asarray(near | (overlaps(np.nan_to_num(extents), corners) >= LEAST_OVERLAP))
 
 
-def misread_boxes(boxes: Floats, sides: Floats) -> str:
+def misread_boxes(boxes: Floats, sides: Floats, items: str = "annotations") -> str:
     """Say how the boxes of a file look misread, empty where they look right.
 
     Args:
         boxes: (N, 4) as in the file, finite.
         sides: (N, 2) width and height of their images.
+        items: What has the boxes, plural.
     """
     tiny = ((boxes >= 0) & (boxes <= SLACK)).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
     if tiny.sum() > max(1, _TINY_SHARE * len(boxes)):
         return (
-            f"boxes look normalised to 0..1 in {tiny.sum()} of {len(boxes)} annotations; COCO's "
+            f"boxes look normalised to 0..1 in {tiny.sum()} of {len(boxes)} {items}; COCO's "
             "are pixels"
         )
     real = (boxes[:, 2:] > 0).all(axis=1)

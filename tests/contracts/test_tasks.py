@@ -16,11 +16,12 @@ from backbones.weights.source import open_checkpoint
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides
 from benchmarks.seed_floors import find_floor
-from benchmarks.suites import SUITES, get_suite, get_task
-from benchmarks.task import PRETRAIN, Facts, Metric
+from benchmarks.suites import SUITES, all_suites, get_measurement, get_suite, get_task
+from benchmarks.task import EXTERNAL, PRETRAIN, Facts, Metric
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+MEASUREMENTS = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+NAMES = [name for name in MEASUREMENTS if name != EXTERNAL]
 # Large enough for every batch; its sizes are ImageNet's.
 IMAGENET = Facts("f" * 64, 1_281_167, 50_000)
 RECIPES = [(name, recipe) for name in NAMES for recipe in get_task(name).recipes()]
@@ -32,9 +33,9 @@ def mini(monkeypatch):
     monkeypatch.delenv("IMAGENET_DIR", raising=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_task_says_what_it_measures(name):
-    task = get_task(name)
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_a_measurement_says_what_it_measures(name):
+    task = get_measurement(name)
     assert task.name == name
     assert task.version >= 1
     assert all(isinstance(metric, Metric) and metric.unit for metric in task.metrics.values())
@@ -138,10 +139,18 @@ def test_suites_hold_known_tasks_and_default_entries(mini):
         get_suite("coc")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != PRETRAIN])
+def test_what_needs_no_checkpoint_is_in_no_suite(mini):
+    assert EXTERNAL not in {task for suite in all_suites().values() for task in suite.tasks}
+    with pytest.raises(UserError, match="external"):
+        get_task(EXTERNAL)
+    config = get_measurement(EXTERNAL).recipes()["external"]()
+    assert restore(config, json.loads(json.dumps(as_plain(config)))) == config
+
+
+@pytest.mark.parametrize("name", [name for name in MEASUREMENTS if name != PRETRAIN])
 def test_every_protocol_has_a_seed_floor_for_every_metric(name):
     """Without one, rows with one seed would have no interval and no verdict."""
-    task = get_task(name)
+    task = get_measurement(name)
     for make in task.recipes().values():
         floor = find_floor(task.seed_floors, make().protocol)
         assert floor is not None

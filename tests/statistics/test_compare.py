@@ -167,7 +167,7 @@ def test_one_seed_takes_the_protocols_seed_floor(tmp_path, capsys):
     assert "better" not in out
     assert "worse" not in out
     assert "note: 1 seed: a, b; a new training may differ." in out
-    assert "2 knn_top1 (measured: five seeds of x); --seeds 3 measures it" in out
+    assert "2 knn_top1 (measured: five seeds of x); three seeds measure it" in out
     assert [row.rank for row in found.rows] == [(1, 2), (1, 2)]
     assert found.brackets == ((0, 1),)
     assert all(row.one_seed for row in found.rows)

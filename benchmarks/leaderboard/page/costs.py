@@ -5,7 +5,7 @@ from datetime import datetime
 
 from benchmarks.leaderboard.rows import COSTS, Row
 from benchmarks.store.record import Attempt, RunRecord
-from benchmarks.task import PRETRAIN
+from benchmarks.task import EXTERNAL, PRETRAIN
 
 # Key, header, decimals, and whether more is better: what every table shows, then the page's own.
 HEADERS: tuple[tuple[str, str, int, bool], ...] = (
@@ -38,6 +38,8 @@ def pretraining_hours(row: Row, records: Mapping[str, RunRecord]) -> float | Non
 
 
 def _hours(record: RunRecord) -> float | None:
+    if record.spec.task == EXTERNAL:
+        return None  # to score a file is not what its detector cost
     seconds = sum(_seconds(attempt) for attempt in record.attempts) or record.cost.get("seconds")
     if not seconds:
         return None

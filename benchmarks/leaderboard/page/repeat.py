@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from backbones.base.errors import UserError
@@ -12,11 +13,11 @@ from benchmarks.overrides import apply_overrides, leaves_of
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import find_measurement, get_task
-from benchmarks.task import PRETRAIN, Task
+from benchmarks.task import EXTERNAL, PRETRAIN, Task
 
 _PROGRAM = ("python", "benchmarks/run.py")
 # Words for what no record knows.
-_DIR, _KIND = "DIR", "KIND"
+_DIR, _KIND, _RESULTS = "DIR", "KIND", "RESULTS.json"
 
 
 class Repeater:
@@ -37,6 +38,9 @@ class Repeater:
             return self.of_request(request)
         labels = record.labels
         data = [] if labels.mini else ["--data", f"{_kind(record.spec.task)}={_DIR}"]
+        if record.spec.task == EXTERNAL:
+            note = "Put in where the results and the data lie."
+            return _scored(record.spec, labels.entry, [_RESULTS], data, note)
         note = "Put in where the data lie." if data else ""
         arguments = [
             *self._what(record.spec, labels.entry),
@@ -47,6 +51,10 @@ class Repeater:
     def of_request(self, request: RunRequest) -> dict[str, str]:
         """Return the command that does a requested run (again)."""
         spec = request.spec
+        if spec.task == EXTERNAL:
+            path = request.data.path
+            data = [] if path is None else ["--data", f"{request.data.kind}={path}"]
+            return _scored(spec, request.entry, request.source.splitlines(), data, "")
         arguments = [
             *self._what(spec, request.source or request.entry),
             *("--recipe", request.recipe),
@@ -88,6 +96,15 @@ class Repeater:
         if key not in self._known:
             self._known[key] = _overrides(spec, recipe)
         return self._known[key]
+
+
+def _scored(
+    spec: RunSpec, entry: str, files: Sequence[str], data: Sequence[str], note: str
+) -> dict[str, str]:
+    """Return the command that scores results files again."""
+    boxes = ["--boxes-only"] if spec.recipe.get("boxes_only") else []
+    words = [*_PROGRAM, "score", *files, "--name", entry, *boxes, *data]
+    return {"command": shlex.join(words), "note": note}
 
 
 def _overrides(spec: RunSpec, recipe: str) -> tuple[list[str], str]:

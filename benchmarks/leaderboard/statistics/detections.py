@@ -10,10 +10,10 @@ from benchmarks.by_image.detected import Detected
 from benchmarks.by_image.images import Floats, Weights
 from benchmarks.by_image.resamples import choices, errors_of
 from benchmarks.by_image.runs import NoImagesError, image_results
-from benchmarks.leaderboard.rows import Table
+from benchmarks.leaderboard.rows import Row, Table
 from benchmarks.leaderboard.statistics.chance import Spread, holm
 from benchmarks.leaderboard.statistics.compare import Comparison, Pair
-from benchmarks.leaderboard.statistics.results import Noise
+from benchmarks.leaderboard.statistics.results import Interval, Noise
 from benchmarks.leaderboard.statistics.seeds import Runs, Stored, noise
 from benchmarks.leaderboard.statistics.table import done_runs, floor_of, judged
 from benchmarks.store.folders import Store
@@ -86,6 +86,62 @@ def class_pairs(
         ClassPair(name, Pair("APbox", first, second, difference))
         for (name, first, second), difference in zip(found, differences, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class ClassInterval:
+    """APbox of one class of a row.
+
+    Attributes:
+        name: Name of the class.
+        interval: The value, mean over seeds, and where it would lie with other images and seeds.
+        num_objects: Objects of the class in the test images, crowds left out.
+    """
+
+    name: str
+    interval: Interval
+    num_objects: int
+
+
+def class_intervals(
+    row: Row, whole: Table, store: Store, records: Mapping[str, RunRecord]
+) -> list[ClassInterval]:
+    """Return APbox of each class that has objects, in order of the class index.
+
+    Args:
+        row: Of a task whose runs keep their detections.
+        whole: The table that the row stands in, whose rows say what seeds do.
+        store: The folder of runs.
+        records: By run id.
+
+    Raises:
+        NoImagesError: A run kept no matches.
+    """
+    runs = done_runs(row, records)
+    side = _classes_of(runs, store)
+    matches = _matches(store, runs[0])
+    counts = np.bincount(matches.object_classes, minlength=len(side.names)).tolist()
+    noises = _class_noise(whole, records, store)
+    images = errors_of(side.drawn.T)
+    floors = [noises.get(name, Noise(None, None, 0)).floor for name in side.names]
+    seeds = np.array([np.nan if own is None else own / side.num_runs**0.5 for own in floors])
+    freedom = min((own.degrees for own in noises.values() if own.floor is not None), default=0.0)
+    halves = Spread(images**2, seeds**2, len(matches.image_ids), freedom).half_widths()
+    columns = (side.names, side.plain.tolist(), images.tolist(), seeds.tolist(), halves, counts)
+    return [
+        ClassInterval(name, _interval(value, half, image, seed), count)
+        for name, value, image, seed, half, count in zip(*columns, strict=True)
+        if count and value == value  # NaN: no object counts
+    ]
+
+
+def _interval(value: float, half: float, images: float, seeds: float) -> Interval:
+    """Return an interval within 0 to 100 percent; ends and errors that are NaN are unknown."""
+    low, high, images_error, seeds_error = (
+        None if np.isnan(number) else float(number)
+        for number in (max(0.0, value - half), min(100.0, value + half), images, seeds)
+    )
+    return Interval(value, low, high, images_error, seeds_error)
 
 
 def images_apart(

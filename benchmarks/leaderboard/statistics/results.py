@@ -227,5 +227,5 @@ def _about_floor(noise: Noise, names: Sequence[str], headline: str, protocol: st
     return (
         f"1 seed: {named}; a new training may differ. The interval rests on the seed floor of "
         f"{protocol}, a standard deviation of {noise.stored:g} {headline} ({kind}: "
-        f"{noise.source}){others}; --seeds 3 measures it"
+        f"{noise.source}){others}; three seeds measure it"
     )

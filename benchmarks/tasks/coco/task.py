@@ -1,6 +1,6 @@
 """Mask R-CNN on COCO-format data: APbox, APmask and what they cost."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,20 @@ from backbones.base.cores import loader_workers
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from benchmarks.annotated.detected import (
+    COCO_COLUMNS,
+    COCO_EVALUATORS,
+    COCO_HEADLINE,
+    COCO_METRICS,
+    MATCHED_IMAGES,
+)
 from benchmarks.annotated.task import AnnotatedTask
-from benchmarks.by_image.images import ImageFile, ImageResults
 from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot
 from benchmarks.seed_floors import COCO_FLOORS
 from benchmarks.store.folders import CACHE
 from benchmarks.task import (
     Facts,
-    Metric,
     PublishedResults,
     TaskInputs,
     TaskResult,
@@ -29,14 +34,8 @@ from detection.model.arithmetic import head_multiply_adds
 from detection.protocols import fit
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
-from detection.scoring.matches import MATCHES_FILE
 from detection.small_sets import FEWEST_STEPS, lengthened, with_more_detections
 
-_SCORES = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl",
-    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
-_PERCENT = Metric()
 # Three times the scatter of ViTDet's five seeds (0.1 APbox, detectron2 projects/ViTDet README).
 _TOLERANCE = 0.3
 # Other data in COCO's layout are told from COCO itself by their classes.
@@ -49,13 +48,6 @@ def _is_coco(data: str, classes: Collection[str]) -> bool:
     return "coco" in data.lower()
 
 
-def _read_matches(path: Path, metrics: Sequence[str]) -> ImageResults:
-    # scipy comes in here, so that planning does without it.
-    from benchmarks.by_image.detected import read_detected
-
-    return read_detected(path, metrics)
-
-
 class CocoTask(AnnotatedTask):
     """The task; see ``benchmarks.task.Task`` for what each part means.
 
@@ -65,19 +57,17 @@ class CocoTask(AnnotatedTask):
 
     name = "coco"
     version = 1
-    headline = "APbox"
+    headline = COCO_HEADLINE
     seed_floors = COCO_FLOORS
-    evaluators = ("hotcoco", "pycocotools")
+    evaluators = COCO_EVALUATORS
     distributed = True
     trains = True
-    image_file = ImageFile(MATCHES_FILE, _read_matches, detections=True)
+    image_file = MATCHED_IMAGES
     published = PublishedResults("COCO 2017", _TOLERANCE, _is_coco)
     is_transfer = True
     reads_maps = True
-    columns = ("APbox", "APmask", "AP50box", "AP75box", "APsbox", "APmbox", "APlbox")
-    metrics: Mapping[str, Metric] = {
-        f"{score}{kind}": _PERCENT for score in _SCORES for kind in ("box", "mask")
-    }
+    columns = COCO_COLUMNS
+    metrics = COCO_METRICS
 
     def recipes(self) -> Mapping[str, Callable[[], DetectionConfig]]:
         """Return the recipes by name."""

@@ -1,0 +1,1 @@
+"""Detections that another program wrote into a file."""

@@ -1,0 +1,1 @@
+"""Results of detectors of any program: read, checked, scored, written."""
