@@ -75,6 +75,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Return the number from 0 to 1 that a text stands for."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return number
+
+
 def given(text: str) -> str:
     """Return a text that is not empty, as that of an unset variable of a script would be."""
     if not text:

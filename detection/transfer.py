@@ -36,8 +36,8 @@ from detection.protocols import build_options
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
 
-# Folder of them within a run's.
-_STATES = "states"
+# Folder of training states within a run's.
+STATES = "states"
 _CONTIGUOUS = "contiguous; the network was not shown to work with channels last"
 
 
@@ -258,11 +258,11 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
 def _states(job: TransferJob, facts: DataFacts, monitor: Monitor) -> StateFolder:
     """Return the states of a run; without any, the first process takes those of a like training."""
     former = {"data": facts.former_fingerprint}
-    states = StateFolder(job.out_dir / _STATES, _identity(job, facts), former)
+    states = StateFolder(job.out_dir / STATES, _identity(job, facts), former)
     # A run that is done again on request (its first record set aside) trains again.
     again = any(job.out_dir.parent.glob("record-*.json"))
     if rank() == 0 and job.runs is not None and not again:
-        states.adopt(sorted(job.runs.glob(f"*/{job.out_dir.name}/{_STATES}")), monitor.say)
+        states.adopt(sorted(job.runs.glob(f"*/{job.out_dir.name}/{STATES}")), monitor.say)
     barrier()
     return states
 

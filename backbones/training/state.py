@@ -154,12 +154,28 @@ class StateFolder:
                 say(f"The state {path} is of the same training, so this run goes on from it.")
                 return
 
+    def finished(self) -> TrainingState | None:
+        """Return the newest sound state, whatever run it is of; None where there is none."""
+        for path in reversed(self._files()):
+            state = self._sound(path)
+            if state is not None:
+                return state[1]
+        return None
+
     def newest_file(self) -> Path | None:
         """Return the newest finished state's file, to name it in a message."""
         finished = [path for path in self._files() if path.with_suffix(".json").is_file()]
         return finished[-1] if finished else None
 
     def _read(self, path: Path) -> TrainingState | None:
+        found = self._sound(path)
+        if found is None:
+            return None
+        self._refuse_others(found[0].identity)
+        return found[1]
+
+    def _sound(self, path: Path) -> tuple[_StateRecord, TrainingState] | None:
+        """Return a state with its record, None where it is damaged or unfinished."""
         try:
             record = _FORMAT.read(path.with_suffix(".json"))
             content = path.read_bytes()
@@ -167,8 +183,7 @@ class StateFolder:
             return None
         if record.sha256 != sha256(content).hexdigest() or self._file(record.step) != path:
             return None
-        self._refuse_others(record.identity)
-        return TrainingState(record.step, load(content), record.notes)
+        return record, TrainingState(record.step, load(content), record.notes)
 
     def _refuse_others(self, found: Mapping[str, str]) -> None:
         names = [*self._identity, *(name for name in found if name not in self._identity)]

@@ -24,6 +24,7 @@ from benchmarks.options.results import (
     CompareOptions,
     LeaderboardOptions,
     MergeOptions,
+    PredictOptions,
     ScoreOptions,
     VerifyOptions,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "ListOptions",
     "LogsOptions",
     "MergeOptions",
+    "PredictOptions",
     "PretrainOptions",
     "RecoverOptions",
     "RetryOptions",
@@ -80,6 +82,7 @@ COMMANDS: Mapping[str, type[CommandOptions]] = {
     "check": CheckOptions,
     "doctor": DoctorOptions,
     "score": ScoreOptions,
+    "predict": PredictOptions,
     "compare": CompareOptions,
     "leaderboard": LeaderboardOptions,
     "verify": VerifyOptions,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.flags import count, flag, given, names, switch
-from benchmarks.options.bases import Anonymous, InFolder, WithData
+from benchmarks.flags import count, flag, given, names, share, switch
+from benchmarks.options.bases import Anonymous, InFolder, WithData, WithPlugins
 
 if TYPE_CHECKING:
     from benchmarks.plan.plan import Rerun
@@ -30,6 +30,30 @@ class ScoreOptions(WithData):
         default="failed",
         choices=("missing", "failed", "stale", "all"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(WithData, WithPlugins):
+    """Use the detector of a finished run on any images."""
+
+    run: str = flag("entry, run id, or the first digits of a run id", positional=True,
+                    metavar="RUN")  # fmt: skip
+    images: Sequence[str] = flag(
+        "image, folder of images, pattern such as 'photos/*.jpg', or text file with a path a line",
+        positional=True,
+        nargs="+",
+        metavar="IMAGES",
+    )
+    folder: Path = flag(
+        "folder for results.json, images.json and pictures", name="to", type=Path, metavar="DIR"
+    )
+    least_score: float = flag(
+        "lowest score that is drawn; results.json has all detections (default: %(default)s)",
+        default=0.5,
+        type=share,
+        metavar="X",
+    )
+    no_pictures: bool = switch("write no pictures")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor
@@ -72,18 +73,10 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
     facts = _check_unchanged(request, task, backbone, cache)
     verdict = verdict_of(backbone, request.plugins, cache)
     refuse_broken(backbone, verdict, task.reads_maps)
-    recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
-    try:
-        config = restore(recipe, request.spec.recipe)
-        config = apply_overrides(config, request.overrides_not_in_spec)
-    except ValueError as error:
-        raise UserError(
-            f"The code changed since this run was planned: {error}. {_AGAIN}"
-        ) from error
     inputs = TaskInputs(
         backbone=backbone,
         checkpoint=checkpoint,
-        config=config,
+        config=config_of(request, task),
         data=request.data,
         out_dir=folder.work,
         cache=cache,
@@ -93,6 +86,26 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
         channels_last=verdict.channels_last,
     )
     return task, inputs, facts
+
+
+def config_of(request: RunRequest, task: Task) -> Any:
+    """Return the recipe of a run, overrides applied.
+
+    Args:
+        request: The run.
+        task: Its task.
+
+    Raises:
+        UserError: The task has no such recipe any more, or one with other values.
+    """
+    recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
+    try:
+        config = restore(recipe, request.spec.recipe)
+        return apply_overrides(config, request.overrides_not_in_spec)
+    except ValueError as error:
+        raise UserError(
+            f"The code changed since this run was planned: {error}. {_AGAIN}"
+        ) from error
 
 
 def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, cache: Path) -> Facts:

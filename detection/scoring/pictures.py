@@ -21,6 +21,10 @@ RIGHT: Colour = (0, 114, 178)
 WRONG: Colour = (213, 94, 0)
 OBJECT: Colour = (240, 228, 66)
 CROWD: Colour = (153, 153, 153)
+# Of classes: Okabe and Ito's seven colours besides black.
+_COLOURS: tuple[Colour, ...] = (
+    RIGHT, WRONG, (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), OBJECT,
+)  # fmt: skip
 _MASK_SHARE = 0.4
 # Sides in pixels: smaller pictures are enlarged until words can be read.
 _LEAST_SIDE = 320
@@ -104,6 +108,33 @@ def found_shapes(
     ]
 
 
+def surest_shapes(
+    detections: Detections, image_id: int, class_names: Sequence[str], least_score: float
+) -> list[DrawnObject]:
+    """Return what a detector found in an image, the surest last; a class has one colour.
+
+    Args:
+        detections: Of the detector.
+        image_id: Of the image.
+        class_names: In order of the class index.
+        least_score: Lowest score that is returned.
+    """
+    at = int(np.searchsorted(detections.image_ids, image_id))
+    rows = np.arange(detections.ends[at - 1] if at else 0, detections.ends[at])
+    rows = rows[detections.scores[rows] >= least_score]
+    rows = rows[np.argsort(detections.scores[rows], kind="stable")]
+    size = detections.sizes[at].tolist()
+    return [
+        DrawnObject(
+            box=tuple(detections.boxes[row].tolist()),
+            rle=None if detections.masks is None else _rle(size, detections.masks[row]),
+            text=f"{class_names[detections.classes[row]]} {detections.scores[row]:.2f}",
+            colour=_COLOURS[int(detections.classes[row]) % len(_COLOURS)],
+        )
+        for row in rows.tolist()
+    ]
+
+
 def draw(path: Path, shapes: Sequence[DrawnObject], caption: str) -> Image.Image:
     """Return an image file with shapes over it and a caption above.
 
@@ -113,7 +144,17 @@ def draw(path: Path, shapes: Sequence[DrawnObject], caption: str) -> Image.Image
         caption: Cut where it is too long.
     """
     with Image.open(path) as file:
-        picture = file.convert("RGB")
+        return draw_over(file.convert("RGB"), shapes, caption)
+
+
+def draw_over(picture: Image.Image, shapes: Sequence[DrawnObject], caption: str) -> Image.Image:
+    """Return a picture with shapes over it and a caption above.
+
+    Args:
+        picture: RGB.
+        shapes: The last ones on top.
+        caption: Cut where it is too long.
+    """
     pixels = np.asarray(picture, dtype=np.float64)
     for shape in shapes:
         if shape.rle is not None:

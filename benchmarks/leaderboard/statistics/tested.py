@@ -26,7 +26,7 @@ def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
         UserError: The data set is not there, or it is another one by now.
         BadRecordError: The run does not say where it was.
     """
-    root = _root(store, record, given)
+    root = root_of(store, record, given)
     measured = get_measurement(record.spec.task)
     if not isinstance(measured, Annotated):
         raise UserError(f"the task {measured.name} is not measured on annotated images")
@@ -54,7 +54,18 @@ def detections_of(store: Store, record: RunRecord) -> Detections:
         raise NoImagesError(str(error)) from error
 
 
-def _root(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
+def root_of(store: Store, record: RunRecord, given: Sequence[str]) -> DataRoot:
+    """Return where the data of a run lie.
+
+    Args:
+        store: The folder of runs.
+        record: Of the run.
+        given: What ``--data`` says; else where the run found them.
+
+    Raises:
+        UserError: It is not known.
+        BadRecordError: The run does not say where it was.
+    """
     kind = get_measurement(record.spec.task).data_kind
     if record.labels.mini:
         return DataRoot(kind, record.labels.data, None, "embedded")
