@@ -24,7 +24,7 @@ from detection.data.segmentation import BrokenMaskError, check_segmentation
 # What files begin with that are not JSON text.
 _OTHER_FILES = {
     b"\x1f\x8b": "is compressed by gzip; unpack it with gunzip",
-    b"PK": "is a ZIP or PyTorch file, not JSON; unpack or convert it",
+    b"PK": "is a ZIP or PyTorch file, not JSON; unpack it, or end its name in .pt",
     b"\x80": "is a pickle, not JSON; write the list with json.dump",
 }
 _NOT_FINITE = re.compile(rb"(?<![\w\"])-?(NaN|Infinity)(?![\w\"])")

@@ -18,6 +18,9 @@ from detection.scoring.results.belonging import judge, positions_of, sizes_of
 from detection.scoring.results.reading import ResultColumns, read_results
 from detection.scoring.results.truth import ScoringTruth
 
+# Of files that torch.save wrote.
+_TORCH_SUFFIXES = (".pt", ".pth")
+
 
 @dataclass(frozen=True)
 class OpenedResults:
@@ -53,7 +56,8 @@ def open_results(path: Path, scoring: ScoringTruth, *, boxes_only: bool = False)
     """Read a results file and check that it belongs to the data.
 
     Args:
-        path: The file, see ``detection.scoring.results.reading``.
+        path: The file: JSON, or ``.pt`` and ``.pth`` by torch.save; see ``reading`` and
+            ``torch_file``.
         scoring: What it is held against.
         boxes_only: Leave masks out.
 
@@ -61,11 +65,20 @@ def open_results(path: Path, scoring: ScoringTruth, *, boxes_only: bool = False)
         PreflightError: It cannot be read, or does not belong to the data; one sentence with counts
             and the likely cause.
     """
-    columns = read_results(path, boxes_only=boxes_only)
+    columns = _read(path, boxes_only)
     judged = judge(columns, scoring)
     if judged.refusals:
         raise PreflightError(f"{path} does not fit the data: {'; '.join(judged.refusals)}.")
     return OpenedResults(_detections(path, columns, scoring), judged.remarks)
+
+
+def _read(path: Path, boxes_only: bool) -> ResultColumns:
+    if path.suffix not in _TORCH_SUFFIXES:
+        return read_results(path, boxes_only=boxes_only)
+    # torch comes in here, so that results in JSON do without it.
+    from detection.scoring.results.torch_file import read_torch_results
+
+    return read_torch_results(path, boxes_only=boxes_only)
 
 
 def score_results(
