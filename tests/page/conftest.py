@@ -52,6 +52,13 @@ def mini(record):
     return replace(record, spec=spec, labels=labels)
 
 
+def with_detector(record):
+    """Return a record with facts about its detector, one of them of its entry alone."""
+    facts = {"attention": f"as in {record.labels.entry}", "blocks": "12"}
+    details = {**record.details, "detector": facts, "layout": "channels last"}
+    return replace(record, details=details)
+
+
 def hostile(record, text):
     """Return a record in which everything a person could name is ``text``."""
     return replace(
@@ -66,7 +73,7 @@ def hostile(record, text):
         environment={text: text, "gpus": [text]},
         attempts=tuple(replace(a, host=text, reason=text) for a in record.attempts),
         warnings=(text,),
-        details={text: [{text: text}]},
+        details={text: [{text: text}], "detector": {text: text}},
         files=(RunFile(f"work/{text}.png", "0" * 64, 1),),
     )
 
@@ -76,7 +83,7 @@ def page_file(tmp_path_factory):
     """Return a page of twelve entries in three tasks, three seeds each, and a mini table."""
     folder = tmp_path_factory.mktemp("page")
     store = Store(folder / "runs")
-    found = [*islice(records(("coco", "knn", "linear"), 3), 108)]
+    found = [with_detector(record) for record in islice(records(("coco", "knn", "linear"), 3), 108)]
     lonely = [replace(r, spec=replace(r.spec, seed=9)) for r in found[:1]]
     missing = MetricValue(None, "percent", higher_is_better=True, reason="no masks")
     lonely = [replace(r, metrics={**r.metrics, "APmask": missing}) for r in lonely]

@@ -79,6 +79,10 @@ def test_pinned_rows_are_compared(coco):
     dialog = coco.locator("#comparison")
     expect(dialog).to_be_visible()
     assert "run.py compare" in dialog.inner_text()
+    differing = dialog.locator("#comparison-detectors")
+    expect(differing).to_contain_text("Detectors differ in")
+    assert differing.inner_text().count("as in ") == 2
+    assert "blocks" not in differing.inner_text()
     first = dialog.locator("tbody tr").first
     own = [float(text) for text in first.locator(".value").all_inner_texts()]
     shown = first.locator(".difference").inner_text().split()[0].replace("\u2212", "-")
@@ -97,7 +101,15 @@ def test_a_row_tells_where_it_comes_from(coco):
     text = drawer.inner_text()
     assert "python benchmarks/run.py --tasks coco --entries" in text
     assert "--seeds 0," in text
-    for part in ("SHA-256", "Data fingerprint", "Environment", "Curves", "Attempts", "Recipe"):
+    for part in (
+        "memory format",
+        "SHA-256",
+        "Data fingerprint",
+        "Environment",
+        "Curves",
+        "Attempts",
+        "Recipe",
+    ):
         assert part in text
     drawer.get_by_role("button", name="seed 1").click()
     assert "--seeds 1," in drawer.inner_text()

@@ -25,7 +25,8 @@ _VENDOR = _HERE / "vendor"
 MODULES = (
     "dom", "format", "data", "state", "board_data", "differences", "columns", "choices", "board",
     "downloads", "filters", "charts", "point_names", "frontier", "prediction", "strips",
-    "curves", "classes", "sizes", "gallery", "figures", "compare", "provenance", "drawer", "main",
+    "curves", "classes", "sizes", "gallery", "figures", "detectors", "compare",
+    "provenance", "drawer", "main",
 )  # fmt: skip
 STYLES = ("colours", "page", "table", "panels", "print")
 _IMPORT = re.compile(r"^import (\{[^}]*\}) from \"\./(\w+)\.js\";$", re.MULTILINE)

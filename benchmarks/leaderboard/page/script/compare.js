@@ -2,6 +2,7 @@
 import { button, byId, copyButton, el, name } from "./dom.js";
 import { MISSING, fixed, interval, signed } from "./format.js";
 import { COSTS, content, costOf, metricFacts, valueOf } from "./data.js";
+import { differingFacts } from "./detectors.js";
 import { difference } from "./differences.js";
 import { choose, currentTable, onChoice, pinnedRows, togglePin } from "./state.js";
 
@@ -38,8 +39,19 @@ export function showComparison(wanted) {
       el("p", {}, "Everything is compared with ", el("b", {}, "A"), ". ", sentences(table, base, others)),
       metricTable(table, rows),
       el("h3", {}, "Price"), costTable(rows),
+      el("div", { id: "comparison-detectors" }),
       table.joined ? null : commandFor(table, rows)));
   if (!dialog.open) dialog.showModal();
+  showDetectors(rows);
+}
+
+/** Show the facts in which the detectors of rows differ, once they are unpacked. */
+async function showDetectors(rows) {
+  const differing = await differingFacts(rows);
+  if (!differing.length) return;
+  const table = el("table", { class: "compare" }, head(rows), el("tbody", {}, differing.map(([fact, texts]) =>
+    el("tr", {}, el("th", { scope: "row" }, name(fact)), texts.map((text) => el("td", {}, name(text)))))));
+  byId("comparison-detectors")?.replaceChildren(el("h3", {}, "Detectors differ in"), scrolling("Detectors of the pinned rows", table));
 }
 
 function sentences(table, base, others) {

@@ -2,6 +2,7 @@
 import { copyButton, el, facts, name } from "./dom.js";
 import { MISSING, duration, fixed, moment, size } from "./format.js";
 import { chart, choice } from "./charts.js";
+import { detectorOf } from "./detectors.js";
 import { calledCurve, drawCurves, seriesOf } from "./curves.js";
 import { pictureNode } from "./gallery.js";
 
@@ -13,11 +14,12 @@ export function provenance(run, id, details, entry) {
     part("Result", results(run)),
     part("Weights", weights(run)),
     part("Data and rules", rules(run)),
+    detectorOf(run) ? part("Detector", tree(detectorOf(run))) : null,
     run.curves && Object.keys(run.curves).length ? part("Curves", curvesOf(run)) : null,
     run.pictures?.length ? part("Pictures", el("div", { class: "pictures" }, run.pictures.map((picture) => pictureNode(picture, entry)))) : null,
     part("Attempts", attempts(run.attempts)),
     run.environment === undefined ? null : part("Environment", environment(details.environments[run.environment], run)),
-    run.details && Object.keys(run.details).length ? part("What was decided", tree(run.details)) : null,
+    run.details && Object.keys(run.details).length ? part("What was decided", tree({ ...run.details, detector: undefined })) : null,
     run.recipe === undefined ? null : part("Recipe", tree(details.recipes[run.recipe])),
     run.files?.length ? part("Files", files(run.files)) : null,
     part("Record", facts([["Run", el("code", {}, id)], ["Started", run.created && moment(run.created)], ["Finished", run.finished && moment(run.finished)], ["Warnings", run.warnings?.map((text) => el("p", {}, text))]])),
@@ -87,7 +89,7 @@ function tree(value) {
     if (!value.some((item) => item !== null && typeof item === "object")) return name(value.map((item) => (typeof item === "string" ? item : JSON.stringify(item))).join(", ") || MISSING);
     return el("ul", {}, value.map((item) => el("li", {}, tree(item))));
   }
-  if (value !== null && typeof value === "object") return facts(Object.entries(value).map(([key, item]) => [name(key.replaceAll("_", " ")), tree(item)]));
+  if (value !== null && typeof value === "object") return facts(Object.entries(value).filter(([, item]) => item !== undefined).map(([key, item]) => [name(key.replaceAll("_", " ")), tree(item)]));
   return name(value === null || value === "" ? MISSING : String(value));
 }
 
