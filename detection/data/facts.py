@@ -12,9 +12,11 @@ from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.contents import Progress, SplitContents, look_at_split, refuse_unusable
 from detection.data.dataset import SPLITS, CocoData, Split, check_objects, has_objects, read_split
+from detection.data.findings import Mending
+from detection.truth.copies import ShownImages, examine_copies, remark_overlap
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 4
+_FACTS_VERSION = 5
 # Within a cache that others use too.
 _CACHE = "data"
 
@@ -112,6 +114,9 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
     for split, read in zip(SPLITS, (train, val), strict=True):
         check_objects(read.images, read.path, split)
         refuse_unusable(looks[split], read.images, data.image_folder(split), split)
+    notes = [note for file in (train, val) for note in file.notes]
+    notes += _copies(data, looks, (train, val))
+    notes += _remarks(data, looks, (train, val))
     return DataFacts(
         fingerprint=fingerprint,
         train_fingerprint=_with_choices(data, looks["train"].fingerprint),
@@ -121,9 +126,7 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
         class_names=train.class_names,
         category_ids=train.category_ids,
         has_masks=train.has_masks and val.has_masks,
-        notes=tuple(
-            dict.fromkeys((*train.notes, *val.notes, *_remarks(data, looks, (train, val))))
-        ),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -148,27 +151,33 @@ def _with_choices(data: CocoData, fingerprint: str) -> str:
     return hashlib.sha256(f"{fingerprint} {chosen}".encode()).hexdigest()
 
 
+def _copies(
+    data: CocoData, looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
+) -> list[str]:
+    """Return sentences on images that are copies of others, in one split or in both."""
+    splits: list[ShownImages] = []
+    notes: list[str] = []
+    for split, file in zip(SPLITS, read, strict=True):
+        known = dict(zip(looks[split].names, looks[split].images, strict=True))
+        digests = [known[image["file_name"]].digest for image in file.images]
+        splits.append(ShownImages(data.image_folder(split), file.images, digests))
+        mending = Mending(file.path)
+        examine_copies(splits[-1], mending)
+        notes += mending.notes()
+    return [*notes, *remark_overlap(*splits)]
+
+
 def _remarks(
     data: CocoData, looks: dict[Split, SplitContents], read: tuple[AnnotationFile, AnnotationFile]
 ) -> list[str]:
     """Return sentences on the two splits together."""
-    train, val = (looks[split] for split in SPLITS)
     found = []
     part = data.files_of("val").part
     if part is not None:
         found.append(
             f"There are no validation annotations, so {len(read[1].images)} of "
-            f"{len(val.names)} images are validation images: a share of {part.share:g}, chosen by "
-            f"their file names and seed {part.seed}."
-        )
-    own = [{image["file_name"] for image in file.images} for file in read]
-    known = {look.digest for n, look in zip(train.names, train.images, strict=True) if n in own[0]}
-    pairs = [(n, look) for n, look in zip(val.names, val.images, strict=True) if n in own[1]]
-    same = [n for n, look in pairs if look.digest in known]
-    if same:
-        found.append(
-            f"{len(same)} of {len(pairs)} validation images are training images too, byte for "
-            f"byte (first: {same[0]}), so the scores are too high."
+            f"{len(looks['val'].names)} images are validation images: a share of {part.share:g}, "
+            f"chosen by their file names and seed {part.seed}."
         )
     if read[0].has_masks != read[1].has_masks:
         split = SPLITS[int(read[0].has_masks)]

@@ -46,6 +46,9 @@ STOPGAP_AREA = Kind("areas look like placeholders", "all computed", 1.0)
 CORNERS = Kind("boxes that their areas show to be two corners (xyxy)", "read as such", 0.02)
 REPEATED = Kind("annotations that repeat class and box of another", "kept", 0.1)
 TWO_CLASSES = Kind("annotations that repeat the box of another class", "kept", 0.3)
+COPIES = Kind(
+    "images that equal another byte for byte and have other annotations", "kept", 0.2, "image"
+)
 GROUPS = Kind("categories that only name a group", "dropped", 1.0, "category")
 
 
@@ -89,7 +92,7 @@ class Mending:
         """
         if len(wrong) > allowed(kind.share, total):
             raise self.fault(
-                f"has {kind.what}: {len(wrong)} of {total} ({name_ids(wrong)}"
+                f"has {kind.what}: {len(wrong)} of {total} ({name_ids(wrong, kind.item)}"
                 f"{f': {first}' if first else ''}). Up to {100 * kind.share:g} % would be "
                 f"{kind.mend} and counted; correct the file"
                 f"{f', in which {cause}' if cause else ''}"
@@ -116,6 +119,6 @@ def allowed(share: float, total: int) -> float:
     return max(share * total, min(_FEW, _FEW_SHARE * total))
 
 
-def name_ids(ids: Sequence[int]) -> str:
+def name_ids(ids: Sequence[int], item: str = "annotation") -> str:
     """Return the first few ids as "annotation 1" or "annotations 1, 2, 3 and 4 more"."""
-    return f"annotation{'s' if len(ids) > 1 else ''} {first_of(ids)}"
+    return f"{item}{'s' if len(ids) > 1 else ''} {first_of(ids)}"

@@ -20,6 +20,10 @@ SLACK = 1.0
 # rounding, when no side is farther off than this many pixels.
 LEAST_OVERLAP = 0.5
 NEAR = 4.0
+# Two boxes are the same when every side agrees to half a pixel, or to a hundredth of the box's mean
+# side, which is less than two people agree to.
+_SAME_PIXELS = 0.5
+_SAME_SHARE = 0.01
 # Of boxes that stick out, the share from which on another reading is looked for, and the share of
 # all boxes that has to fit it: boxes that really stick out do so at all four borders, which no
 # other reading explains.
@@ -77,6 +81,17 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     union = sum((box[:, 2:] - box[:, :2]).clip(min=0).prod(axis=1) for box in (a, b)) - shared
     found: Floats = np.divide(shared, union, out=np.zeros(len(a)), where=union > 0)
     return found
+
+
+def slack_of(corners: Floats) -> Floats:
+    """Return how far the sides of repeats of boxes x0, y0, x1, y1 (N, 4) may be off, (N,)."""
+    sides = (corners[:, 2:] - corners[:, :2]).mean(axis=1)
+    return np.asarray(np.maximum(_SAME_PIXELS, _SAME_SHARE * sides))
+
+
+def near(one: Floats, two: Floats) -> Bools:
+    """Return which boxes x0, y0, x1, y1 (N, 4) are the same as those of another (N, 4), (N,)."""
+    return np.asarray((np.abs(one - two) <= slack_of(one)[:, None]).all(axis=1))
 
 
 def belong(extents: Floats, corners: Floats) -> Bools:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detection.data.findings import REPEATED, TWO_CLASSES, Mending, name_ids
-from detection.truth.causes import MANY, as_corners
+from detection.truth.causes import MANY, as_corners, near, slack_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -16,10 +16,6 @@ Bools = npt.NDArray[np.bool_]
 # A pair of an annotation and its image.
 Object = tuple[dict[str, Any], dict[str, Any]]
 
-# Two boxes are the same when every side agrees to half a pixel, or to a hundredth of the box's mean
-# side, which is less than two people agree to.
-_SAME_PIXELS = 0.5
-_SAME_SHARE = 0.01
 # Comparing each box with this many of its neighbours in order of position finds all repeats of an
 # image with as many objects; it bounds the work on files that repeat one box a million times.
 _MOST_COMPARED = 200
@@ -79,18 +75,17 @@ def repeats(corners: Floats, images: Ints, classes: Ints) -> tuple[Bools, Bools]
     """
     total = corners.sum(axis=1)
     order = np.lexsort((total, images))
-    sides = (corners[:, 2:] - corners[:, :2]).mean(axis=1)
-    slack = np.maximum(_SAME_PIXELS, _SAME_SHARE * sides)
+    slack = slack_of(corners)
     same, other = np.zeros(len(corners), dtype=bool), np.zeros(len(corners), dtype=bool)
     places = np.arange(len(corners) - 1)
     for step in range(1, _MOST_COMPARED + 1):
         places = places[places + step < len(order)]
         one, two = order[places], order[places + step]
-        near = (images[one] == images[two]) & (total[two] - total[one] <= 4 * slack[one])
-        places, one, two = places[near], one[near], two[near]
+        close = (images[one] == images[two]) & (total[two] - total[one] <= 4 * slack[one])
+        places, one, two = places[close], one[close], two[close]
         if not len(places):
             break
-        equal = (np.abs(corners[one] - corners[two]) <= slack[one, None]).all(axis=1)
+        equal = near(corners[one], corners[two])
         later = np.maximum(one, two)[equal]
         alike = (classes[one] == classes[two])[equal]
         same[later[alike]] = True
