@@ -22,6 +22,10 @@ from backbones.base.wording import first_of
 _VERSION = 1
 # What begins the sight of an image that cannot be decoded.
 _BROKEN = "!"
+# A file has its images' sides exchanged when so many of those with another size have, and more
+# than this share of all.
+_MOSTLY = 0.8
+_EXCHANGED_SHARE = 0.03
 # Called with the name of a split, images looked at, and images to look at.
 Progress = Callable[[str, int, int], None]
 
@@ -56,6 +60,8 @@ class SplitContents:
 
 class _Named(msgspec.Struct):
     file_name: str
+    width: Any = None
+    height: Any = None
 
 
 class _Listing(msgspec.Struct):
@@ -108,15 +114,18 @@ def refuse_unusable(
             the first few.
     """
     looks = dict(zip(contents.names, contents.images, strict=True))
-    absent, broken, other = [], [], []
+    absent, broken, exchanged, other = [], [], [], []
     for image in images:
         look = looks[image["file_name"]]
         if look.size <= 0:
             absent.append(image["file_name"])
         elif look.seen.startswith(_BROKEN):
             broken.append(f"{image['file_name']} ({look.seen[1:]})")
-        elif look.seen and [image["width"], image["height"]] not in json.loads(look.seen):
-            width, height = json.loads(look.seen)[0]
+        elif (sizes := _sizes(look)) and [image["width"], image["height"]] not in sizes:
+            width, height = sizes[0]
+            if [height, width] == [image["width"], image["height"]]:
+                exchanged.append(f"{image['file_name']} has {width} x {height} pixels")
+                continue
             other.append(
                 f"{image['file_name']} has {width} x {height} pixels, its annotations say "
                 f"{image['width']} x {image['height']}"
@@ -125,10 +134,49 @@ def refuse_unusable(
     for faulty, what in (
         (absent, f"{about} are missing or empty in {folder}"),
         (broken, f"{about} cannot be decoded in {folder}, so replace the files"),
+        (exchanged, f"{about} {_EXCHANGED} in {folder}"),
         (other, f"{about} have another size, so they belong to another data set, in {folder}"),
     ):
         if faulty:
             raise PreflightError(f"{len(faulty)} {what}: {first_of(faulty)}.")
+
+
+_EXCHANGED = (
+    "have other sizes, because width and height of the images are exchanged in the annotations,"
+)
+
+
+def exchanged_sides(contents: SplitContents, annotations: Path, split: str) -> str:
+    """Say that an annotation file has width and height of its images exchanged, empty if not.
+
+    Args:
+        contents: Of the split.
+        annotations: COCO's JSON file, which may be wrong otherwise.
+        split: "train" or "val".
+    """
+    looks = dict(zip(contents.names, contents.images, strict=True))
+    images = _listing(annotations.read_bytes()).images
+    other, exchanged = 0, []
+    for image in images:
+        sizes = _sizes(looks[image.file_name])
+        if sizes and [image.width, image.height] not in sizes:
+            other += 1
+            if sizes[0] == [image.height, image.width]:
+                exchanged.append(f"{image.file_name} has {sizes[0][0]} x {sizes[0][1]} pixels")
+    if len(exchanged) <= max(_EXCHANGED_SHARE * len(images), _MOSTLY * other - 1):
+        return ""
+    return (
+        f"{len(exchanged)} of {len(images)} images that the {split} annotations name {_EXCHANGED} "
+        f"in {annotations}: {first_of(exchanged)}."
+    )
+
+
+def _sizes(look: Look) -> list[list[int]]:
+    """Return upright and stored size of an image in pixels; none of a file that was not decoded."""
+    if not look.seen or look.seen.startswith(_BROKEN):
+        return []
+    sizes: list[list[int]] = json.loads(look.seen)
+    return sizes
 
 
 def _names(content: bytes) -> str:

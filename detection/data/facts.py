@@ -10,7 +10,13 @@ from backbones.base.errors import PreflightError
 from backbones.base.files import canonical_json, hash16, sha256_file
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.data.annotations import AnnotationFile, read_annotations
-from detection.data.contents import Progress, SplitContents, look_at_split, refuse_unusable
+from detection.data.contents import (
+    Progress,
+    SplitContents,
+    exchanged_sides,
+    look_at_split,
+    refuse_unusable,
+)
 from detection.data.dataset import SPLITS, CocoData, Split, check_objects, has_objects, read_split
 from detection.data.findings import Mending
 from detection.truth.copies import ShownImages, examine_copies, remark_overlap
@@ -105,7 +111,7 @@ def _look(data: CocoData, split: Split, cache: Path, progress: Progress | None) 
 
 
 def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) -> DataFacts:
-    train, val = (read_split(data, split) for split in SPLITS)
+    train, val = (_read(data, split, looks[split]) for split in SPLITS)
     if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
         raise PreflightError(
             f"The training and validation annotations of {data.root} list different categories; "
@@ -128,6 +134,17 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
         has_masks=train.has_masks and val.has_masks,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _read(data: CocoData, split: Split, looks: SplitContents) -> AnnotationFile:
+    """Return a split's annotations; boxes and masks that fail may do so by the images' sides."""
+    try:
+        return read_split(data, split)
+    except PreflightError as error:
+        exchanged = exchanged_sides(looks, data.annotation_file(split), split)
+        if exchanged:
+            raise PreflightError(exchanged) from error
+        raise
 
 
 def _former_fingerprint(

@@ -141,6 +141,11 @@ def _misread_in_part(boxes: Floats, sides: Floats, sticking: Bools) -> str:
             f"{count} of {total} leave their image at the same sides, and none comes as near to "
             f"the opposite ones; boxes look shifted by about {shift[0]}, {shift[1]} pixels (x, y)"
         )
+    if count >= MANY and _centres_leave(boxes[sticking], sides[sticking]):
+        return (
+            f"{count} of {total} leave their image, all at its right or bottom, and as centre, "
+            f"width and height these fit; in part, {list(BOX_READINGS)[1]}"
+        )
     cut = np.clip(corners, 0, np.tile(sides, 2))
     lost = (cut[:, 2:] - cut[:, :2]).prod(axis=1) < 0.5 * boxes[:, 2:].prod(axis=1)
     if lost.mean() <= _CUT_SHARE:
@@ -149,6 +154,17 @@ def _misread_in_part(boxes: Floats, sides: Floats, sticking: Bools) -> str:
         f"{int(lost.sum())} of {total} boxes lie more outside their image than in it; boxes look "
         "made for images of another size"
     )
+
+
+def _centres_leave(boxes: Floats, sides: Floats) -> bool:
+    """Return whether (N, 4) boxes that leave their images of (N, 2) sides are in centre form.
+
+    A centre lies right of and below half of its box, so that such boxes never leave their image at
+    the left or at the top. Boxes that were clipped to a larger image do, or do not fit as centres.
+    """
+    if (boxes[:, :2] < 0).any():
+        return False
+    return bool(_inside(_centres(boxes, sides), sides).mean() >= _FITTING_IN_PART)
 
 
 def _shift(corners: Floats, sides: Floats, axis: int) -> int | None:

@@ -1,5 +1,6 @@
 """Identity follows content, and what only the evaluation looks at is checked before training."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -74,6 +75,49 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path, data: CocoData) -> 
     Image.new("RGB", (20, 30)).save(data.image_folder("val") / "2.png")
     with pytest.raises(PreflightError, match=r"2\.png has 20 x 30 pixels, .* say 64 x 48"):
         read_facts(data, tmp_path)
+
+
+def exchange_sides(content: dict[str, Any], every: int = 1) -> dict[str, Any]:
+    for image in content["images"][::every]:
+        image.update(width=image["height"], height=image["width"])
+    return content
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_exchanged_sides_of_images_are_told_by_the_files(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    coco_content: Callable[..., dict[str, Any]],
+    wide: bool,
+) -> None:
+    """Also where boxes would leave the images, which other mistakes cause as well."""
+    content = coco_content(20)
+    if wide:
+        for annotation in content["annotations"]:
+            annotation.pop("segmentation")
+            annotation["bbox"][2] = 40.0
+    root = write_coco(content)
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps(exchange_sides(content)))
+    with pytest.raises(
+        PreflightError,
+        match=r"20 of 20 images that the train .* width and height of the images are exchanged in "
+        r"the annotations.*1\.png has 64 x 48 pixels",
+    ):
+        read_facts(find_coco(root), tmp_path / "cache")
+
+
+def test_few_exchanged_sides_are_told_too(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    coco_content: Callable[..., dict[str, Any]],
+) -> None:
+    content = coco_content(20)
+    root = write_coco(content)
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps(exchange_sides(content, 10)))
+    with pytest.raises(PreflightError, match=r"2 of 20 images .* are exchanged in"):
+        read_facts(find_coco(root), tmp_path / "cache")
 
 
 def test_an_image_may_lie_on_its_side(tmp_path: Path, data: CocoData) -> None:

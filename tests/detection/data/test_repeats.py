@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backbones.base.errors import PreflightError
-from tests.detection.data.test_truth import HEIGHT, WIDTH, make, read, to_corners
+from tests.detection.data.test_truth import HEIGHT, WIDTH, make, read, to_centre, to_corners
 
 Content = dict[str, Any]
 
@@ -95,6 +95,22 @@ def test_corners_in_part_without_areas_are_told_by_those_that_leave(tmp_path: Pa
         del annotation["area"]
     with pytest.raises(PreflightError, match="as two corners these fit; in part, boxes look like"):
         read(tmp_path, content)
+
+
+def test_centres_in_part_are_told_by_those_that_leave(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=r"right or bottom, and as centre.*in part, boxes"):
+        read(tmp_path, in_part(to_centre, 2))
+
+
+def test_boxes_cut_off_by_a_larger_image_are_no_centres(tmp_path: Path) -> None:
+    """They leave at the right, as those of tiles do, and half of them by more than half."""
+
+    def push(annotation: Content) -> None:
+        _, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [WIDTH - w * (annotation["id"] % 9 + 1) / 10, y, w, h]
+
+    found = read(tmp_path, in_part(push, 5))
+    assert [note for note in found.notes if "clipped" in note]
 
 
 def test_few_corners_are_read_as_such(tmp_path: Path) -> None:
