@@ -125,8 +125,9 @@ def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
 
 
 def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> TransferResult:
-    config, data, evaluation = job.config, job.data, job.config.evaluation
-    facts = read_facts(data, job.cache)
+    config, evaluation = job.config, job.config.evaluation
+    facts = read_facts(job.data, job.cache)
+    data = replace(job.data, grey=facts.grey)
     images = load_training_images(data, config.data, seed=job.seed, limit_images=job.limit_images)
     _check_measurable(job)
     plan = make_plan(config.schedule, config.optim, len(images))

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 
+from backbones.base.grey import BY_IMAGE, GreyScale, to_8_bits
+
 # What Pillow raises for a damaged file depends on format and place of the damage.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -24,8 +26,6 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
      ".psd", ".raw", ".cr2", ".nef", ".dng", ".exr", ".hdr"}
 ) - SUFFIXES  # fmt: skip
-# Levels of grey that cameras and microscopes fill of a file's 16 or 32 bits.
-_GREY_BITS = (8, 12, 16)
 
 
 def decode(content: bytes) -> Image.Image:
@@ -69,34 +69,28 @@ def turn(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def is_deep_grey(image: Image.Image) -> bool:
+    """Return whether a decoded image has one channel of 16 or 32 bits, in whole numbers."""
+    return image.mode.startswith("I")
+
+
+def to_rgb(image: Image.Image, grey: GreyScale = BY_IMAGE) -> Image.Image:
     """Return a decoded image of any mode as RGB.
+
+    Args:
+        image: What ``open_stored`` or ``turn`` returns.
+        grey: How 16-bit and 32-bit images of its set become 8 bits.
 
     Raises:
         ValueError: Its pixels are floating-point numbers of unknown range.
     """
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):
+    if is_deep_grey(image):
         # Pillow's own conversion clips 16-bit values at 255, which leaves a white image.
-        values = np.asarray(image).astype(np.int64).clip(min=0)
-        shift = grey_bits(int(values.max(initial=0))) - 8
-        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(to_8_bits(np.asarray(image).astype(np.int64), grey)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels of unknown range; save it with 8 bits")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
-
-
-def grey_bits(largest: int) -> int:
-    """Return how many bits of a deep grey image are used.
-
-    No header says it, so its largest value does: up to 255 it holds 8 bits, up to 4,095 the 12 of
-    thermal cameras and microscopes, up to 65,535 16 bits, else as many as that value takes.
-
-    Args:
-        largest: Value of the image.
-    """
-    known = [bits for bits in _GREY_BITS if largest < 1 << bits]
-    return known[0] if known else largest.bit_length()

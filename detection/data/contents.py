@@ -12,14 +12,16 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from backbones.base.content import FileContents, Look, sampled
 from backbones.base.errors import PreflightError
-from backbones.base.images import open_stored, to_rgb, turn
+from backbones.base.grey import levels
+from backbones.base.images import is_deep_grey, open_stored, to_rgb, turn
 from backbones.base.wording import first_of
 
 # Raised when the same bytes give another ``_sight`` or ``_names``.
-_VERSION = 1
+_VERSION = 2
 # What begins the sight of an image that cannot be decoded.
 _BROKEN = "!"
 # A file has its images' sides exchanged when so many of those with another size have, and more
@@ -175,8 +177,14 @@ def _sizes(look: Look) -> list[list[int]]:
     """Return upright and stored size of an image in pixels; none of a file that was not decoded."""
     if not look.seen or look.seen.startswith(_BROKEN):
         return []
-    sizes: list[list[int]] = json.loads(look.seen)
+    sizes: list[list[int]] = json.loads(look.seen)[:2]
     return sizes
+
+
+def grey_levels(contents: SplitContents) -> list[tuple[int, int]]:
+    """Return lowest and largest value of each image with one channel of 16 or 32 bits."""
+    seen = [json.loads(s) for s in (look.seen for look in contents.images) if s.startswith("[")]
+    return [(found[2][0], found[2][1]) for found in seen if len(found) > 2]
 
 
 def _names(content: bytes) -> str:
@@ -205,10 +213,16 @@ def stays_inside(name: str) -> bool:
 
 
 def _sight(content: bytes) -> str:
-    """Return an image's sizes in pixels, upright and as stored, or why it cannot be used."""
+    """Return an image's sizes in pixels, upright and as stored, or why it cannot be used.
+
+    Those of deep grey images are followed by their lowest and largest value.
+    """
     try:
         stored = open_stored(content)
         upright = turn(stored)
+        if is_deep_grey(stored):
+            values = np.asarray(stored).astype(np.int64)
+            return json.dumps([upright.size, stored.size, levels(values)])
         if stored.mode not in ("RGB", "L"):
             to_rgb(stored)
     except ValueError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones.base.errors import PreflightError
+from backbones.base.grey import BY_IMAGE, GreyScale
 from detection.config import DetectionDataConfig
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.description import read_description
@@ -30,6 +31,7 @@ class CocoData:
             ``annotations/instances_{train,val}2017.json`` and ``{train,val}2017/``.
         classes: Classes to keep, in the order of a detector's index; empty for all.
         crowds_are_objects: Objects with ``iscrowd`` 1 are trained and counted like all others.
+        grey: How 16-bit and 32-bit images become 8 bits; ``detection.data.facts.checked`` finds it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class CocoData:
     files: tuple[SplitFiles, SplitFiles] | None = None
     classes: tuple[str, ...] = ()
     crowds_are_objects: bool = False
+    grey: GreyScale = BY_IMAGE
 
     def annotation_file(self, split: Split) -> Path:
         """Return the annotation file of a split."""
@@ -158,7 +161,8 @@ def load_split(
     """Return a split as detectron2 dataset dicts, cleaned as ``detection.data.annotations`` says.
 
     Each has ``file_name`` (a full path), ``image_id``, ``height``, ``width`` and ``annotations``;
-    an annotation's ``category_id`` is the class index from 0.
+    an annotation's ``category_id`` is the class index from 0. Images of a set that has its own
+    ``grey`` have that too.
 
     Args:
         data: The data set.
@@ -186,6 +190,8 @@ def load_truth(data: CocoData, split: Split, *, limit_images: int | None = None)
     folder = data.image_folder(split)
     for image in read.images:
         image["file_name"] = str(folder / image["file_name"])
+        if data.grey != BY_IMAGE:
+            image["grey"] = data.grey
     images = read.images if limit_images is None else _choose(read.images, limit_images, "limit")
     return Truth(images, read.class_names)
 

@@ -2,18 +2,21 @@
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from backbones.base.content import BLOCK_BYTES, WHOLE_BYTES
 from backbones.base.errors import PreflightError
 from backbones.base.files import canonical_json, hash16, sha256_file
+from backbones.base.grey import BY_IMAGE, GreyScale, grey_bits, scale_of_set
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.contents import (
     Progress,
     SplitContents,
     exchanged_sides,
+    grey_levels,
     look_at_split,
     refuse_unusable,
 )
@@ -22,7 +25,7 @@ from detection.data.findings import Mending
 from detection.truth.copies import ShownImages, examine_copies, remark_overlap
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 5
+_FACTS_VERSION = 6
 # Within a cache that others use too.
 _CACHE = "data"
 
@@ -41,6 +44,7 @@ class DataFacts:
         num_val: Validation images.
         class_names: In order of a detector's class index.
         category_ids: The file's ids in the same order.
+        grey: How 16-bit and 32-bit grey images of both splits become 8 bits.
         has_masks: Both splits have a mask for each object.
         notes: What was mended while reading and what a reader of the scores has to know, one
             sentence each.
@@ -53,6 +57,7 @@ class DataFacts:
     num_val: int
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    grey: GreyScale
     has_masks: bool
     notes: tuple[str, ...]
 
@@ -76,6 +81,7 @@ def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) ->
     cache = cache / _CACHE
     looks = {split: _look(data, split, cache, progress) for split in SPLITS}
     train, val = (looks[split].fingerprint for split in SPLITS)
+    data = replace(data, grey=_grey_of(looks))
     chosen = _choices(data)
     text = f"content-2 {train} {val}{f' {chosen}' if chosen else ''}"
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -89,14 +95,36 @@ def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) ->
     return found
 
 
+def checked(data: CocoData, cache: Path) -> CocoData:
+    """Return a data set with the scale of its grey images, after it was checked in full.
+
+    Args:
+        data: The data set.
+        cache: As in ``read_facts``.
+
+    Raises:
+        PreflightError: As in ``read_facts``.
+    """
+    return replace(data, grey=read_facts(data, cache).grey)
+
+
+def _grey_of(looks: dict[Split, SplitContents]) -> GreyScale:
+    return scale_of_set([found for split in SPLITS for found in grey_levels(looks[split])])
+
+
 def _choices(data: CocoData) -> str:
-    """Return what a person chose beyond the files, empty for nothing."""
+    """Return what decides beyond the files: choices of a person, and the scale of grey images.
+
+    Empty where nothing does.
+    """
     part = data.files_of("val").part
-    chosen = {
+    chosen: dict[str, Any] = {
         "part": None if part is None else [part.share, part.seed],
         "classes": list(data.classes),
         "crowds": data.crowds_are_objects,
     }
+    if data.grey != BY_IMAGE:
+        chosen["grey"] = [data.grey.lowest, data.grey.bits]
     return canonical_json(chosen) if any(chosen.values()) else ""
 
 
@@ -131,6 +159,7 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
         num_val=len(val.images),
         class_names=train.class_names,
         category_ids=train.category_ids,
+        grey=data.grey,
         has_masks=train.has_masks and val.has_masks,
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -207,6 +236,8 @@ def _remarks(
             "No object has a mask, so only boxes are trained and scored (`segmentation` in "
             f"{'; '.join(dict.fromkeys(lacking))})."
         )
+    if data.grey != BY_IMAGE:
+        found.append(_remark_grey(data.grey, looks))
     sampled = [split for split in SPLITS if looks[split].sampled]
     if sampled:
         found.append(
@@ -215,3 +246,19 @@ def _remarks(
             f"{WHOLE_BYTES // 2**30} GiB."
         )
     return found
+
+
+def _remark_grey(grey: GreyScale, looks: dict[Split, SplitContents]) -> str:
+    """Say how deep grey images are scaled where they do not agree."""
+    found = [levels for split in SPLITS for levels in grey_levels(looks[split])]
+    if grey.lowest is not None:
+        return (
+            f"{sum(low < 0 for low, _ in found)} of {len(found)} grey images of 16 or 32 bits have "
+            f"negative values, so {grey.lowest} is black in all of them and {grey.bits} bits are "
+            "scaled to 8."
+        )
+    fewer = sum(grey_bits(high) < grey.bits for _, high in found)
+    return (
+        f"{fewer} of {len(found)} grey images of 16 or 32 bits use fewer bits than the rest and "
+        f"are scaled by the same {grey.bits} bits, so that dark images stay darker than others."
+    )

@@ -1,6 +1,5 @@
 """One image's way from its dataset dict to what the detector takes."""
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,8 +9,6 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor
 
-from backbones.base.errors import PreflightError
-from backbones.base.images import open_stored, to_rgb, turn
 from detection.config import DetectionDataConfig, EvaluationConfig
 from detection.data.augmentation import (
     Plan,
@@ -23,39 +20,7 @@ from detection.data.augmentation import (
     resize_short_side,
 )
 from detection.data.masks import transform_masks
-
-
-def read_image(path: Path | str, height: int, width: int) -> Image.Image:
-    """Decode an image to RGB, upright, at the size that the annotations state.
-
-    The EXIF orientation is applied, as detectron2 does. Where only the stored, unturned pixels
-    have the stated size, the annotations were made on those, and they are used.
-
-    Args:
-        path: The file; grey, palette, CMYK, 16-bit and transparent images become RGB.
-        height: Stated by the annotations, in pixels.
-        width: Stated by the annotations, in pixels.
-
-    Raises:
-        PreflightError: The file is absent, damaged, no image, or of another size.
-    """
-    try:
-        stored = open_stored(Path(path).read_bytes())
-        upright = turn(stored)
-        for image in (upright, stored):
-            if image.size == (width, height):
-                return to_rgb(image)
-    except FileNotFoundError as error:
-        raise PreflightError(f"The image {path} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise PreflightError(
-            f"The image {path} cannot be decoded ({error}); replace the file."
-        ) from error
-    raise PreflightError(
-        f"The image {path} has {upright.width} x {upright.height} pixels, but its annotations "
-        f"say {width} x {height}; the file or the annotations belong to another data set."
-    )
-
+from detection.data.pixels import pixels_of
 
 # As detectron2's filter_empty_instances: a side of this many pixels is no box.
 _SMALLEST_SIDE = 1e-5
@@ -79,7 +44,7 @@ def map_train(
     Raises:
         PreflightError: The image cannot be used; names the file.
     """
-    image = read_image(sample["file_name"], sample["height"], sample["width"])
+    image = pixels_of(sample)
     plan = draw_plan(config, sample["height"], sample["width"], random)
     return apply_plan(sample, image, plan, tight_boxes=config.augmentation != "multiscale")
 
@@ -127,7 +92,7 @@ def map_test(sample: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]
     Raises:
         PreflightError: The image cannot be used; names the file.
     """
-    image = read_image(sample["file_name"], sample["height"], sample["width"])
+    image = pixels_of(sample)
     plan: tuple[Resize, ...] = (
         resize_short_side(image.height, image.width, config.short_side, config.max_size),
     )

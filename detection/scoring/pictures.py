@@ -1,8 +1,7 @@
 """An image with its objects, or with what a detector found there, drawn over it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import pycocotools.mask as rle_tools
 from PIL import Image, ImageDraw, ImageFont
 
+from detection.data.pixels import pixels_of
 from detection.data.segmentation import segmentation_rle
 from detection.scoring.detections import Detections
 from detection.scoring.matches import DetectionMatches, places_within
@@ -135,16 +135,18 @@ def surest_shapes(
     ]
 
 
-def draw(path: Path, shapes: Sequence[DrawnObject], caption: str) -> Image.Image:
-    """Return an image file with shapes over it and a caption above.
+def draw(image: Mapping[str, Any], shapes: Sequence[DrawnObject], caption: str) -> Image.Image:
+    """Return an image with shapes over it and a caption above.
 
     Args:
-        path: Of the image.
+        image: As ``detection.data.dataset.load_truth`` gives it.
         shapes: The last ones on top.
         caption: Cut where it is too long.
+
+    Raises:
+        PreflightError: The image cannot be used.
     """
-    with Image.open(path) as file:
-        return draw_over(file.convert("RGB"), shapes, caption)
+    return draw_over(pixels_of(image), shapes, caption)
 
 
 def draw_over(picture: Image.Image, shapes: Sequence[DrawnObject], caption: str) -> Image.Image:

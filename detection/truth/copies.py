@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from backbones.base.images import decode
 from detection.data.findings import COPIES, Mending
@@ -154,6 +153,9 @@ def _rank(place: int) -> bytes:
 
 def _candidates(train: Sequence[ImageDict], val: Sequence[ImageDict]) -> dict[int, list[ImageDict]]:
     """Return by place in ``val`` the training images of the same size, classes and boxes."""
+    # Loading it takes longer than planning, which reads facts that were found before.
+    from scipy.spatial import cKDTree
+
     by_kind = _by_kind(train)
     found: dict[int, list[ImageDict]] = {}
     for kind, images in _by_kind(val).items():

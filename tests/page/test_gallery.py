@@ -77,7 +77,7 @@ def test_an_image_that_is_no_picture_of_ours_leaves_the_page_without_a_gallery(s
     def refuse(*_):
         raise ValueError("it has too many pixels")
 
-    monkeypatch.setattr(gallery, "thumbnail", refuse)
+    monkeypatch.setattr(gallery, "refuse_large", refuse)
     scan = store.scan()
     assert gallery.galleries(make_tables(scan, store), scan, store) == {}
 

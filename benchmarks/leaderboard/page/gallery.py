@@ -16,7 +16,7 @@ from PIL import Image
 
 from backbones.base.errors import UserError
 from benchmarks.by_image.runs import NoImagesError
-from benchmarks.leaderboard.page.pictures import thumbnail
+from benchmarks.leaderboard.page.pictures import as_webp, refuse_large
 from benchmarks.leaderboard.rows import Table
 from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.leaderboard.statistics.tested import detections_of, truth_of
@@ -24,6 +24,7 @@ from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
 from benchmarks.store.record_file import BadRecordError
 from detection.data.dataset import Truth
+from detection.data.pixels import pixels_of
 from detection.data.segmentation import segmentation_rle
 from detection.scoring.detections import Detections
 from detection.scoring.outlines import outlines
@@ -112,10 +113,10 @@ def _choose(truth: Truth) -> list[dict[str, Any]]:
 
 
 def _image(image: Mapping[str, Any]) -> dict[str, Any]:
-    path = Path(image["file_name"])
+    refuse_large(image["width"], image["height"])
     return {
-        "data": thumbnail(path.read_bytes(), _LONGEST_SIDE),
-        "name": path.name,
+        "data": as_webp(pixels_of(image), _LONGEST_SIDE),
+        "name": Path(image["file_name"]).name,
         "width": image["width"],
         "height": image["height"],
         "truth": [_object(image, annotation) for annotation in image["annotations"]],

@@ -55,21 +55,42 @@ class Album:
         return full if self._left < 0 else {"title": title, "data": data}
 
 
-def thumbnail(content: bytes, longest_side: int = _LONGEST_SIDE) -> str:
+def thumbnail(content: bytes) -> str:
     """Return a picture as a ``data:`` address of a small WebP.
 
     Args:
         content: Of a picture file.
-        longest_side: In pixels, of the result.
 
     Raises:
         OSError: It is no picture.
         ValueError: It is too large to be one of ours.
     """
     with Image.open(io.BytesIO(content)) as opened:
-        if opened.width * opened.height > _MAX_PIXELS:
-            raise ValueError(f"it has {opened.width} x {opened.height} pixels")
-        image = opened.convert("RGB")
+        refuse_large(opened.width, opened.height)
+        return as_webp(opened.convert("RGB"))
+
+
+def refuse_large(width: int, height: int) -> None:
+    """Refuse an image that takes long to decode.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+
+    Raises:
+        ValueError: It has too many pixels.
+    """
+    if width * height > _MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels")
+
+
+def as_webp(image: Image.Image, longest_side: int = _LONGEST_SIDE) -> str:
+    """Return an RGB image as a ``data:`` address of a small WebP.
+
+    Args:
+        image: Of any size; it is made smaller in place.
+        longest_side: In pixels, of the result.
+    """
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=_QUALITY, method=4)

@@ -54,13 +54,12 @@ class Gallery:
             captions: Of runs, by name; their name where there is none.
         """
         image = self._images[image_id]
-        path = Path(image["file_name"])
         shapes = truth_shapes(image, self.truth.class_names)
         counted = "1 object" if len(shapes) == 1 else f"{len(shapes)} objects"
-        found = [draw(path, shapes, f"image {image_id}: {counted}")]
+        found = [draw(image, shapes, f"image {image_id}: {counted}")]
         for name, (detections, matches) in self._found.items():
             shapes = found_shapes(detections, matches, image_id)
-            found.append(draw(path, shapes, clean(captions.get(name, name))))
+            found.append(draw(image, shapes, clean(captions.get(name, name))))
         return found
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from backbones.base.files import atomic_file
 from benchmarks.tasks.regions.extract import PooledBoxes
 from benchmarks.tasks.regions.results import RegionResults
-from detection.data.mapper import read_image
+from detection.data.pixels import pixels_of
 
 # Classes that the matrix names; of more, those with the most objects.
 _MOST_CLASSES = 20
@@ -97,7 +97,7 @@ def draw_mistakes(
 
 def _cut_out(image: Mapping[str, Any], box: Any) -> Image.Image:
     """Return the pixels of a box with some context."""
-    whole = read_image(image["file_name"], image["height"], image["width"])
+    whole = pixels_of(image)
     margin = _CONTEXT * (box[2:] - box[:2])
     left, top = np.maximum(box[:2] - margin, 0)
     right = min(box[2] + margin[0], whole.width)

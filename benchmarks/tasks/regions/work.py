@@ -26,6 +26,7 @@ from benchmarks.tasks.regions.readers import (
 from benchmarks.tasks.regions.recipes import RegionProbeConfig
 from benchmarks.tasks.regions.results import RESULTS_FILE, RegionResults, write_results
 from detection.data.dataset import has_objects, load_truth
+from detection.data.facts import checked
 
 CONFUSION_FILE = "confusion.png"
 MISTAKES_FILE = "mistakes.png"
@@ -42,7 +43,7 @@ def run_regions(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     """
     start = time.perf_counter()
     config: RegionProbeConfig = inputs.config
-    data = open_coco(inputs.data)
+    data = checked(open_coco(inputs.data), inputs.cache)
     splits = {name: load_truth(data, name) for name in ("train", "val")}
     classes = splits["val"].class_names
     images = {name: _chosen(truth.images, config, inputs, name) for name, truth in splits.items()}

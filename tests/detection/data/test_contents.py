@@ -1,5 +1,6 @@
 """Identity follows content, and what only the evaluation looks at is checked before training."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from backbones.base.content import FileContents
 from backbones.base.errors import PreflightError
-from detection.data.dataset import CocoData, find_coco
-from detection.data.facts import read_facts
+from backbones.base.grey import BY_IMAGE, GreyScale
+from detection.data.contents import look_at_split
+from detection.data.dataset import SPLITS, CocoData, find_coco, load_split
+from detection.data.facts import checked, read_facts
+from detection.data.pixels import pixels_of
 
 
 @pytest.fixture
@@ -224,3 +229,49 @@ def test_a_set_whose_masks_are_empty_says_that_it_is_boxes_only(
     assert not facts.has_masks
     (note,) = [note for note in facts.notes if "No object has a mask" in note]
     assert f"instances_train2017.json: {said} in 8; instances_val2017.json: {said} in 8" in note
+
+
+def grey_set(root: Path, largest: dict[str, int]) -> CocoData:
+    """Replace images by 16-bit ones of noise up to a largest value."""
+    for name, top in largest.items():
+        values = np.random.default_rng(len(name) + top).integers(0, top + 1, (48, 64))
+        values[0, 0] = top
+        Image.fromarray(values.astype(np.uint16)).save(root / name)
+    return find_coco(root)
+
+
+def test_a_grey_set_of_one_depth_keeps_its_identity(
+    tmp_path: Path, write_coco: Callable[..., Path]
+) -> None:
+    names = [f"{split}2017/{n}.png" for split in ("train", "val") for n in (1, 2, 3, 4)]
+    tops = {name: 3000 + 10 * n for n, name in enumerate(names)}
+    data = grey_set(write_coco(name="one"), tops)
+    facts = read_facts(data, tmp_path / "cache")
+    looks = [
+        look_at_split(data.annotation_file(s), data.image_folder(s), tmp_path / "other", s)
+        for s in SPLITS
+    ]
+    text = " ".join(look.fingerprint for look in looks if look is not None)
+    assert facts.fingerprint == hashlib.sha256(f"content-2 {text}".encode()).hexdigest()
+    assert (facts.grey, facts.notes) == (BY_IMAGE, ())
+    assert all("grey" not in image for image in load_split(checked(data, tmp_path), "train"))
+
+
+def test_a_grey_set_of_several_depths_has_one_scale(
+    tmp_path: Path, write_coco: Callable[..., Path]
+) -> None:
+    names = [f"{split}2017/{n}.png" for split in ("train", "val") for n in (1, 2, 3, 4)]
+    tops = {name: 3000 + 10 * n for n, name in enumerate(names)}
+    dark = names[2]
+    data = grey_set(write_coco(name="one"), {**tops, dark: 120})
+    facts = read_facts(data, tmp_path / "cache")
+    assert facts.grey == GreyScale(bits=12)
+    assert facts.train_fingerprint != ""
+    (note,) = facts.notes
+    assert "1 of 8 grey images of 16 or 32 bits use fewer bits than the rest" in note
+    images = {Path(i["file_name"]).name: pixels_of(i) for i in load_split(
+        checked(data, tmp_path / "cache"), "train")}  # fmt: skip
+    assert np.asarray(images[Path(dark).name]).max() == 120 >> 4
+    assert np.asarray(images["1.png"]).max() == 3000 >> 4
+    # Facts come back from the cache as they were.
+    assert read_facts(data, tmp_path / "cache") == facts

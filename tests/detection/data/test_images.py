@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,8 @@ import pytest
 from PIL import Image
 
 from backbones.base.errors import PreflightError
-from detection.data.mapper import read_image
+from backbones.base.grey import BY_IMAGE, GreyScale, scale_of_set
+from detection.data.pixels import read_image
 
 HEIGHT, WIDTH = 24, 40
 ORIENTATION = 0x0112
@@ -70,6 +72,70 @@ def test_deep_grey_is_scaled_by_the_bits_in_use(
     Image.fromarray(values).save(tmp_path / "a.tif")
     pixels = pixels_of(tmp_path / "a.tif")
     assert (pixels == (values >> shift)[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lowest", "largest", "shift"),
+    [("int16", -1024, 3071, 4), ("int32", -1024, 3071, 4), ("int32", -40, 200, 0),
+     ("int16", -2000, 3000, 5), ("int16", -32_768, 32_767, 8)],
+)  # fmt: skip
+def test_negative_values_become_black_from_the_lowest_on(
+    tmp_path: Path, kind: str, lowest: int, largest: int, shift: int
+) -> None:
+    values = np.linspace(lowest, largest, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(kind)
+    write_tiff(tmp_path / "a.tif", values)
+    expected = (values.astype(np.int64) - lowest) >> shift
+    assert (pixels_of(tmp_path / "a.tif") == expected[..., None]).all()
+
+
+def write_tiff(path: Path, values: Any) -> None:
+    """Write an uncompressed grey TIFF of any whole numbers, which Pillow writes of 32 bits only."""
+    height, width = values.shape
+    bits = 8 * values.itemsize
+    signed = 2 if values.dtype.kind == "i" else 1
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1),
+            (278, height), (279, values.nbytes), (339, signed)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    header = struct.pack("<2sHI", b"II", 42, 8 + values.nbytes)
+    path.write_bytes(header + values.astype(values.dtype.newbyteorder("<")).tobytes() + directory)
+
+
+@pytest.mark.parametrize("nothing", [-9999, -32_768, -1])
+def test_a_value_for_nothing_here_does_not_decide(tmp_path: Path, nothing: int) -> None:
+    values = np.linspace(0, 4095, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype("int32")
+    values[:3] = nothing
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert (pixels_of(tmp_path / "a.tif") == (values.clip(min=0) >> 4)[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    ("found", "scale"),
+    [
+        ([(0, 4000)] * 3 + [(0, 3000)], BY_IMAGE),
+        ([(0, 60_000)] * 40, BY_IMAGE),
+        # Dark images of one camera.
+        ([(0, 4000)] * 3 + [(0, 150)], GreyScale(bits=12)),
+        ([(0, 60_000)] * 3 + [(0, 2000)] * 3, GreyScale(bits=16)),
+        # Another device.
+        ([(0, 4000)] * 3 + [(0, 250)] * 3, BY_IMAGE),
+        # One faulty pixel in 40 images.
+        ([(0, 4000)] * 39 + [(0, 60_000)], BY_IMAGE),
+        ([(0, 4000)] * 38 + [(0, 60_000), (0, 100)], GreyScale(bits=12)),
+        ([(-1024, 3071), (-1000, 200)], GreyScale(-1024, 12)),
+        ([(0, 3071), (-10, 200)], GreyScale(-10, 12)),
+        ([], BY_IMAGE),
+    ],
+)
+def test_the_scale_of_a_set(found: list[tuple[int, int]], scale: GreyScale) -> None:
+    assert scale_of_set(found) == scale
+
+
+def test_a_dark_image_stays_darker_than_its_neighbours(tmp_path: Path) -> None:
+    values = np.linspace(0, 150, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png", HEIGHT, WIDTH, GreyScale(bits=12))
+    assert (np.asarray(pixels) == (values >> 4)[..., None]).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "PA", "LA", "RGBA"])
