@@ -23,8 +23,9 @@ _MOST_COMPARED = 64
 _MOST_TWINS = 4
 # Boxes of such images agree to a pixel, which is how far rounding moves them.
 _BOX_PIXELS = 1.0
-# Side of the thumbnails, and how alike they are: mean difference in levels of 255, and correlation
-# where there is contrast. JPEG at quality 30 moves thumbnails of photographs by one level.
+# Side of the thumbnails, and how alike they are: mean difference in levels of 255, correlation, and
+# the least standard deviation that makes it one. JPEG at quality 30 moved thumbnails of 60
+# photographs of COCO by 0.7 levels at most, with correlations of 0.999; different ones 0.73.
 _THUMBNAIL = 16
 _MEAN_LEVELS = 4.0
 _CONTRAST = 2.0
@@ -213,8 +214,7 @@ def _thumbnail(path: Path) -> Floats:
 
 
 def _alike(one: Floats, two: Floats) -> bool:
-    if not np.abs(one - two).mean() <= _MEAN_LEVELS:
+    """Return whether (16, 16) thumbnails show the same; two plain grey areas prove nothing."""
+    if not np.abs(one - two).mean() <= _MEAN_LEVELS or min(one.std(), two.std()) < _CONTRAST:
         return False
-    if min(one.std(), two.std()) < _CONTRAST:
-        return True
     return bool(np.corrcoef(one.ravel(), two.ravel())[0, 1] >= _CORRELATION)

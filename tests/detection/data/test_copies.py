@@ -172,6 +172,21 @@ def test_equal_boxes_on_other_pictures_are_not_told(
     assert notes_of(tmp_path, make(lambda root, train, val: None)) == ()
 
 
+def test_plain_pictures_with_equal_boxes_are_not_told(
+    tmp_path: Path, make: Callable[..., CocoData]
+) -> None:
+    """As drawn grids of objects on grey: their thumbnails differ by a level or two."""
+
+    def change(root: Path, train: Content, val: Content) -> None:
+        del train, val
+        for number in range(1, 21):
+            for split, level in (("train", 100), ("val", 101)):
+                picture = Image.new("RGB", (64, 48), (level, level, 100 + number))
+                picture.save(root / f"{split}2017" / f"{number}.png")
+
+    assert notes_of(tmp_path, make(change)) == ()
+
+
 def test_saved_again_with_other_boxes_is_another_image(
     tmp_path: Path, make: Callable[..., CocoData]
 ) -> None:
