@@ -21,6 +21,8 @@ _COMMON = (
 _JPEG_2000 = (".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ()
 _AVIF = (".avif",) if "avif" in features.modules and features.check("avif") else ()
 SUFFIXES = frozenset((*_COMMON, *_JPEG_2000, *_AVIF))
+# Formats whose files hold stacks and animations.
+_WITH_FRAMES = ("TIFF", "GIF", "WEBP", "PNG")
 # Images that cannot be read here: a folder that holds such has more images than are used.
 UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
@@ -67,6 +69,20 @@ def turn(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image) if turned else image
     except DAMAGE:
         return image
+
+
+def num_frames(image: Image.Image) -> int:
+    """Return how many frames an ``open_stored`` image has; those of a phone's JPEG do not count.
+
+    Raises:
+        ValueError: A frame behind the first is damaged.
+    """
+    if image.format not in _WITH_FRAMES:
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except DAMAGE as error:
+        raise ValueError(f"damaged behind its first frame: {error}") from error
 
 
 def is_deep_grey(image: Image.Image) -> bool:

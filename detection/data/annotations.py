@@ -35,7 +35,7 @@ from detection.data.boxes import XYWH, mend_boxes
 from detection.data.contents import stays_inside
 from detection.data.findings import BROKEN_MASK, FAR, GROUPS, SHORT, Mending
 from detection.data.json_sections import read_sections
-from detection.data.segmentation import BrokenMaskError, check_segmentation
+from detection.data.segmentation import BrokenMaskError, check_segmentation, misformed
 from detection.truth.areas import compare_areas
 from detection.truth.comparison import compare_masks, rectangle
 from detection.truth.remarks import remark
@@ -319,7 +319,7 @@ def _read_masks(
         PreflightError: More masks are broken than ``BROKEN_MASK`` allows.
     """
     broken: list[dict[str, Any]] = []
-    first = ""
+    first = cause = ""
     for annotation, (clean, image) in zip(annotations, pairs, strict=True):
         if not annotation.get("segmentation"):
             continue
@@ -327,6 +327,7 @@ def _read_masks(
             found = check_segmentation(annotation["segmentation"], image["height"], image["width"])
         except BrokenMaskError as error:
             first = first or str(error)
+            cause = cause or misformed(annotation["segmentation"])
             broken.append(clean)
             continue
         if found.segmentation is not None:
@@ -334,7 +335,8 @@ def _read_masks(
         for kind, happened in ((SHORT, found.dropped), (FAR, found.cut)):
             if happened:
                 mending.mended(kind, clean["id"])
-    mending.settle(BROKEN_MASK, [a["id"] for a in broken], len(pairs), first=first)
+    ids = [clean["id"] for clean in broken]
+    mending.settle(BROKEN_MASK, ids, len(pairs), first=first, cause=cause)
     for clean in broken:
         # A crowd is only left out of the count, which its box does as well as its mask.
         clean["segmentation"] = [rectangle(clean["bbox"])]

@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from backbones.base.content import FileContents, Look, sampled
 from backbones.base.errors import PreflightError
 from backbones.base.grey import levels
-from backbones.base.images import is_deep_grey, open_stored, to_rgb, turn
+from backbones.base.images import is_deep_grey, num_frames, open_stored, to_rgb, turn
 from backbones.base.wording import first_of
 
 # Raised when the same bytes give another ``_sight`` or ``_names``.
@@ -140,7 +141,20 @@ def refuse_unusable(
         (other, f"{about} have another size, so they belong to another data set, in {folder}"),
     ):
         if faulty:
-            raise PreflightError(f"{len(faulty)} {what}: {first_of(faulty)}.")
+            hint = _hint(folder, absent[0]) if faulty is absent else ""
+            raise PreflightError(f"{len(faulty)} {what}: {first_of(faulty)}{hint}.")
+
+
+def _hint(folder: Path, name: str) -> str:
+    """Say which existing file is probably meant by a name that names none, empty for no such."""
+    plain = unquote(name.replace("\\", "/"))
+    path = PurePosixPath(plain)
+    suffixes = [path.suffix.lower(), path.suffix.upper()]
+    for base in (path, PurePosixPath(*path.parts[1:]), PurePosixPath(path.name)):
+        for meant in (base, *(base.with_suffix(suffix) for suffix in suffixes if base.name)):
+            if str(meant) != name and meant.name and (folder / meant).is_file():
+                return f"; {meant} exists there, so correct the names"
+    return ""
 
 
 _EXCHANGED = (
@@ -184,7 +198,13 @@ def _sizes(look: Look) -> list[list[int]]:
 def grey_levels(contents: SplitContents) -> list[tuple[int, int]]:
     """Return lowest and largest value of each image with one channel of 16 or 32 bits."""
     seen = [json.loads(s) for s in (look.seen for look in contents.images) if s.startswith("[")]
-    return [(found[2][0], found[2][1]) for found in seen if len(found) > 2]
+    return [(found[2][0], found[2][1]) for found in seen if len(found) > 2 and found[2]]
+
+
+def with_frames(contents: SplitContents) -> list[str]:
+    """Return the names of images that hold several frames."""
+    pairs = zip(contents.names, contents.images, strict=True)
+    return [name for name, look in pairs if look.seen[:1] == "[" and len(json.loads(look.seen)) > 3]
 
 
 def _names(content: bytes) -> str:
@@ -215,16 +235,20 @@ def stays_inside(name: str) -> bool:
 def _sight(content: bytes) -> str:
     """Return an image's sizes in pixels, upright and as stored, or why it cannot be used.
 
-    Those of deep grey images are followed by their lowest and largest value.
+    Those of deep grey images are followed by their lowest and largest value, those of images with
+    several frames by that or null and their number.
     """
     try:
         stored = open_stored(content)
         upright = turn(stored)
+        found: list[Any] = [upright.size, stored.size]
         if is_deep_grey(stored):
-            values = np.asarray(stored).astype(np.int64)
-            return json.dumps([upright.size, stored.size, levels(values)])
-        if stored.mode not in ("RGB", "L"):
+            found.append(levels(np.asarray(stored).astype(np.int64)))
+        elif stored.mode not in ("RGB", "L"):
             to_rgb(stored)
+        frames = num_frames(stored)
     except ValueError as error:
         return f"{_BROKEN}{error}"
-    return json.dumps([upright.size, stored.size])
+    if frames > 1:
+        found.extend([None] * (3 - len(found)) + [frames])
+    return json.dumps(found)

@@ -1,6 +1,7 @@
 """What is known of a detection data set after all of it was checked, once for its content."""
 
 import hashlib
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from backbones.base.errors import PreflightError
 from backbones.base.files import canonical_json, hash16, sha256_file
 from backbones.base.grey import BY_IMAGE, GreyScale, grey_bits, scale_of_set
 from backbones.base.json_files import JsonFormat, UnreadableFileError
+from backbones.base.wording import first_of, quoted
 from detection.data.annotations import AnnotationFile, read_annotations
 from detection.data.contents import (
     Progress,
@@ -19,13 +21,14 @@ from detection.data.contents import (
     grey_levels,
     look_at_split,
     refuse_unusable,
+    with_frames,
 )
 from detection.data.dataset import SPLITS, CocoData, Split, check_objects, has_objects, read_split
 from detection.data.findings import Mending
 from detection.truth.copies import ShownImages, examine_copies, remark_overlap
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 6
+_FACTS_VERSION = 7
 # Within a cache that others use too.
 _CACHE = "data"
 
@@ -236,6 +239,14 @@ def _remarks(
             "No object has a mask, so only boxes are trained and scored (`segmentation` in "
             f"{'; '.join(dict.fromkeys(lacking))})."
         )
+    found += _remark_unlearnt(read)
+    for split in SPLITS:
+        stacks = with_frames(looks[split])
+        if stacks:
+            found.append(
+                f"{len(stacks)} {split} images hold several frames (first: {stacks[0]}), of which "
+                "only the first is used."
+            )
     if data.grey != BY_IMAGE:
         found.append(_remark_grey(data.grey, looks))
     sampled = [split for split in SPLITS if looks[split].sampled]
@@ -246,6 +257,22 @@ def _remarks(
             f"{WHOLE_BYTES // 2**30} GiB."
         )
     return found
+
+
+def _remark_unlearnt(read: tuple[AnnotationFile, AnnotationFile]) -> list[str]:
+    """Say which classes have objects in validation only."""
+    objects = [
+        Counter(a["category_id"] for i in file.images for a in i["annotations"] if not a["iscrowd"])
+        for file in read
+    ]
+    lacking = [label for label in sorted(objects[1]) if label not in objects[0]]
+    if not lacking:
+        return []
+    names = first_of([quoted(read[0].class_names[label]) for label in lacking])
+    return [
+        f"{len(lacking)} of {len(read[0].class_names)} classes have validation objects and no "
+        f"training object ({names}), so they cannot be found and lower the scores."
+    ]
 
 
 def _remark_grey(grey: GreyScale, looks: dict[Split, SplitContents]) -> str:

@@ -63,6 +63,25 @@ def check_segmentation(segmentation: Any, height: int, width: int) -> Checked:
     return Checked(kept, len(segmentation) - len(sound), near != sound)
 
 
+def misformed(segmentation: Any) -> str:
+    """Say how a mask that cannot be read is written, empty where that is not plain."""
+    if isinstance(segmentation, str):
+        return "masks look like JSON within text"
+    if isinstance(segmentation, dict):
+        text = str(segmentation.get("counts"))
+        return "run lengths look like Python's bytes as text" if text[:2] in ("b'", 'b"') else ""
+    first = segmentation[0] if isinstance(segmentation, list) and segmentation else None
+    if isinstance(first, int | float):
+        return "polygons look like one list of numbers; COCO's masks are lists of such lists"
+    if isinstance(first, dict) and "counts" in first:
+        return "run lengths look wrapped in a list"
+    inner = first[0] if isinstance(first, list) and first else first
+    pairs = isinstance(first, list) and len(first) == 2 and len(segmentation) > 2
+    if pairs or isinstance(inner, list | dict):
+        return "polygons look like lists of points; COCO's are [x0, y0, x1, y1, ...]"
+    return "numbers of polygons look like text" if isinstance(inner, str) else ""
+
+
 def _polygon_fault(polygon: Any) -> str:
     """Say what is wrong with a polygon, empty for a sound one."""
     if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:

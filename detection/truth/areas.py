@@ -10,7 +10,7 @@ import pycocotools.mask as rle_tools
 
 from detection.data.findings import BAD_AREA, OTHER_AREA, STOPGAP_AREA, Mending
 from detection.data.segmentation import segmentation_area
-from detection.truth.causes import look_like_placeholders
+from detection.truth.causes import MANY, look_like_placeholders
 from detection.truth.polygons import area_of
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +26,10 @@ _AREA_BEYOND_BOX = 1.2
 _AREA_OF_BOX = 0.01
 # From this share of doubtful areas on none is trusted.
 _PLACEHOLDERS = 0.1
+# Areas of images that were scaled are off by one factor: their median leaves this range. Areas that
+# are width times height to a hundredth are those of boxes, which some tools write next to masks.
+_USUAL_RATIO = (0.7, 1.4)
+_BOX_SHARE = 0.01
 
 
 def compare_areas(
@@ -44,6 +48,8 @@ def compare_areas(
     absent = ~np.isfinite(stated) | (stated < 0)
     counting = np.array([not a["iscrowd"] for a, _ in objects], dtype=bool) & ~absent
     doubtful = counting & _doubtful(objects, stated, boxes)
+    if _are_of_another_scale(objects, stated, boxes, counting):
+        doubtful |= counting
     if counting.any() and look_like_placeholders(stated[counting], boxes[counting]):
         doubtful |= counting
     if doubtful.sum() > _PLACEHOLDERS * max(1, counting.sum()):
@@ -70,6 +76,33 @@ def _cut_too_large(annotation: dict[str, Any], area: float) -> bool:
     """Return whether an area is that of a box before it was clipped, far above what is left."""
     left = annotation["bbox"][2] * annotation["bbox"][3]
     return "segmentation" not in annotation and area > _AREA_BEYOND_BOX * left + _AREA_PIXELS
+
+
+def _are_of_another_scale(
+    objects: Sequence[Object], stated: Floats, boxes: Floats, counting: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether (N,) areas are those of masks times a factor, as of images that were scaled.
+
+    Args:
+        objects: N annotations with their images.
+        stated: (N,) their areas.
+        boxes: (N, 4) x, y, width, height.
+        counting: (N,) whether an area is known and that of no crowd.
+    """
+    sizes = boxes[:, 2:].prod(axis=1)
+    ratios = []
+    for at in np.flatnonzero(counting & (stated > 0)).tolist():
+        segmentation = objects[at][0].get("segmentation")
+        if segmentation is None or abs(stated[at] - sizes[at]) <= _BOX_SHARE * sizes[at]:
+            continue
+        measured = _measured(segmentation)
+        # The border of a small mask is a large part of it, and tools draw it differently.
+        if measured > _AREA_PIXELS:
+            ratios.append(stated[at] / measured)
+    if len(ratios) < max(MANY, counting.sum() / 2):
+        return False
+    low, high = _USUAL_RATIO
+    return not low <= float(np.median(ratios)) <= high
 
 
 def _doubtful(objects: Sequence[Object], stated: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:

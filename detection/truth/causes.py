@@ -39,6 +39,9 @@ _TINY_SHARE = 0.02
 # Rounding of an area, and the share of areas that are width times height in files without masks.
 _AREA_SHARE = 0.01
 _MOSTLY_EXACT = 0.9
+# Boxes of a whole file that all end at one number, and how many of them are no chance.
+_NEARLY = 0.97
+_MANY_BOXES = 50
 # Fewer objects than this prove nothing about a file: chance explains what they share.
 MANY = 10
 
@@ -62,10 +65,24 @@ def _exchanged(boxes: Floats, sides: Floats) -> Floats:
     return np.concatenate([boxes[:, 1::-1], boxes[:, 1::-1] + boxes[:, :1:-1]], axis=1)
 
 
+def _swapped_corners(boxes: Floats, sides: Floats) -> Floats:
+    """Return (N, 4) boxes read as y0, x0, y1, x1 as x0, y0, x1, y1, (N, 4)."""
+    del sides
+    return boxes[:, [1, 0, 3, 2]]
+
+
+def _paired_corners(boxes: Floats, sides: Floats) -> Floats:
+    """Return (N, 4) boxes read as x0, x1, y0, y1 as x0, y0, x1, y1, (N, 4)."""
+    del sides
+    return boxes[:, [0, 2, 1, 3]]
+
+
 BOX_READINGS: Mapping[str, Reading] = {
     "boxes look like xyxy (two corners); COCO's are x, y, width, height": _corners,
     "boxes look like centre, width and height; COCO's are x, y, width, height": _centres,
     "x and y of the boxes, or width and height of the images, look exchanged": _exchanged,
+    "boxes look like y0, x0, y1, x1; COCO's are x, y, width, height": _swapped_corners,
+    "boxes look like x0, x1, y0, y1; COCO's are x, y, width, height": _paired_corners,
 }
 
 
@@ -114,6 +131,9 @@ def misread_boxes(boxes: Floats, sides: Floats, items: str = "annotations") -> s
             f"boxes look normalised to 0..1 in {tiny.sum()} of {len(boxes)} {items}; COCO's "
             "are pixels"
         )
+    scale = _scale(boxes, sides)
+    if scale:
+        return f"boxes look like shares of the image in 0..{scale}; COCO's are pixels"
     real = (boxes[:, 2:] > 0).all(axis=1)
     sticking = real & ~_inside(as_corners(boxes), sides)
     if sticking.sum() <= max(2, _STICKING_SHARE * len(boxes)):
@@ -122,6 +142,21 @@ def misread_boxes(boxes: Floats, sides: Floats, items: str = "annotations") -> s
         if _inside(read(boxes, sides), sides).mean() >= _FITTING_SHARE:
             return f"{sticking.sum()} of {len(boxes)} leave their image; {cause}"
     return _misread_in_part(boxes, sides, sticking)
+
+
+def _scale(boxes: Floats, sides: Floats) -> int:
+    """Return 100 or 1000 where (N, 4) boxes of images with (N, 2) sides end there, else 0.
+
+    Per cent and the coordinates of language models end there; pixels of larger images do not.
+    """
+    if len(boxes) < _MANY_BOXES:
+        return 0
+    ends = (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+    for scale in (100, 1000):
+        full = ((ends > _NEARLY * scale) & (ends <= scale * (1 + 1e-6))).all()
+        if full and (sides.min(axis=0) >= scale).all() and sides.max(axis=1).min() > 1.2 * scale:
+            return scale
+    return 0
 
 
 def _misread_in_part(boxes: Floats, sides: Floats, sticking: Bools) -> str:

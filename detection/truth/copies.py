@@ -30,6 +30,9 @@ _THUMBNAIL = 16
 _MEAN_LEVELS = 4.0
 _CONTRAST = 2.0
 _CORRELATION = 0.98
+# One picture in place of others has more than this share of all copies, and is copied more often.
+_ONE_PICTURE = 0.5
+_FEWEST = 4
 # Share of groups of copies from which on they have one cause.
 _MOSTLY = 0.8
 
@@ -100,6 +103,9 @@ def _table(image: ImageDict) -> tuple[npt.NDArray[np.int64], Floats]:
 
 def _cause_of_copies(groups: Sequence[Sequence[ImageDict]]) -> str:
     """Say why copies of an image have different annotations."""
+    most = max(map(len, groups))
+    if most > _ONE_PICTURE * sum(map(len, groups)) and most > _FEWEST:
+        return "one picture stands in place of many, as placeholders of downloads do; get the files"
     empty = [any(not image["annotations"] for image in group) for group in groups]
     if np.mean(empty) >= _MOSTLY:
         return (

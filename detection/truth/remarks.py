@@ -4,11 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from backbones.base.wording import quoted
 from detection.data.findings import Mending
 
 # COCO's own files have one crowd in eighty objects.
 _CROWDS = 0.1
+# Boxes that leave this share of all images free at the right and at the bottom, and at the left and
+# at the top a third of it at most; so many boxes and images make it no chance.
+_FREE = 0.1
+_MANY_BOXES = 100
+_MANY_IMAGES = 25
 # COCO's evaluation looks at this many detections of an image.
 _MOST_OBJECTS = 100
 
@@ -48,7 +55,28 @@ def remark(
             f"{count} images have more than {_MOST_OBJECTS} objects, up to {most}, and in each no "
             f"more than evaluation.detections_per_image ({_MOST_OBJECTS} unless set) can be found"
         )
+    _remark_reach(pairs, mending)
     _remark_lvis(content, mending)
+
+
+def _remark_reach(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], mending: Mending) -> None:
+    """Warn where all boxes lie at the upper left, as those of images that were enlarged do."""
+    shares = np.array(
+        [
+            (x / i["width"], y / i["height"], (x + w) / i["width"], (y + h) / i["height"])
+            for (x, y, w, h), i in ((a["bbox"], image) for a, image in pairs)
+        ]
+    ).reshape(-1, 4)
+    if len(shares) < _MANY_BOXES or len({i["image_id"] for _, i in pairs}) < _MANY_IMAGES:
+        return
+    before, behind = shares[:, :2].min(axis=0), 1 - shares[:, 2:].max(axis=0)
+    if (behind < _FREE).any() or (before > behind / 3).any():
+        return
+    right, bottom = (100 * (1 - behind)).round().astype(int).tolist()
+    mending.warn(
+        f"no box reaches beyond {right} % of the width and {bottom} % of the height of its image, "
+        "as if boxes were made for smaller images; compare a few with their images"
+    )
 
 
 def _remark_crowds(
