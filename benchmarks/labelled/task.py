@@ -10,7 +10,7 @@ from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from benchmarks.data.roots import DataRoot, find_labelled_root
-from benchmarks.labelled.sets.folders import read_facts
+from benchmarks.labelled.sets.folders import has_train_folder, read_facts
 from benchmarks.labelled.sets.vision_sets import VISION_SETS, vision_set
 from benchmarks.task import (
     Facts,
@@ -72,7 +72,7 @@ class LabelledTask(Task):
     def find_data(self, given: Mapping[str, Path]) -> DataRoot:
         """Return where the images lie."""
         root = find_labelled_root(given)
-        here = root.path is None or (root.path / "train").is_dir()
+        here = root.path is None or has_train_folder(root.path)
         if not here and vision_set(root) is None:
             raise PreflightError(
                 f"{root.path} ({root.origin}) has no folder train; labelled images lie in "

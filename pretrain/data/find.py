@@ -16,9 +16,12 @@ from msgspec import Struct
 from backbones.base.errors import PreflightError
 from backbones.base.images import SUFFIXES
 from backbones.base.json_files import JsonFormat, UnreadableFileError
+from backbones.base.wording import first_of
 from pretrain.data.images import FileImages, ImageSet, Subset, TarImages, digests_of
 from pretrain.data.listing import walk
 
+# Names of the folders of a split.
+_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 _SHARD = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -49,7 +52,8 @@ def find_images(path: Path, cache: Path) -> ImageSet:
 
     Args:
         path: A folder with images at any depth, where subfolders are classes if every image lies
-            in one (with folders ``train`` and ``val`` in it, ``train`` is meant); a folder of tar
+            in one (with folders ``train`` and ``val``, by any name of ``split_folder``, ``train``
+            is meant); a folder of tar
             shards, one shard, or a pattern ``name-{000..099}.tar`` (webdataset's convention: a
             ``.cls`` file beside an image holds its class); or a text file with a path a line, and
             behind a tab the number of its class.
@@ -74,6 +78,18 @@ def find_images(path: Path, cache: Path) -> ImageSet:
     return _open_list(path.resolve(), cache)
 
 
+def split_folder(root: Path, split: str) -> Path | None:
+    """Return the folder of a split, in any case and by the first of its usual names that exists.
+
+    Args:
+        root: Folder that holds it.
+        split: "train" or "val".
+    """
+    there = {path.name.lower(): path for path in sorted(root.glob("*/"), reverse=True)}
+    there |= {name: root / name for name in _SPLITS[split] if (root / name).is_dir()}
+    return next((there[name] for name in _SPLITS[split] if name in there), None)
+
+
 def take_fraction(images: ImageSet, fraction: float, limit: int | None, seed: int) -> ImageSet:
     """Return a share of the images, chosen by the seed, and at most ``limit`` of them."""
     count = max(1, round(len(images) * fraction))
@@ -85,7 +101,8 @@ def take_fraction(images: ImageSet, fraction: float, limit: int | None, seed: in
 
 
 def _open_folder(path: Path, cache: Path) -> ImageSet:
-    root = path / "train" if (path / "train").is_dir() and (path / "val").is_dir() else path
+    train = split_folder(path, "train")
+    root = path if train is None or split_folder(path, "val") is None else train
     shards = sorted(root.glob(f"*{_SHARD}"))
     if shards:
         return _open_shards(path.name, shards, cache)
@@ -102,6 +119,12 @@ def _open_folder(path: Path, cache: Path) -> ImageSet:
     if "" in folders:
         images = FileImages(root, files, digests=digests)
         images.notes = walked.notes(root)
+        strays = [name for name, _ in files if "/" not in name]
+        if len(strays) < len(files):
+            images.partly_classed = (
+                f"{len(strays)} of {len(files)} images of {root.name} lie in no folder of a class "
+                f"({first_of(strays)}); move them into one, or away."
+            )
         return _named(images, path)
     classes = tuple(sorted(set(folders)))
     number = {name: i for i, name in enumerate(classes)}

@@ -1,6 +1,8 @@
 """Labelled images in the layouts that ImageNet is kept in.
 
-* ``train/CLASS/*`` and ``val/CLASS/*``;
+* ``train/CLASS/*`` and ``val/CLASS/*``; ``training``, ``valid``, ``validation`` and, where there is
+  no such folder, ``test`` are other names, in any case;
+* ``ILSVRC/Data/CLS-LOC`` with these, as Kaggle's archive of ImageNet unpacks;
 * ``val/*`` without folders, as the official archive unpacks, beside a list of its classes: a line
   ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in sorted order
   (``val.txt`` of BVLC/caffe's ``get_ilsvrc_aux.sh``, Kaggle's ``LOC_val_solution.csv``);
@@ -24,7 +26,7 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.sets.class_lists import read_class_list
 from benchmarks.labelled.sets.vision_sets import vision_set
 from benchmarks.task import Facts
-from pretrain.data.find import find_images, take_fraction
+from pretrain.data.find import find_images, split_folder, take_fraction
 from pretrain.data.images import ImageSet, TarImages
 
 _LISTS = (
@@ -34,6 +36,7 @@ _LISTS = (
     "LOC_val_solution.csv",
     "val/val_annotations.txt",
 )
+_KAGGLE = Path("ILSVRC/Data/CLS-LOC")
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
@@ -145,26 +148,46 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
     Raises:
         PreflightError: It has none of them, or its splits have different classes.
     """
-    for split in ("train", "val"):
-        if not (root / split).is_dir():
-            raise PreflightError(
-                f"{root} has no folder {split}; labelled images lie in train/CLASS and val/CLASS, "
-                "or in tar shards in train and val."
-            )
-    train = find_images(root / "train", cache)
+    folders = [_folder_of(root, split) for split in ("train", "val")]
+    train = find_images(folders[0], cache)
     if train.partly_classed:
         raise PreflightError(f"In {root}, {train.partly_classed}")
     if not train.classes:
         raise PreflightError(
-            f"The images in {root / 'train'} have no classes; put each into a folder with the name "
+            f"The images in {folders[0]} have no classes; put each into a folder with the name "
             "of its class."
         )
-    val = find_images(root / "val", cache)
+    val = find_images(folders[1], cache)
     # Flat images, or folders that are not classes, as tiny-imagenet's val/images.
     if not val.classes or (set(val.classes) - set(train.classes) and _list_of(root) is not None):
-        val = _with_list(root, val, train.classes)
+        val = _with_list(root, folders[1], val, train.classes)
     train, val = _numbered_alike(train, val)
     return _join(root, train, val)
+
+
+def has_train_folder(root: Path) -> bool:
+    """Return whether a folder holds one of training images."""
+    try:
+        _folder_of(root, "train")
+    except PreflightError:
+        return False
+    return True
+
+
+def _folder_of(root: Path, split: str) -> Path:
+    """Return the folder of a split.
+
+    Raises:
+        PreflightError: There is none.
+    """
+    base = root / _KAGGLE if (root / _KAGGLE).is_dir() else root
+    found = split_folder(base, split)
+    if found is not None:
+        return found
+    raise PreflightError(
+        f"{base} has no folder {split}; labelled images lie in train/CLASS and val/CLASS, "
+        "or in tar shards in train and val."
+    )
 
 
 def labels_of(images: ImageSet) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
@@ -216,23 +239,23 @@ def _numbered_alike(train: ImageSet, val: ImageSet) -> tuple[ImageSet, ImageSet]
     return train, val
 
 
-def _with_list(root: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+def _with_list(root: Path, folder: Path, val: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """Return flat validation images with the classes that a list file gives them."""
     path = _list_of(root)
     if path is None and val.partly_classed:
         raise PreflightError(f"In {root}, {val.partly_classed}")
     if path is None:
-        found = [p for p in (root / _GROUND_TRUTH, root / "val" / _GROUND_TRUTH) if p.is_file()]
+        found = [p for p in (root / _GROUND_TRUTH, folder / _GROUND_TRUTH) if p.is_file()]
         own = (
             f"; {found[0].name} alone does not do, since it counts classes in an order of its own"
             if found
             else ""
         )
         raise PreflightError(
-            f"The images in {root / 'val'} have no classes: put each into the folder of its class, "
+            f"The images in {folder} have no classes: put each into the folder of its class, "
             f"or a list val.txt with lines NAME CLASS into {root}{own}."
         )
-    names = [_below(root / "val", val.name_of(i)) for i in range(len(val))]
+    names = [_below(folder, val.name_of(i)) for i in range(len(val))]
     return _Relabelled(val, read_class_list(path, names, classes), classes)
 
 

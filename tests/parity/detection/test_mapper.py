@@ -17,7 +17,8 @@ from torch import Tensor
 from detection.config import DetectionDataConfig
 from detection.data.augmentation import Flip, Plan, Resize, apply_to_image, draw_plan, source_pixels
 from detection.data.dataset import find_coco, load_split
-from detection.data.mapper import apply_plan, read_image
+from detection.data.mapper import apply_plan
+from detection.data.pixels import read_image
 
 REAL = {
     "lsj": DetectionDataConfig(),

@@ -1,0 +1,132 @@
+"""Folders of labelled images as people have them: read with the right classes, or refused."""
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backbones.base.errors import PreflightError
+from benchmarks.labelled.sets.folders import LabelledImages, find_labelled
+from benchmarks.tasks.knn.task import KnnTask
+from pretrain.data.find import find_images
+
+
+def tree(root: Path, files: Sequence[str]) -> Path:
+    """Write images of different content."""
+    for number, name in enumerate(files):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(root / name)
+    return root
+
+
+def labels(found: LabelledImages) -> list[str]:
+    """Return the class of each validation image."""
+    return [found.classes[found.val.label(number)] for number in range(len(found.val))]
+
+
+def splits(train: str, val: str) -> list[str]:
+    return [f"{split}/{name}/{split}.png" for split in (train, val) for name in ("x", "y")]
+
+
+NAMES = [("train", "test"), ("train", "valid"), ("train", "validation"), ("Train", "Val"),
+         ("training", "validation"), ("TRAIN", "TEST")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "val"), NAMES)
+def test_splits_have_several_names(tmp_path: Path, train: str, val: str) -> None:
+    found = find_labelled(tree(tmp_path / "set", splits(train, val)), tmp_path / "cache")
+    assert found.classes == ("x", "y")
+    assert labels(found) == ["x", "y"]
+    assert KnnTask().find_data({"imagenet": tmp_path / "set"}).path == tmp_path / "set"
+    # A pretraining sees the training images only.
+    assert len(find_images(tmp_path / "set", tmp_path / "cache")) == 2
+    assert {found.val.name_of(n).split("/")[-3] for n in range(2)} == {val}
+
+
+def test_val_is_meant_where_there_is_a_test_folder_too(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", [*splits("train", "val"), "test/x/other.png", "test/z/1.png"])
+    assert len(find_labelled(root, tmp_path / "cache").val) == 2
+
+
+def test_a_sets_identity_is_not_in_the_names_of_its_folders(tmp_path: Path) -> None:
+    one = find_labelled(tree(tmp_path / "a", splits("train", "val")), tmp_path / "cache")
+    (tmp_path / "a" / "val").rename(tmp_path / "a" / "Validation")
+    two = find_labelled(tmp_path / "a", tmp_path / "cache")
+    assert one.fingerprint == two.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "lists", "expected"),
+    [
+        (["train/n01/images/1.png", "train/n02/images/1.png", "val/n01/images/2.png",
+          "val/n02/images/2.png"], {}, ["n01", "n02"]),
+        ([f"{s}/{c}/1.png" for s in ("train", "val") for c in map(str, range(12))], {},
+         sorted(map(str, range(12)))),
+        ([f"{s}/{c}/1.png" for s in ("train", "val") for c in ("Cat", "cat")], {}, ["Cat", "cat"]),
+        (["ILSVRC/Data/CLS-LOC/train/n01/1.png", "ILSVRC/Data/CLS-LOC/train/n02/1.png",
+          "ILSVRC/Data/CLS-LOC/val/a.png", "ILSVRC/Data/CLS-LOC/val/b.png"],
+         {"LOC_val_solution.csv": "ImageId,PredictionString\na,n02 1 2 3 4\nb,n01 1 2 3 4\n"},
+         ["n02", "n01"]),
+    ],
+    ids=["folders within classes", "numbers", "case", "Kaggle's ImageNet"],
+)  # fmt: skip
+def test_a_layout_is_read(
+    tmp_path: Path, files: list[str], lists: dict[str, str], expected: list[str]
+) -> None:
+    root = tree(tmp_path / "set", files)
+    for name, text in lists.items():
+        (root / name).write_text(text)
+    assert labels(find_labelled(root, tmp_path / "cache")) == expected
+
+
+def test_a_class_folder_empty_in_both_splits_is_no_class(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", splits("train", "val"))
+    for split in ("train", "val"):
+        (root / split / "z").mkdir()
+    assert find_labelled(root, tmp_path / "cache").classes == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["x/1.png", "y/1.png"], "has no folder train"),
+        ([*splits("train", "val"), "train/z/1.png"], r"differ: val lacks 1 of them \(z\)"),
+        ([*splits("train", "val"), "train/stray.png"],
+         r"1 of 3 images of train lie in no folder of a class \(stray.png\)"),
+        ([*splits("train", "val"), "val/stray.png"],
+         r"1 of 3 images of val lie in no folder of a class \(stray.png\)"),
+        (["train/x/1.png", "train/y/1.png", "val/1.png"], "have no classes: put each"),
+    ],
+)  # fmt: skip
+def test_a_layout_is_refused(tmp_path: Path, files: list[str], said: str) -> None:
+    with pytest.raises(PreflightError, match=said):
+        find_labelled(tree(tmp_path / "set", files), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "expected"),
+    [
+        ([0, 1, 2, 3], [0, 1, 3], ["0", "1", "3"]),
+        ([0, 1, 2, 3], [0, 1, 2], ["0", "1", "2"]),
+        ([1, 2, 3], [1, 2, 3], ["1", "2", "3"]),
+    ],
+)
+def test_shards_keep_their_numbers_where_val_lacks_a_class(
+    tmp_path: Path, train: list[int], val: list[int], expected: list[str]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    for split, numbers in (("train", train), ("val", val)):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        with tarfile.open(tmp_path / "set" / split / "s-0.tar", "w") as tar:
+            for place, number in enumerate(numbers):
+                for name, content in (
+                    (f"{place}.png", buffer.getvalue()), (f"{place}.cls", str(number).encode()),
+                ):  # fmt: skip
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    assert labels(find_labelled(tmp_path / "set", tmp_path / "cache")) == expected
