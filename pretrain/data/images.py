@@ -47,6 +47,7 @@ class ImageSet(ABC):
         fingerprint: Identity of the content, wherever it lies: of names, bytes and classes.
         former_fingerprint: What identified them before content did: names, sizes and classes.
         notes: What was left out of the set, one sentence each.
+        digests: What identifies the content of each image; empty where only shards have that.
         classes: Names of the classes; empty where images have none.
         partly_classed: Where some have a class and some have none, so that ``classes`` is empty, a
             sentence on which; else empty.
@@ -58,6 +59,7 @@ class ImageSet(ABC):
     partly_classed: str = ""
     former_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    digests: Sequence[bytes] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -112,6 +114,7 @@ class FileImages(ImageSet):
         self._files = Strings([name for name, _ in files])
         self._labels = np.asarray(labels, dtype=np.int32) if labels is not None else None
         self.former_fingerprint = _fingerprint(files, labels)
+        self.digests = [bytes.fromhex(digest) for digest in digests]
         identified = [(name, digest) for (name, _), digest in zip(files, digests, strict=True)]
         self.fingerprint = _fingerprint(identified, labels)
 

@@ -24,6 +24,7 @@ from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.sets.class_lists import read_class_list
+from benchmarks.labelled.sets.copies import say_copies
 from benchmarks.labelled.sets.vision_sets import vision_set
 from benchmarks.task import Facts
 from pretrain.data.find import find_images, split_folder, take_fraction
@@ -68,6 +69,7 @@ class _Relabelled(ImageSet):
         self.name = images.name
         self.classes = classes
         self.notes = images.notes
+        self.digests = images.digests
         self.fingerprint, self.former_fingerprint = (
             hash16([known, list(labels)])
             for known in (images.fingerprint, images.former_fingerprint)
@@ -138,6 +140,7 @@ def _join(root: Path, train: ImageSet, val: ImageSet) -> LabelledImages:
             (train.former_fingerprint, val.former_fingerprint),
         )
     )
+    val.notes = (*val.notes, *say_copies(train, val))
     known = former if train.former_fingerprint and val.former_fingerprint else ""
     return LabelledImages(root, train, val, train.classes, fingerprint, known)
 

@@ -1,6 +1,7 @@
 """Folders of labelled images as people have them: read with the right classes, or refused."""
 
 import io
+import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_a_class_folder_empty_in_both_splits_is_no_class(tmp_path: Path) -> None
     for split in ("train", "val"):
         (root / split / "z").mkdir()
     assert find_labelled(root, tmp_path / "cache").classes == ("x", "y")
+
+
+def test_copies_of_images_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", splits("train", "val"))
+    shutil.copy(root / "train/x/train.png", root / "train/y/other.png")
+    shutil.copy(root / "train/x/train.png", root / "val/x/other.png")
+    shutil.copy(root / "train/x/train.png", root / "train/x/same.png")
+    found = find_labelled(root, tmp_path / "cache")
+    assert [note.split(" (first")[0] for note in found.val.notes] == [
+        "1 of 4 training images equal another byte for byte and have another class",
+        "1 of 3 validation images are training images too, byte for byte",
+    ]
+    # A list gives classes to the same files.
+    (root / "val.txt").write_text("other.png y\nval0.png x\nval1.png y\n")
+    for number, name in enumerate(("x", "y")):
+        (root / "val" / name / "val.png").rename(root / "val" / f"val{number}.png")
+    (root / "val" / "x" / "other.png").rename(root / "val" / "other.png")
+    for name in ("x", "y"):
+        (root / "val" / name).rmdir()
+    (note,) = [n for n in find_labelled(root, tmp_path / "cache").val.notes if "too high" in n]
+    assert "1 of 3 validation images are training images too" in note
 
 
 @pytest.mark.parametrize(
