@@ -197,6 +197,9 @@ def _folders(annotations: Path, root: Path) -> Iterator[Path]:
 
 
 def _nothing(path: Path) -> str:
+    described = path / "data.toml"
+    if described.is_file():
+        return f"{path} has a description; give --data NAME={described}."
     if any(path.glob("labels/**/*.txt")) or any(path.glob("*/labels/*.txt")):
         return (
             f"{path} looks like YOLO's layout, which is not read here; convert it to COCO's "

@@ -210,6 +210,12 @@ def test_other_formats_are_named(tmp_path: Path, file: str, said: str) -> None:
     assert not is_annotated(tmp_path)
 
 
+def test_a_folder_with_a_description_names_it(tmp_path: Path) -> None:
+    (tmp_path / "data.toml").write_text("")
+    with pytest.raises(PreflightError, match=r"has a description; give --data NAME=.*data\.toml"):
+        find_coco(tmp_path)
+
+
 def test_several_files_for_a_split_are_not_guessed_among(
     tmp_path: Path, write_coco: Callable[..., Path], coco_content: Callable[..., Content]
 ) -> None:
