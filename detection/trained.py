@@ -19,7 +19,7 @@ from backbones.training.state import StateFolder
 from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig
 from detection.data.loader import Sample
-from detection.data.mapper import read_image
+from detection.data.pixels import pixels_of
 from detection.model.detector import Detector, build_detector
 from detection.protocols import build_options
 from detection.scoring.detections import Detections, collect
@@ -148,7 +148,7 @@ def picture_of(
     Raises:
         PreflightError: The image cannot be read any more, or the file not be written.
     """
-    picture = read_image(sample["file_name"], sample["height"], sample["width"])
+    picture = pixels_of(sample)
     shapes = surest_shapes(found, sample["image_id"], class_names, least_score)
     count = "1 detection" if len(shapes) == 1 else f"{len(shapes)} detections"
     caption = f"{Path(sample['file_name']).name}: {count}, score {least_score:g} or higher"
