@@ -130,6 +130,8 @@ def choose_suite(name: str, wanted: Sequence[str]) -> Suite:
         UserError: There is no such suite or task, or none has all of these tasks.
     """
     suites = all_suites()
+    if EXTERNAL in wanted:
+        raise UserError(f"--tasks {EXTERNAL}: results files are scored by `run.py score`.")
     for task in wanted:
         lookup("task", task, {known: known for known in suite_tasks()})
     for suite in [get_suite(name)] if name else suites.values():

@@ -1,5 +1,6 @@
 """``run.py predict RUN IMAGES``: the detector of a finished run on any images."""
 
+import logging
 import time
 import warnings
 from collections import Counter
@@ -41,6 +42,7 @@ def main(options: PredictOptions) -> int:
     read = annotations_of(store, detector, options.data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own, about each other
+        logging.getLogger("torch").setLevel(logging.ERROR)
         return _predict(options, detector, paths, read)
 
 
@@ -107,7 +109,10 @@ def _paths(text: str) -> Iterator[Path]:
         found = sorted(p for p in root.glob(str(path.relative_to(root))) if p.is_file())
         kind = "files"
     if not found:
-        raise PreflightError(f"{text}: there are no {kind}; name images, a folder or a pattern.")
+        where = "in it" if path.exists() else "of this name"
+        raise PreflightError(
+            f"{text}: there are no {kind} {where}; name images, a folder or a pattern."
+        )
     yield from found
 
 

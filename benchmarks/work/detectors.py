@@ -13,6 +13,7 @@ from benchmarks.by_image.detected import Detected
 from benchmarks.by_image.runs import NoImagesError, image_results
 from benchmarks.data.coco import open_coco
 from benchmarks.leaderboard.statistics.tested import root_of
+from benchmarks.plan.rules import about, broken_rules
 from benchmarks.store.folders import RunFolder, Store
 from benchmarks.store.record import RunRecord
 from benchmarks.suites import image_file_of
@@ -71,7 +72,13 @@ def find_detector(store: Store, name: str, plugins: Path | None) -> FoundDetecto
     folder = store.folder(record.run_id)
     request = folder.read_request()
     config = config_of(request, TASK)
+    _refuse_other_code(record)
     spec = get_spec(record.spec.backbone, plugins or request.plugins)
+    if spec.file_sha256 != record.spec.backbone_sha256:
+        raise UserError(
+            f"The file that defines {spec.name} changed since run {record.run_id} was trained, so "
+            "its detector cannot be built again; name the former file's folder with --plugins."
+        )
     mean, std = record.backbone.mean, record.backbone.std
     spec = replace(spec, mean=_rgb(mean) or spec.mean, std=_rgb(std) or spec.std)
     try:
@@ -80,6 +87,23 @@ def find_detector(store: Store, name: str, plugins: Path | None) -> FoundDetecto
         raise PreflightError(f"Run {record.run_id}: its classes are not known: {error}.") from error
     assert isinstance(results, Detected)
     return FoundDetector(record, folder, spec, config, results.matches.class_names)
+
+
+def _refuse_other_code(record: RunRecord) -> None:
+    """Refuse a run whose detector this version would build otherwise.
+
+    Raises:
+        UserError: With what changed.
+    """
+    broken = broken_rules(record)
+    changed = f"the rule {about(broken)}" if broken else ""
+    if record.spec.task_version != TASK.version:
+        changed = f"version {TASK.version} of {TASK.name}"
+    if changed:
+        raise UserError(
+            f"Run {record.run_id} was trained before {changed}, so this version would build "
+            "another detector; train it again with --rerun stale."
+        )
 
 
 def _rgb(values: Sequence[float] | None) -> tuple[float, float, float] | None:

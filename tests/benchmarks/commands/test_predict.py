@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.base.errors import PreflightError
+from backbones.base.errors import PreflightError, UserError
 from benchmarks import cli
 from benchmarks.by_image.resamples import read_resamples
 from benchmarks.commands.predict import _paths, _samples
 from benchmarks.data.mini import mini_data
 from benchmarks.store.folders import Store
+from benchmarks.work import detectors
+from benchmarks.work.detectors import _refuse_other_code
 
 
 def test_images_are_named_by_file_folder_pattern_and_list(tmp_path: Path) -> None:
@@ -36,7 +38,7 @@ def test_images_are_named_by_file_folder_pattern_and_list(tmp_path: Path) -> Non
         "file": [folder / "b.jpg"],
     }
     for text in (str(tmp_path / "*.tif"), str(tmp_path / "absent.jpg")):
-        with pytest.raises(PreflightError, match="there are no files"):
+        with pytest.raises(PreflightError, match="there are no files of this name"):
             list(_paths(text))
 
 
@@ -55,6 +57,17 @@ def test_a_name_that_means_no_run_is_refused(
     assert cli.main([*words, "--out", str(tmp_path / "runs")]) == 2
     assert "No finished detection run in" in capsys.readouterr().err
     assert cli.main([*words, "--out", str(tmp_path / "absent")]) == 4
+
+
+def test_a_run_that_this_version_would_build_otherwise_is_refused(
+    make_record: Any, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refuse_other_code(make_record())
+    with pytest.raises(UserError, match="trained before version 1 of coco"):
+        _refuse_other_code(make_record(make_spec(task_version=7)))
+    monkeypatch.setattr(detectors, "broken_rules", lambda record: ("swin-windows/1",))
+    with pytest.raises(UserError, match=r"trained before the rule swin-windows/1 \("):
+        _refuse_other_code(make_record())
 
 
 @pytest.mark.slow

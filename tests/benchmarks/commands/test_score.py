@@ -168,6 +168,25 @@ def test_nothing_is_recorded_when_one_file_is_refused(scorer: Scorer) -> None:
     assert json.loads(scorer("--json", command="status")[1]) == []
 
 
+def test_only_the_annotations_of_the_validation_images_have_to_be_there(
+    scorer: Scorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scorer.write("a.json", _results(0))
+    scorer(path, "--name", "A")
+    folder = scorer.folder / "coco" / "annotations"
+    folder.mkdir(parents=True)
+    (scorer.folder / "truth.json").rename(folder / "instances_val2017.json")
+    words = ["score", str(path), "--name", "A", "--out", str(scorer.folder / "runs")]
+    assert cli.main([*words, "--data", f"coco={folder.parent}"]) == 0
+    # The same annotations under another name are the same data.
+    assert "scored already" in capsys.readouterr().err
+
+
+def test_the_task_of_files_is_no_task_of_a_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--tasks", EXTERNAL, "--dry-run"]) == 2
+    assert "scored by `run.py score`" in capsys.readouterr().err
+
+
 def test_the_same_file_twice_is_no_second_seed(scorer: Scorer) -> None:
     first = scorer.write("a.json", _results(0))
     code, _, err = scorer(first, scorer.write("b.json", _results(0)), "--name", "x")
