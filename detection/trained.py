@@ -1,6 +1,6 @@
 """A detector that a run trained, put together again and used on any images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,29 @@ def load_detector(run: TrainedRun, device: torch.device) -> Detector:
     layout = torch.channels_last if run.channels_last else torch.contiguous_format
     detector.to(device, memory_format=layout).eval()
     return detector
+
+
+def export_detector(run: TrainedRun, out: Path, facts: Mapping[str, Any]) -> int:
+    """Write a run's detector as detectron2's ``DetectionCheckpointer`` reads it.
+
+    The file is a dict of "model", all tensors by their names in the detector, and "backbench".
+
+    Args:
+        run: The run.
+        out: The file, for ``torch.load``.
+        facts: Plain values that go into "backbench", for people and programs that rebuild it.
+
+    Returns:
+        How many tensors were written.
+
+    Raises:
+        PreflightError: As ``load_detector``; or the file cannot be written.
+    """
+    detector = load_detector(run, torch.device("cpu"))
+    tensors = {name: value.contiguous() for name, value in detector.state_dict().items()}
+    with atomic_file(out) as file:
+        torch.save({"model": tensors, "backbench": dict(facts)}, file)
+    return len(tensors)
 
 
 def predict(

@@ -1,24 +1,72 @@
-"""``run.py export FILE --format mae --to OUT``: our weights for others' code."""
+"""``run.py export``: our weights, and detectors of finished runs, for others' code."""
+
+import warnings
 
 from backbones.base.errors import UserError
 from benchmarks import output
+from benchmarks.commands.status import open_store
 from benchmarks.options import ExportOptions
+from benchmarks.work.detectors import NUMBERED, annotations_of, category_ids_of, find_detector
+
+_DETECTION = "detectron2"
+_TRACED = ("torchscript", "onnx")
 
 
 def main(options: ExportOptions) -> int:
     """Run the command.
 
     Raises:
-        UserError: Layout and weights do not go together, or a file cannot be read or written.
+        UserError: Layout and weights do not go together, no run or several are called so, or a
+            file cannot be read or written.
     """
-    if not options.source.is_file():
-        raise UserError(f"There is no file {options.source}.")
-    # torch is imported only here, so that a mistyped name is reported at once.
-    from pretrain.objective_file import export
-
-    sentence = export(options.source, options.layout, options.out, options.plugins)
+    if options.layout in _TRACED:
+        raise UserError(f"--format {options.layout} is not supported yet; use {_DETECTION}.")
+    sentence = _detector(options) if options.layout == _DETECTION else _weights(options)
     if options.json:
         output.document({"written": str(options.out), "layout": options.layout})
     else:
         output.line(output.clean(sentence))
     return 0
+
+
+def _weights(options: ExportOptions) -> str:
+    if not options.source.is_file():
+        raise UserError(f"There is no file {options.source}.")
+    # torch is imported only here, so that a mistyped name is reported at once.
+    from pretrain.objective_file import export
+
+    return export(options.source, options.layout, options.out, options.plugins)
+
+
+def _detector(options: ExportOptions) -> str:
+    if options.source.is_file():
+        raise UserError(
+            f"--format {_DETECTION} writes the detector of a finished detection run; name an entry "
+            f"or a run id instead of the file {options.source}."
+        )
+    if options.out.is_dir():
+        raise UserError(f"--to {options.out} is a folder; name a file, for example detector.pth.")
+    store = open_store(options.runs)
+    detector = find_detector(store, str(options.source), options.plugins)
+    read = annotations_of(store, detector, ())
+    categories = category_ids_of(detector, read)
+    if read is None:
+        output.note(NUMBERED)
+    spec = detector.record.spec
+    facts = {
+        "run": detector.record.run_id,
+        "entry": detector.record.labels.entry,
+        "protocol": detector.record.labels.protocol,
+        "backbone": spec.backbone,
+        "mean": list(detector.spec.mean),
+        "std": list(detector.spec.std),
+        "recipe": dict(spec.recipe),
+        "categories": [{"id": number, "name": name} for number, name in categories.items()],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries' own, about each other
+        # torch is imported only here, so that a mistyped name is reported at once.
+        from detection.trained import TrainedRun, export_detector
+
+        count = export_detector(TrainedRun(**detector.trained()), options.out, facts)
+    return f"{options.out}: {count} tensors of the detector of run {spec.run_id}."

@@ -16,7 +16,13 @@ from backbones.base.monitor import Progress, SilentMonitor
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import PredictOptions
-from benchmarks.work.detectors import FoundDetector, annotations_of, category_ids_of, find_detector
+from benchmarks.work.detectors import (
+    NUMBERED,
+    FoundDetector,
+    annotations_of,
+    category_ids_of,
+    find_detector,
+)
 from detection.data.annotations import AnnotationFile
 from detection.scoring.results.writing import write_results
 
@@ -59,21 +65,11 @@ def _predict(
     samples, faults = _samples(paths, read)
     for fault in faults:
         output.note(output.clean(f"left out: {fault}"))
-    run = TrainedRun(
-        spec=detector.spec,
-        config=detector.config,
-        work=detector.folder.work,
-        num_steps=detector.num_steps,
-        num_classes=len(categories),
-        channels_last=detector.channels_last,
-    )
+    run = TrainedRun(**detector.trained())
     found = predict(run, samples, _Teller(), loader_workers())
     written = _write(options, detector, categories, samples, found)
     if read is None:
-        output.note(
-            "The annotations of the run's data are not there, so category_id counts the classes "
-            f"from 1; {IMAGES_FILE} names them. --data gives the annotations."
-        )
+        output.note(NUMBERED)
     _report(options, found, written, faults)
     return _SOME_FAILED if faults else 0
 

@@ -10,19 +10,24 @@ from benchmarks.options.bases import WithData, WithPlugins
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(WithPlugins):
-    """Write weights in the layout of an official project."""
+    """Write weights in the layout of an official project, or the detector of a run."""
 
     source: Path = flag(
         "weights.safetensors (the backbone) or objective.safetensors (the backbone and the heads) "
-        "of a pretraining run",
+        "of a pretraining run; or a finished detection run: entry, run id or its first digits",
         positional=True,
         type=Path,
-        metavar="FILE",
+        metavar="FILE|RUN",
     )
     layout: str = flag(
-        "mae, lomar, dino, esvit, mocov3, simmim, swin or timm", name="format", metavar="NAME"
+        "mae, lomar, dino, esvit, mocov3, simmim, swin or timm; detectron2 for a detection run",
+        name="format",
+        metavar="NAME",
     )
     out: Path = flag("file to write, for torch.load", name="to", type=Path, metavar="FILE")
+    runs: Path = flag(
+        "folder of runs (default: %(default)s)", default=Path("runs"), name="out", type=Path,
+        metavar="DIR")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

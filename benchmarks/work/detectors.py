@@ -24,6 +24,11 @@ from detection.data.dataset import read_split
 
 # Words of a record's details for weights that lie with channels last.
 _CHANNELS_LAST = "channels last"
+# Where ``annotations_of`` finds none.
+NUMBERED = (
+    "The annotations of the run's data are not there, so category ids count the classes from 1 in "
+    "the detector's order."
+)
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,20 @@ class FoundDetector:
     config: Any
     class_names: tuple[str, ...]
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether its weights lay with channels last."""
-        return bool(self.record.details.get("layout", _CHANNELS_LAST) == _CHANNELS_LAST)
+    def trained(self) -> dict[str, Any]:
+        """Return the values of ``detection.trained.TrainedRun``, which imports torch.
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of its training."""
-        return self.folder.read_request().num_steps
+        Raises:
+            BadRecordError: The run's request is damaged.
+        """
+        return {
+            "spec": self.spec,
+            "config": self.config,
+            "work": self.folder.work,
+            "num_steps": self.folder.read_request().num_steps,
+            "num_classes": len(self.class_names),
+            "channels_last": self.record.details.get("layout", _CHANNELS_LAST) == _CHANNELS_LAST,
+        }
 
 
 def find_detector(store: Store, name: str, plugins: Path | None) -> FoundDetector:

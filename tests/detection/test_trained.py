@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from PIL import Image
 
 from backbones.base.errors import PreflightError
@@ -15,7 +17,14 @@ from backbones.spec import BackboneSpec
 from detection.config import DetectionConfig
 from detection.data.dataset import find_coco, load_split
 from detection.scoring.detections import Detections, read_detections
-from detection.trained import TrainedRun, picture_of, predict, sample_of
+from detection.trained import (
+    TrainedRun,
+    export_detector,
+    load_detector,
+    picture_of,
+    predict,
+    sample_of,
+)
 from detection.transfer import STATES, TransferJob, transfer
 
 
@@ -55,6 +64,21 @@ def test_predictions_are_those_of_the_runs_own_evaluation(
     # What the annotations say of an image is not needed.
     bare = [sample_of(folder / f"{number}.png", number) for number in own.image_ids.tolist()]
     assert _equal(predict(trained, bare, SilentMonitor(), 0), own)
+
+
+def test_an_exported_detector_comes_back_to_the_bit(trained: TrainedRun, tmp_path: Path) -> None:
+    """By detectron2's own checkpointer, into a detector of other weights."""
+    count = export_detector(trained, tmp_path / "detector.pth", {"entry": "toy"})
+    own = load_detector(trained, torch.device("cpu")).state_dict()
+    assert count == len(own)
+    assert torch.load(tmp_path / "detector.pth", weights_only=True)["backbench"] == {"entry": "toy"}
+    other = load_detector(trained, torch.device("cpu"))
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    DetectionCheckpointer(other).load(str(tmp_path / "detector.pth"))
+    found = other.state_dict()
+    assert set(found) == set(own)
+    assert all(torch.equal(found[name], value) for name, value in own.items())
 
 
 def test_only_the_state_of_the_last_step_is_the_detector(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from backbones.base.errors import PreflightError, UserError
 from benchmarks import cli
@@ -59,6 +60,23 @@ def test_a_name_that_means_no_run_is_refused(
     assert cli.main([*words, "--out", str(tmp_path / "absent")]) == 4
 
 
+def test_exports_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    to = ["--to", str(tmp_path / "out.pth"), "--out", str(tmp_path / "runs")]
+    for source, layout, words in (
+        ("nobody", "detectron2", "No finished detection run"),
+        ("nobody", "onnx", "--format onnx is not supported yet"),
+        ("nobody", "mae", "There is no file nobody"),
+        (str(tmp_path / "weights.safetensors"), "detectron2", "name an entry or a run id"),
+    ):
+        assert cli.main(["export", source, "--format", layout, *to]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
+
+
 def test_a_run_that_this_version_would_build_otherwise_is_refused(
     make_record: Any, make_spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +124,14 @@ def test_a_run_its_predictions_and_their_scores_are_one(
     assert first.images == second.images
     for name, values in first.values.items():
         assert np.array_equal(values, second.values[name], equal_nan=True), name
+
+    file = tmp_path / "detector.pth"
+    words = ["export", "resnet-nano", "--format", "detectron2", "--to", str(file)]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    content = torch.load(file, weights_only=True)
+    assert content["backbench"]["run"] == own.run_id
+    assert len(content["backbench"]["categories"]) == 10
+    assert "roi_heads.box_predictor.cls_score.weight" in content["model"]
 
     # Elsewhere, the same pictures have ids of their own.
     words = ["predict", own.run_id[:6], str(folder / "*01.png"), "--to", str(tmp_path / "other")]
