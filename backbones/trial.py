@@ -51,9 +51,7 @@ def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> TrialVe
     """
     if not spec.name.startswith(TIMM) and not spec.file_sha256:
         return TrialVerdict()
-    versions = [version("timm"), version("torch"), _VERSION]
-    key = hash16([spec.name, spec.file_sha256, *versions])
-    path = cache / "verdicts" / f"{key}.json"
+    path = _file_of(spec, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         known = _read(path)
@@ -61,6 +59,16 @@ def verdict_of(spec: BackboneSpec, plugins: Path | None, cache: Path) -> TrialVe
             known = _try_in_child(spec.name, plugins, path)
             write_json_atomically(path, asdict(known))
     return known
+
+
+def known_verdict(spec: BackboneSpec, cache: Path) -> TrialVerdict:
+    """Return the verdict that an earlier run remembered; without one, nothing is held against it.
+
+    Args:
+        spec: The network.
+        cache: Folder that verdicts are remembered in.
+    """
+    return _read(_file_of(spec, cache)) or TrialVerdict()
 
 
 def refuse_broken(spec: BackboneSpec, verdict: TrialVerdict, reads_maps: bool) -> None:
@@ -80,6 +88,12 @@ def refuse_broken(spec: BackboneSpec, verdict: TrialVerdict, reads_maps: bool) -
                 f"{spec.name} fails the check {name!r}: {detail.rstrip('.')}. It cannot be "
                 f"measured; see {command('check', f'random:{spec.name}')}."
             )
+
+
+def _file_of(spec: BackboneSpec, cache: Path) -> Path:
+    """Return the file of a network's verdict, another one for other versions of the libraries."""
+    versions = [version("timm"), version("torch"), _VERSION]
+    return cache / "verdicts" / f"{hash16([spec.name, spec.file_sha256, *versions])}.json"
 
 
 def _read(path: Path) -> TrialVerdict | None:

@@ -11,6 +11,7 @@ from backbones.base.errors import UserError
 from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import OWN_FORMAT, Checkpoint
+from backbones.trial import known_verdict, refuse_broken
 from backbones.weights.source import open_checkpoint
 from backbones.weights.use import WeightsUse
 from benchmarks.data.roots import DataRoot
@@ -153,6 +154,7 @@ def _of_entry(
     backbone = get_spec(chosen.checkpoint.backbone, order.plugins)
     recipe = order.recipe or task.default_recipe(backbone, data)
     named = lookup("recipe", recipe, dict(task.recipes()))()
+    refuse_broken(backbone, known_verdict(backbone, cache), task.reads_maps)
     config = task.fit(task.check(apply_overrides(named, order.overrides)), backbone)
     # A quick look at few images is as short as it is asked to be.
     if not data.mini and order.limit_images is None:

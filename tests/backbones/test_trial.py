@@ -7,7 +7,8 @@ import pytest
 from backbones import trial
 from backbones.base.errors import UserError
 from backbones.catalog import get_spec
-from backbones.trial import TrialVerdict, refuse_broken, verdict_of
+from backbones.trial import TrialVerdict, known_verdict, refuse_broken, verdict_of
+from benchmarks.cli import main
 
 PLUGIN = """
 import os, sys
@@ -73,3 +74,17 @@ def test_fastvit_is_laid_out_contiguously(tmp_path: Path) -> None:
     assert verdict == TrialVerdict(channels_last=False)
     verdict = verdict_of(get_spec("timm:test_convnext"), None, tmp_path)
     assert verdict == TrialVerdict(channels_last=True)
+
+
+def test_a_plan_refuses_what_a_verdict_already_says(tmp_path: Path, monkeypatch, capsys) -> None:
+    spec = get_spec("timm:test_vit")
+    cache = tmp_path / "runs" / ".cache"
+    assert known_verdict(spec, cache) == TrialVerdict()
+    broken = TrialVerdict({"layer ids": "layers fall."})
+    monkeypatch.setattr(trial, "_try_in_child", lambda *args: broken)
+    assert verdict_of(spec, None, cache) == known_verdict(spec, cache) == broken
+    with pytest.raises(UserError) as refused:
+        refuse_broken(spec, broken, reads_maps=True)
+    arguments = ["--tasks", "regions", "--entries", "random:timm:test_vit", "--dry-run"]
+    assert main([*arguments, "--out", str(tmp_path / "runs")]) == 2
+    assert str(refused.value) in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Every backbone is measured by the facts of its protocol, under another id, or not at all."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, drop_path_by_block, prove
 from detection.protocols import build_options, fit
-from detection.recipes import RECIPES
+from detection.recipes import RECIPES, default_recipe
 
 
 def planned(name: str, recipe: str) -> tuple[BackboneSpec, DetectionConfig]:
@@ -61,6 +62,27 @@ def test_the_plan_names_the_protocol(name: str, recipe: str, protocol: str) -> N
 def test_the_plan_refuses_in_one_sentence(name: str, recipe: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         planned(name, recipe)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convit_tiny", "mixer_s32_224", "pit_ti_224", "nest_tiny", "gcvit_xxtiny", "inception_v3",
+        "edgenext_xx_small", "legacy_xception", "test_vit_relpos", "test_mambaout",
+    ],
+)  # fmt: skip
+def test_odd_networks_are_planned_by_name_or_refused_in_one_sentence(name: str) -> None:
+    spec = get_spec(f"timm:{name}")
+    recipe = RECIPES[default_recipe(spec, mini=False)]().resolved()
+    found, refusal = "", ""
+    try:
+        found = fit(recipe, spec).protocol
+    except UserError as error:
+        refusal = str(error)
+    assert found or re.fullmatch(r"timm:[^\n]+ needs [^\n]+\.", refusal)
+    # Windows belong to networks that have them, and squares to those of one size.
+    assert "vitdet/" not in found or spec.windows
+    assert "+square" not in found or spec.fixed_size
 
 
 def test_own_networks_keep_their_recipes_to_the_byte() -> None:
