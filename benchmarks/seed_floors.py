@@ -29,6 +29,7 @@ class SeedFloor:
             headline's.
         fresh: Standard deviations by metric for rows of fresh weights, which every seed draws
             anew; metrics that it does not name have the same floor as loaded weights.
+        fresh_source: Where ``fresh`` comes from; empty where ``source`` says it.
     """
 
     headline: float
@@ -37,6 +38,16 @@ class SeedFloor:
     spreads: Mapping[str, float] = field(default_factory=dict)
     others: float | None = None
     fresh: Mapping[str, float] = field(default_factory=dict)
+    fresh_source: str = ""
+
+    def source_of(self, metric: str, fresh: bool) -> str:
+        """Return where the standard deviation of a metric comes from.
+
+        Args:
+            metric: Name of the metric.
+            fresh: As in ``of``.
+        """
+        return (self.fresh_source if fresh and metric in self.fresh else "") or self.source
 
     def of(self, metric: str, headline: str, fresh: bool = False) -> float:
         """Return the standard deviation of a metric over trainings, in the metric's unit.
@@ -76,7 +87,8 @@ def find_floor(
         base = base.rpartition("+")[0]
     near = floors.get(base)
     if near is not None:
-        return replace(near, assumed=True, source=f"{near.source}, for {base}")
+        fresh = f"{near.fresh_source}, for {base}" if near.fresh_source else ""
+        return replace(near, assumed=True, source=f"{near.source}, for {base}", fresh_source=fresh)
     known = floors.get(ANY_PROTOCOL)
     return None if known is None else replace(known, assumed=True)
 
@@ -89,6 +101,7 @@ _TUNING_SOURCE = (
     "MAE's FINETUNE.md has a standard deviation of 0.08 over 4 seeds for ViT-B and 0.07 for ViT-L"
 )
 _UNMEASURED = "not measured"
+_FRESH_SOURCE = "5 seeds each of vit-nano, swin-nano and resnet-nano"
 _DETERMINISTIC = "nothing is drawn at random for loaded weights"
 
 # By protocol; COCO's numbers by size have fewer objects each and vary more.
@@ -97,17 +110,17 @@ COCO_FLOORS: Mapping[str, SeedFloor] = {
     "small/v1": SeedFloor(1.5, f"{_UNMEASURED}; small sets vary more than COCO", others=3.0),
     "mini/v1": SeedFloor(
         1.31,
-        "5 seeds each of vit-nano, swin-nano and resnet-nano",
+        "5 seeds each of 3 fresh nano networks, 3 seeds each of 7 pretrained ones",
         assumed=False,
         spreads={
-            "APmask": 0.93,
-            "AP50box": 1.98,
-            "AP75box": 2.25,
-            "APsbox": 0.89,
-            "APmbox": 1.56,
-            "APlbox": 5.38,
-            "AP50mask": 1.91,
-            "AR100box": 0.53,
+            "APmask": 1.16,
+            "AP50box": 1.85,
+            "AP75box": 2.03,
+            "APsbox": 1.33,
+            "APmbox": 1.46,
+            "APlbox": 5.35,
+            "AP50mask": 1.93,
+            "AR100box": 0.89,
         },
         others=3.0,
     ),
@@ -123,16 +136,35 @@ FINETUNE_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE, others=0.2),
     "finetune-vit-b16-10percent/v1": SeedFloor(0.4, _UNMEASURED),
     "finetune-vit-b16-1percent/v1": SeedFloor(1.0, _UNMEASURED),
-    "finetune-mini/v2": SeedFloor(3.0, _UNMEASURED),
+    "finetune-mini/v2": SeedFloor(
+        1.60, f"{_FRESH_SOURCE}, fresh", assumed=False, spreads={"finetune_top5": 0.63}
+    ),
     "finetune-mini-10percent/v2": SeedFloor(5.0, _UNMEASURED),
 }
 LINEAR_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.1, f"{_UNMEASURED}; as for fine-tuning"),
-    "linear-mini/v1": SeedFloor(1.0, _UNMEASURED),
+    "linear-mini/v1": SeedFloor(
+        1.94,
+        "3 seeds each of 11 pretrained nano networks",
+        assumed=False,
+        spreads={"linear_top5": 0.32},
+        fresh={"linear_top1": 2.51, "linear_top5": 1.44, "linear_mean_class": 2.51},
+        fresh_source=_FRESH_SOURCE,
+    ),
 }
 LOWSHOT_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.5, f"{_UNMEASURED}; seeds draw the labelled images"),
-    "lowshot-logistic-mini/v1": SeedFloor(5.0, _UNMEASURED),
+    "lowshot-logistic-mini/v1": SeedFloor(
+        2.73,
+        f"{_FRESH_SOURCE}, fresh",
+        assumed=False,
+        spreads={
+            "lowshot1_top5": 3.10,
+            "lowshot10_top1": 3.46,
+            "lowshot10_top5": 2.16,
+            "lowshot10_mean_class": 3.46,
+        },
+    ),
 }
 PARTIAL_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE),
@@ -141,38 +173,65 @@ PARTIAL_FLOORS: Mapping[str, SeedFloor] = {
 REGIONS_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.3, _UNMEASURED),
     "region-probe-mini/v1": SeedFloor(
-        1.63,
-        "5 seeds each of swin-nano and resnet-nano, 4 of vit-nano",
+        1.06,
+        "3 seeds each of 11 pretrained nano networks and EfficientNet-Lite0",
         assumed=False,
         spreads={
-            "region_knn_top1": 1.82,
-            "region_mean_class": 1.63,
-            "region_background_top1": 1.21,
-            "region_iou": 0.52,
-            "region_iou50": 0.84,
-            "region_iou75": 1.03,
-            "region_iou_small": 0.88,
-            "region_iou_medium": 0.60,
-            "region_iou_large": 1.06,
-            "region_top1_small": 3.48,
-            "region_top1_medium": 2.18,
-            "region_top1_large": 8.12,
+            # Nothing is drawn at random for it.
+            "region_knn_top1": 0.0,
+            "region_mean_class": 1.07,
+            "region_background_top1": 1.10,
+            "region_iou": 0.25,
+            "region_iou50": 0.60,
+            "region_iou75": 1.38,
+            "region_iou_small": 0.50,
+            "region_iou_medium": 0.34,
+            "region_iou_large": 1.02,
+            "region_top1_small": 2.14,
+            "region_top1_medium": 1.06,
+            "region_top1_large": 5.77,
         },
         others=3.0,
+        fresh={
+            "region_top1": 1.70,
+            "region_knn_top1": 1.87,
+            "region_mean_class": 1.77,
+            "region_background_top1": 1.15,
+            "region_iou": 0.43,
+            "region_iou50": 0.72,
+            "region_iou75": 1.46,
+            "region_iou_small": 0.75,
+            "region_iou_medium": 0.46,
+            "region_iou_large": 0.75,
+            "region_top1_small": 3.45,
+            "region_top1_medium": 2.20,
+            "region_top1_large": 7.22,
+        },
+        fresh_source=f"{_FRESH_SOURCE}, 3 of EfficientNet-Lite0",
     ),
 }
 KNN_FLOORS: Mapping[str, SeedFloor] = {
-    ANY_PROTOCOL: SeedFloor(0.0, _DETERMINISTIC, fresh={"knn_top1": 0.3, "knn_top5": 0.5}),
+    ANY_PROTOCOL: SeedFloor(
+        0.0,
+        _DETERMINISTIC,
+        fresh={"knn_top1": 0.3, "knn_top5": 0.5},
+        fresh_source=_UNMEASURED,
+    ),
     "knn-mini/v1": SeedFloor(
         0.0,
         _DETERMINISTIC,
         assumed=False,
-        # 4 seeds of resnet-nano.
-        fresh={"knn_top1": 1.75, "knn_top5": 2.38, "knn_mean_class": 1.75, "knn_real": 1.75},
+        fresh={"knn_top1": 1.94, "knn_top5": 1.33, "knn_mean_class": 1.94, "knn_real": 1.94},
+        fresh_source=_FRESH_SOURCE,
     ),
 }
 CORRESPONDENCE_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.3, f"{_UNMEASURED}; seeds draw the views"),
-    "correspondence-mini/v1": SeedFloor(2.0, _UNMEASURED),
+    "correspondence-mini/v1": SeedFloor(
+        1.69,
+        f"{_FRESH_SOURCE}, fresh",
+        assumed=False,
+        spreads={"correspondence_distance": 0.84},
+    ),
 }
 ATTENTION_FLOORS: Mapping[str, SeedFloor] = {ANY_PROTOCOL: SeedFloor(0.0, _DETERMINISTIC)}

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from backbones.base.monitor import Monitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from backbones.timing.conditions import Rates
 from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 from benchmarks.seed_floors import SeedFloor
@@ -107,6 +108,7 @@ class TaskInputs:
         evaluator: Name of the evaluation engine; empty means the task's default.
         channels_last: Whether the network's weights may be laid out with channels last, as
             convolutions on a GPU like them.
+        timed: Whether to time the run alone at its end, see ``backbones.timing.alone``.
     """
 
     backbone: BackboneSpec
@@ -119,6 +121,7 @@ class TaskInputs:
     limit_images: int | None = None
     evaluator: str = ""
     channels_last: bool = True
+    timed: bool = False
 
 
 def inputs_on_mini(
@@ -167,6 +170,7 @@ class TaskResult:
         files: Results that stay beside the record, such as detections per image.
         warnings: Sentences that a reader of the numbers should know.
         unmeasured: Why metrics have no value, in a few words.
+        rates: Speeds that were timed alone, by the names of the costs that they replace.
     """
 
     metrics: Mapping[str, float | None]
@@ -178,6 +182,7 @@ class TaskResult:
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     unmeasured: str = "no ground truth of this kind"
+    rates: Rates = field(default_factory=Rates)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from backbones.base.monitor import Monitor, say_card
 from backbones.base.sections import settings_of
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from backbones.training.engine import Fitted, fit
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
+from backbones.training.engine import fit
+from backbones.training.fitted import Fitted
 from backbones.training.optim import ParameterGroup
 from backbones.training.session import card_of, cost_of, joined, scalar_writer
 from backbones.training.state import StateFolder, settings_digest
@@ -35,6 +38,7 @@ from detection.objective import DetectionObjective, detector_groups, make_traini
 from detection.protocols import build_options
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
+from detection.scoring.speed import rehearse_test
 
 # Folder of training states within a run's.
 STATES = "states"
@@ -59,6 +63,7 @@ class TransferJob:
         num_workers: Loader processes beside each training process.
         runs: Folder of runs, each with a folder named as ``out_dir``, from which the state of the
             very same training may be taken; None for none.
+        timed: Whether to time training and testing alone at the end.
     """
 
     spec: BackboneSpec
@@ -73,6 +78,7 @@ class TransferJob:
     num_workers: int = 1
     channels_last: bool = True
     runs: Path | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class TransferResult:
         matches_file: Which of them are right.
         details: The start-up card: what was decided for the user, in plain values.
         warnings: What a reader of the numbers has to know, one sentence each.
+        rates: Speed of training and testing, timed alone at the end; see ``timing.alone``.
     """
 
     metrics: dict[str, float | None]
@@ -103,6 +110,7 @@ class TransferResult:
     matches_file: Path
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    rates: Rates = field(default_factory=Rates)
 
 
 def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
@@ -167,7 +175,21 @@ def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> Trans
         found = evaluate(detector, data, evaluation, job.out_dir, monitor, options)
         if evaluations.curve:
             evaluations.add(plan.num_steps, found.metrics)
-    return _outcome(job, detector, fitted, evaluations, found, card)
+    outcome = _outcome(job, detector, fitted, evaluations, found, card)
+    return replace(outcome, rates=_timed(job, detector, fitted, monitor)) if job.timed else outcome
+
+
+def _timed(job: TransferJob, detector: Detector, fitted: Fitted, monitor: Monitor) -> Rates:
+    """Return the speed, for which the detector is trained on: nothing needs it any more."""
+    evaluation = job.config.evaluation
+    images = load_split(job.data, evaluation.split, limit_images=job.limit_images)
+    return time_alone(
+        {
+            "images_per_second_test": lambda: rehearse_test(detector, images, evaluation),
+            "images_per_second_train": fitted.rehearse,
+        },
+        monitor,
+    )
 
 
 def _check_measurable(job: TransferJob) -> None:

@@ -13,7 +13,10 @@ from backbones.base.distributed import rank, world_size
 from backbones.base.monitor import Monitor, say_card
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
-from backbones.training.engine import Fitted, Hook, Training, fit
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
+from backbones.training.engine import Hook, Training, fit
+from backbones.training.fitted import Fitted
 from backbones.training.objective import Objective
 from backbones.training.optim import make_optimizer, parameter_groups
 from backbones.training.pixels import Pixels
@@ -55,6 +58,7 @@ class PretrainJob:
         init_from: Weights to begin with, as ``pretrain.initial.plan_initial`` returns them; None
             draws all weights from the seed.
         data_name: Of the images, for the checkpoint's record; empty takes the folder's.
+        timed: Whether to time training alone at the end.
     """
 
     spec: BackboneSpec
@@ -68,6 +72,7 @@ class PretrainJob:
     num_workers: int = 1
     init_from: Checkpoint | None = None
     data_name: str = ""
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class PretrainResult:
         pictures: PNG files of the last picture taken.
         details: The start-up card: what was decided for the user, in plain values.
         warnings: What a reader of the numbers has to know, one sentence each.
+        rates: Speed of training, timed alone at the end; see ``timing.alone``.
     """
 
     checkpoint: Checkpoint
@@ -92,6 +98,7 @@ class PretrainResult:
     pictures: tuple[Path, ...]
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    rates: Rates = field(default_factory=Rates)
 
 
 def pretrain(job: PretrainJob, monitor: Monitor) -> PretrainResult:
@@ -184,7 +191,12 @@ class _Run:
             hooks = [self._checkpoints(), self._pictures(writer, taken)]
             fitted = fit(training, states, self._batches, self._monitor, hooks, writer)
         self._monitor.say(f"speed: {fitted.speed}")
-        return self._outcome(fitted, tuple(taken), card)
+        outcome = self._outcome(fitted, tuple(taken), card)
+        if not job.timed:
+            return outcome
+        # Last, because training steps change the weights.
+        rates = time_alone({"images_per_second_train": fitted.rehearse}, self._monitor)
+        return replace(outcome, rates=rates)
 
     def _initialise(self) -> str:
         job = self._job

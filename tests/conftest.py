@@ -1,12 +1,19 @@
-"""What every test shares: small thread counts and the optional real data."""
+"""What every test shares: small thread counts, turns of their own and the optional real data."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # Two busy libraries on two cores spin against each other; one thread each is faster and repeatable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Runs of a test must not pause for those of another test process, nor for a run of the machine.
+os.environ["BACKBENCH_TURNS"] = tempfile.mkdtemp(prefix="backbench-turns-")
+atexit.register(shutil.rmtree, os.environ["BACKBENCH_TURNS"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -14,9 +15,11 @@ from torch.optim import Optimizer
 from backbones.base.devices import arithmetic_of, wrap
 from backbones.base.distributed import any_rank, barrier, rank, world_size
 from backbones.base.errors import StoppedError
-from backbones.base.monitor import Monitor
+from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.features import Backbone
+from backbones.timing.alone import Rehearsal
 from backbones.training.config import OptimSettings, RuntimeConfig, ScheduleSettings
+from backbones.training.fitted import Fitted
 from backbones.training.journal import WARMING_STEPS
 from backbones.training.norms import synchronise
 from backbones.training.objective import Batch, Moment, Objective
@@ -109,38 +112,6 @@ class Hook:
     run: Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """How a training went.
-
-    Attributes:
-        curve: Columns "step", "lr", "loss" and one per named loss or metric.
-        images_per_second: Over all devices, without warming up and saving; None when too short.
-        wait_share: Share of the time that the device waited for images.
-        seconds: Spent on steps, over all starts of the run.
-        speed: The same, for people.
-        unreadable: Where each unreadable image lies, and why it could not be read.
-        arithmetic: What each start computed with, different ones once; see ``arithmetic_of``.
-    """
-
-    curve: dict[str, list[float]]
-    images_per_second: float | None
-    wait_share: float
-    seconds: float
-    speed: str
-    unreadable: tuple[str, ...]
-    arithmetic: tuple[str, ...]
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what a reader of the numbers has to know of the starts of the run."""
-        if len(self.arithmetic) < 2:
-            return ()
-        return (
-            f"the parts of this training were computed with {' and with '.join(self.arithmetic)}, "
-            "which round differently, so an uninterrupted run of the seed ends with other numbers",
-        )
-
-
 def fit(
     training: Training,
     states: StateFolder,
@@ -187,6 +158,7 @@ def fit(
         speed=reporter.sentence(),
         unreadable=tuple(loop.unreadable.values()),
         arithmetic=tuple(loop.arithmetic),
+        rehearse=lambda: loop.rehearse(batches_from),
     )
 
 
@@ -224,6 +196,21 @@ class _Loop:
                 self._read()
             self._reporter.end_step(step + 1)
             self._after(step + 1, hooks)
+
+    def rehearse(self, batches_from: Callable[[int], Iterator[Loaded]]) -> Rehearsal:
+        """Return the last step with the images of the first, of which nothing is noted or told."""
+        training, share = self._training, self._training.share
+        loaded = list(islice(batches_from(0), share.micro_batches))
+        self._monitor = SilentMonitor()
+        self._reporter = Reporter(training.plan, {}, self._monitor, None, training.phase)
+        self._readback = Readback(self._states, self._reporter, _remedy(training))
+
+        def step() -> None:
+            self._step(training.plan.num_steps - 1, iter(loaded))
+            self._read()
+
+        training.objective.train()
+        return Rehearsal(step, share.micro_batches * share.micro_size)
 
     def _pause(self, step: int) -> None:
         """Do what all processes do between steps, where it is due.

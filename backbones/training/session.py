@@ -12,7 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones.base import devices
 from backbones.base.distributed import leave_process_group, rank
 from backbones.base.monitor import FollowerMonitor, Monitor
-from backbones.training.engine import Fitted, Training
+from backbones.training.engine import Training
+from backbones.training.fitted import Fitted
 from backbones.training.optim import ParameterGroup
 from backbones.training.reporter import ScalarWriter
 

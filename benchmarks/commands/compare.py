@@ -78,7 +78,7 @@ def main(options: CompareOptions) -> int:
     if options.json:
         output.document(_document(shown, mismatches))
     else:
-        _print(names, shown, mismatches)
+        _print(names, shown, mismatches, options.loaded_rates)
     output.left_out(scan.rejected)
     return REFUSED if mismatches else 0
 
@@ -139,10 +139,15 @@ def _draw(
     return written
 
 
-def _print(names: Sequence[str], shown: Sequence[_Shown], mismatches: Sequence[Mismatch]) -> None:
+def _print(
+    names: Sequence[str],
+    shown: Sequence[_Shown],
+    mismatches: Sequence[Mismatch],
+    loaded_rates: bool,
+) -> None:
     for one in shown:
         for text in (
-            *lines_of(one.comparison),
+            *lines_of(one.comparison, loaded_rates),
             *fact_lines(one.comparison),
             *class_lines(one.comparison, one.classes),
             *image_lines(one.comparison, one.images),

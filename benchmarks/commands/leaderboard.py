@@ -67,7 +67,14 @@ def _write_page(
     from benchmarks.leaderboard.page.publish import publish
 
     tables = make_tables(scan, store, published)
-    publish(options.html, tables, scan, store, anonymous=options.anonymous)
+    publish(
+        options.html,
+        tables,
+        scan,
+        store,
+        anonymous=options.anonymous,
+        loaded_rates=options.loaded_rates,
+    )
     _report_written(options.html, "open it in a browser", options)
     return _judge([plain(table) for table in tables], options)
 
@@ -110,7 +117,8 @@ def _judge(tables: Sequence[ShownTable], options: LeaderboardOptions) -> int:
     if options.where and not any(shown.table.rows for shown in tables):
         raise UserError(f"--fail-if: --filter {options.where!r} leaves no row to judge.")
     baseline = gate.open_baseline(options.baseline, tables) if options.baseline else None
-    stopped = gate.trips(tables, gate.parse_gate(options.fail_if, tables, baseline), baseline)
+    condition = gate.parse_gate(options.fail_if, tables, baseline)
+    stopped = gate.trips(tables, condition, baseline, options.loaded_rates)
     for sentence in stopped:
         output.note(f"--fail-if: {output.clean(sentence)}")
     return gate.EXIT_CODE if stopped else 0

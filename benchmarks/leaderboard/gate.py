@@ -9,6 +9,7 @@ from benchmarks.leaderboard.expression import Expression, Field, parse_expressio
 from benchmarks.leaderboard.rows import Row, Table, make_tables
 from benchmarks.leaderboard.shown import ShownTable, fields_of, names_of
 from benchmarks.store.folders import Store
+from benchmarks.store.timing import DOUBTS
 
 EXIT_CODE = 6
 """Of a command whose ``--fail-if`` came true."""
@@ -67,16 +68,23 @@ def parse_gate(text: str, tables: Sequence[ShownTable], baseline: Baseline | Non
     return found
 
 
-def trips(tables: Sequence[ShownTable], gate: Expression, baseline: Baseline | None) -> list[str]:
+def trips(
+    tables: Sequence[ShownTable],
+    gate: Expression,
+    baseline: Baseline | None,
+    loaded_rates: bool = False,
+) -> list[str]:
     """Return a sentence for each row that the gate stops.
 
-    A value that is missing stops it too: a run that failed is no reason to go on. Rows that the
-    baseline does not know are let through, unless it knows none.
+    A value that is missing stops it too: a run that failed is no reason to go on. So does a speed
+    that must not be compared. Rows that the baseline does not know are let through, unless it knows
+    none.
 
     Args:
         tables: Rows that are shown; those of several tasks at once are left to their own tables.
         gate: The condition.
         baseline: What to hold rows against.
+        loaded_rates: Judge speeds that must not be compared all the same.
 
     Raises:
         UserError: No row has anything to do with the condition.
@@ -88,11 +96,11 @@ def trips(tables: Sequence[ShownTable], gate: Expression, baseline: Baseline | N
         if metrics and metrics.isdisjoint(table.metrics):
             continue
         for row in table.rows:
-            base = _base(baseline, table, row)
+            base = _base(baseline, table, row, loaded_rates)
             if base is None:
                 continue
             judged += 1
-            verdict = gate.condition(fields_of(table, row), base)
+            verdict = gate.condition(_fields(table, row, loaded_rates), base)
             if verdict is not False:
                 found.append(_sentence(table, row, base, gate, verdict))
     if not judged:
@@ -101,7 +109,15 @@ def trips(tables: Sequence[ShownTable], gate: Expression, baseline: Baseline | N
     return found
 
 
-def _base(baseline: Baseline | None, table: Table, row: Row) -> Mapping[str, Field] | None:
+def _fields(table: Table, row: Row, loaded_rates: bool) -> dict[str, Field]:
+    """Return what the gate may know of a row, by name."""
+    fields = fields_of(table, row)
+    return fields if loaded_rates else {**fields, **dict.fromkeys(row.doubts)}
+
+
+def _base(
+    baseline: Baseline | None, table: Table, row: Row, loaded_rates: bool
+) -> Mapping[str, Field] | None:
     """Return the fields of the row that a row is held against, None where it has none."""
     if baseline is None:
         return {}
@@ -109,13 +125,13 @@ def _base(baseline: Baseline | None, table: Table, row: Row) -> Mapping[str, Fie
         if row.entry == baseline.name:
             return None
         same = [other for other in table.rows if other.entry == baseline.name]
-        return fields_of(table, same[0]) if same else None
+        return _fields(table, same[0], loaded_rates) if same else None
     for other in baseline.tables:
         if other.key == table.key:
             subject = (row.entry, row.backbone, row.recipe)
             for known in other.rows:
                 if (known.entry, known.backbone, known.recipe) == subject:
-                    return fields_of(other, known)
+                    return _fields(other, known, loaded_rates)
     return None
 
 
@@ -128,7 +144,15 @@ def _sentence(
         + (f" (baseline {_text(base.get(name))})" if gate.needs_baseline else "")
         for name in gate.fields
     ]
-    why = "" if verdict else ", and a value that is missing is no pass"
+    doubtful = [
+        f"{name} was {DOUBTS[row.doubts[name]]}" for name in gate.fields if name in row.doubts
+    ]
+    if verdict:
+        why = ""
+    elif doubtful:
+        why = f", and {'; '.join(doubtful)} (--loaded-rates judges it all the same)"
+    else:
+        why = ", and a value that is missing is no pass"
     where = f"{row.entry} in {table.key.task} {table.key.protocol}"
     return f"{where}: {', '.join(values)}; {gate.text}{why}"
 

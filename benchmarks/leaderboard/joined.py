@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.runs import TableKey
-from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
+from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics, about_floors
 
 # Of each task, as many columns as no terminal is too narrow for.
 _COLUMNS = 2
@@ -90,7 +90,24 @@ def _intervals(
         higher={},
         fresh=np.zeros(len(rows), dtype=bool),
         fresh_noise={},
+        floors=_floors(tables, statistics, names),
     )
+
+
+def _floors(
+    tables: Sequence[Table],
+    statistics: Mapping[int, TableStatistics | None],
+    names: Mapping[tuple[int, str], str],
+) -> tuple[str, ...]:
+    """Return the sentences on the seed floors of rows with one seed, table after table."""
+    sentences: list[str] = []
+    for table in tables:
+        found = statistics[id(table)]
+        rows = zip(table.rows, found.rows if found else (), strict=False)
+        named = [(row.entry, own) for row, own in rows]
+        headline = names.get((id(table), table.headline), table.headline)
+        sentences += about_floors(named, headline, table.key.protocol)
+    return tuple(sentences)
 
 
 def _groups(tables: Sequence[Table]) -> list[list[Table]]:
@@ -170,6 +187,7 @@ def _row(
     seconds = [value for row in rows if (value := row.costs["seconds"]) is not None]
     costs: dict[str, float | None] = dict.fromkeys(COSTS)
     costs["seconds"] = sum(seconds) if seconds else None
+    doubts = [doubt for row in rows if (doubt := row.doubts.get("seconds"))]
     return Row(
         rank=None,
         entry=rows[0].entry,
@@ -182,6 +200,7 @@ def _row(
         seeds=subject.seeds,
         note="; ".join(dict.fromkeys(row.note for row in rows if row.note)),
         run_ids=tuple(run_id for row in rows for run_id in row.run_ids),
+        doubts={"seconds": min(doubts)} if doubts else {},
     )
 
 

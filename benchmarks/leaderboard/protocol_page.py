@@ -111,7 +111,11 @@ def _floor(task: str, protocol: str) -> Iterator[str]:
     floor = find_floor(work.seed_floors, protocol)
     if floor is not None:
         kind = "assumed" if floor.assumed else "measured"
-        yield f"Seed floor: {floor.headline:g} `{work.headline}` ({kind}: {floor.source}).\n"
+        text = f"Seed floor: {floor.headline:g} `{work.headline}` ({kind}: {floor.source})"
+        if work.headline in floor.fresh:
+            source = floor.source_of(work.headline, fresh=True)
+            text += f"; {floor.fresh[work.headline]:g} with fresh weights ({source})"
+        yield f"{text}.\n"
 
 
 def _about(protocol: str, make: Callable[[], Any]) -> str:

@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import fsum, sqrt
 
 from benchmarks.leaderboard.published.figures import PublishedRow, rows_of
 from benchmarks.leaderboard.runs import Run, TableKey, read_runs
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import RunRecord
+from benchmarks.store.timing import Doubt, doubt_of
 from benchmarks.suites import SUITES
 
 
@@ -69,6 +70,7 @@ class Row:
         seeds: Seeds with a result.
         note: Why results are missing, or what else to know; may be empty.
         run_ids: Of all runs in the row.
+        doubts: By cost, why it must not be compared; see ``store.timing.doubt_of``.
     """
 
     rank: int | None
@@ -82,6 +84,7 @@ class Row:
     seeds: tuple[int, ...]
     note: str
     run_ids: tuple[str, ...]
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
     notes = [(run.seed, run.note) for run in runs if run.note]
     several = len(runs) > 1
     texts = [f"seed {seed} {note}" if several else note for seed, note in notes]
+    costs, doubts = costs_of(records)
     return Row(
         rank=None,
         entry=runs[0].entry,
@@ -203,11 +207,35 @@ def _row(runs: Sequence[Run], metrics: Sequence[str]) -> Row:
         weights=runs[0].weights,
         recipe=runs[0].recipe,
         values={name: _value(records, name, runs[0].note) for name in metrics},
-        costs={name: _mean([record.cost.get(name) for record in records]) for name in COSTS},
+        costs=costs,
         seeds=tuple(run.seed for run in runs if run.record is not None),
         note="; ".join(texts),
         run_ids=tuple(run.run_id for run in runs),
+        doubts=doubts,
     )
+
+
+def costs_of(
+    records: Sequence[RunRecord],
+) -> tuple[dict[str, float | None], dict[str, Doubt]]:
+    """Return the mean costs of runs, and by cost why it must not be compared.
+
+    Where some of the runs had the machine for themselves, the mean is over these.
+
+    Args:
+        records: Of runs that differ only in the seed.
+    """
+    costs: dict[str, float | None] = {}
+    doubts: dict[str, Doubt] = {}
+    for name in COSTS:
+        known = [(doubt_of(record, name), value) for record in records
+                 if (value := record.cost.get(name)) is not None]  # fmt: skip
+        sound = [value for doubt, value in known if doubt is None]
+        costs[name] = _mean(sound or [value for _, value in known])
+        if known and not sound:
+            loaded = any(doubt == "loaded" for doubt, _ in known)
+            doubts[name] = "loaded" if loaded else "unknown"
+    return costs, doubts
 
 
 def _value(records: Sequence[RunRecord], metric: str, note: str) -> Value:

@@ -76,6 +76,7 @@ class CompareOptions(WithData):
     images: int = flag(
         "number of images to draw (default: %(default)s)", default=6, type=count, metavar="N"
     )
+    loaded_rates: bool = switch("also give ratios of speeds that other work disturbed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ class LeaderboardOptions(Anonymous):
         default="",
         metavar="ENTRY|DIR",
     )
+    loaded_rates: bool = switch("let --fail-if and the page use speeds that other work disturbed")
 
 
 @dataclass(frozen=True, kw_only=True)

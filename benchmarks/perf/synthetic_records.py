@@ -5,10 +5,12 @@ All of one seed: the same call writes the same files.
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from msgspec.structs import replace
 
 from backbones.base.files import hash16
+from backbones.timing.conditions import Conditions
 from benchmarks.store.folders import Store
 from benchmarks.store.record import (
     MAX_CURVE_POINTS,
@@ -21,6 +23,7 @@ from benchmarks.store.record import (
 )
 from benchmarks.store.record_file import to_text
 from benchmarks.store.spec import RunSpec
+from benchmarks.store.timing import TIMED, TIMING
 
 # Name, parameters in millions, box AP that the family reaches.
 _BACKBONES = (
@@ -37,6 +40,12 @@ _LOSSES = ("loss", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "
 _SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _HIGHER = {"AP50": 20.0, "AP75": 4.0, "APs": -18.0, "APm": 3.0, "APl": 14.0}
 _GPUS = ("A100-SXM4-80GB", "H100-SXM5-80GB")
+
+# Every eleventh entry was measured while other work used the machine.
+_CONDITIONS = (
+    *[Conditions(2.0, 128, threads=1, other_cores=0.1, sibling_runs=0, alone=True)] * 10,
+    Conditions(2.0, 128, threads=1, other_cores=40.0, sibling_runs=1, alone=True),
+)
 
 
 def fill(store: Store, number: int, tasks: Sequence[str] = ("coco",), seeds: int = 3) -> None:
@@ -102,7 +111,10 @@ def _record(task: str, entry: int, seed: int, quality: float) -> FullRecord:
                           "2026-01-01T08:20:00+00:00", "done", ""),),
         failure=None,
         warnings=(),
-        details={"batch": "64 images a step = 8 processes x 1 micro-batches x 8 images"},
+        details={
+            "batch": "64 images a step = 8 processes x 1 micro-batches x 8 images",
+            TIMING: dict.fromkeys(TIMED, asdict(_CONDITIONS[entry % len(_CONDITIONS)])),
+        },
         files=(),
     )  # fmt: skip
     return _failed(record) if entry % 37 == 36 and seed == 0 else record

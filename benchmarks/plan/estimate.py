@@ -16,6 +16,7 @@ from backbones.catalog import TIMM, get_spec
 from backbones.spec import BackboneSpec
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.store.timing import OVERALL
 from benchmarks.suites import find_task
 
 Basis = Literal["measured", "FLOPs"]
@@ -60,8 +61,7 @@ class Estimator:
         for record in records:
             # Tasks on frozen features have only the rate of their extraction; a training that was
             # too short to be timed has none, however fast its test was.
-            cost = record.cost
-            rate = cost.get("images_per_second_train", cost.get("images_per_second_test"))
+            rate = _rate(record.cost)
             if not rate:
                 continue
             alone = rate / _processes(record.environment)
@@ -82,6 +82,15 @@ class Estimator:
         if each is None:
             return None
         return Estimate(request.num_images * each / self.sustained, "FLOPs")
+
+
+def _rate(cost: Mapping[str, float | None]) -> float | None:
+    """Return the images per second of a whole run, with loading, None where it was not timed."""
+    for rate in ("images_per_second_train", "images_per_second_test"):
+        if rate in cost:
+            # A training of few steps has no rate over all of them.
+            return cost.get(f"{rate}{OVERALL}") or cost[rate]
+    return None
 
 
 def multiply_adds(spec: BackboneSpec, img_size: int) -> float:

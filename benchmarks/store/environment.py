@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata, util
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ _SLURM = {
     "restarts": "RESTART_COUNT",
 }
 _LIBRARIES = ("torch", "torchvision", "timm", "fvcore", "pycocotools", "hotcoco", "numpy", "pillow")
+# Beginnings of the names of vector instruction sets, of x86 and of ARM processors.
+_VECTOR = ("sse4", "avx", "fma", "amx", "asimd", "sve", "bf16", "i8mm")
 # Without these, glibc hands large tensors back to the kernel at every free and pays for fresh
 # pages at every allocation: up to 1.8 times the time of a training step on the CPU.
 _MALLOC = {
@@ -56,10 +59,13 @@ def describe() -> dict[str, Any]:
         "os": platform.platform(),
         "host": socket.gethostname(),
         "cpu": _cpu_name(),
+        "instructions": vector_instructions(),
+        "kernels": _torch_says("backends.cpu.get_cpu_capability"),
         "cores": usable_cores(),
         "gpus": _gpu_names(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "threads_used": _torch_says("get_num_threads"),
         "allocator": os.environ.get("GLIBC_TUNABLES", ""),
         **_slurm_job(),
     }
@@ -173,9 +179,33 @@ def _gpu_names() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _torch_says(name: str) -> Any:
+    """Return what a function of torch returns, None if the run has not loaded torch.
+
+    Args:
+        name: Of the function, without "torch.".
+    """
+    torch = sys.modules.get("torch")
+    return attrgetter(name)(torch)() if torch is not None else None
+
+
 def _cpu_name() -> str:
+    return _cpu_info("model name") or platform.processor() or sys.platform
+
+
+def vector_instructions() -> list[str]:
+    """Return the processor's vector instruction sets, sorted; empty where nobody says.
+
+    Libraries choose by them in which order they add, so they decide how sums round.
+    """
+    flags = f"{_cpu_info('flags')} {_cpu_info('Features')}".split()
+    return sorted(flag for flag in set(flags) if flag.startswith(_VECTOR))
+
+
+def _cpu_info(name: str) -> str:
+    """Return a value of the first core in /proc/cpuinfo, empty where there is none."""
     info = Path("/proc/cpuinfo")
     for text in info.read_text("utf-8").splitlines() if info.exists() else []:
-        if text.startswith("model name"):
+        if text.partition(":")[0].strip() == name:
             return text.partition(":")[2].strip()
-    return platform.processor() or sys.platform
+    return ""

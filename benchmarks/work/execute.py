@@ -10,6 +10,7 @@ from backbones.base.registry import lookup
 from backbones.base.sections import restore
 from backbones.catalog import spec_for
 from backbones.spec import BackboneSpec
+from backbones.timing.conditions import Watch
 from backbones.trial import refuse_broken, verdict_of
 from benchmarks.overrides import apply_overrides
 from benchmarks.plan.rules import known_rules
@@ -19,6 +20,7 @@ from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
 from benchmarks.task import Facts, Task, TaskInputs
 from benchmarks.work.recorded import ExecutedRun, backbone_facts, done_record
+from benchmarks.work.timed import with_timing
 
 _AGAIN = "Run the same command again."
 
@@ -37,7 +39,8 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
     """
     task, inputs, facts = _prepare(request, folder)
     _stay_alone(task)
-    result = task.run(inputs, monitor)
+    watch = Watch()
+    result = with_timing(task.run(inputs, monitor), watch)
     backbone = backbone_facts(inputs.checkpoint, result.coverage)
     return done_record(request, task, facts, backbone, result, folder)
 
@@ -84,6 +87,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
         limit_images=request.spec.limit_images,
         evaluator=request.evaluator,
         channels_last=verdict.channels_last,
+        timed=True,
     )
     return task, inputs, facts
 

@@ -13,6 +13,7 @@ from typing import TextIO
 from msgspec.structs import replace
 
 from backbones.base.monitor import Progress
+from backbones.timing.machine import machine
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartbeat
 from benchmarks.work.contract import FOLLOW_PARENT
@@ -46,9 +47,11 @@ class WorkerMonitor:
     def __enter__(self) -> "WorkerMonitor":
         write_heartbeat(self._folder.heartbeat, self._beat)
         self._thread.start()
+        machine().begin()
         return self
 
     def __exit__(self, *error: object) -> None:
+        machine().end()
         self._end.set()
         self._thread.join()
         if self.superseded:
@@ -65,7 +68,8 @@ class WorkerMonitor:
         self._listener = listener
 
     def progress(self, progress: Progress) -> None:
-        """Keep the progress; the heartbeat thread writes it."""
+        """Keep the progress, which the heartbeat thread writes, and let other runs be timed."""
+        machine().give_way(self.should_stop)
         self._listener(progress)
         if progress.phase != self._beat.phase:
             self._beat = replace(self._beat, phase_time=time.time(), phase_step=progress.step)

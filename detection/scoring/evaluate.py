@@ -218,12 +218,22 @@ def detect(
                     "images; it starts over with the next run."
                 )
             batch = next(batches, [])
-            outputs = model(batch) if batch else []
-            found += [_keep(s, o["instances"]) for s, o in zip(batch, outputs, strict=True)]
+            found += _detected(model, batch)
             clock.tick(len(found))
             done = min(len(found) * share, len(images))
             monitor.progress(Progress("evaluate", done, len(images), clock.rate * share))
     return found, clock.rate
+
+
+def detect_batch(model: nn.Module, batch: Sequence[Sample]) -> list[ImageDetections]:
+    """Return the detections in a batch of mapped test images; the model's mode is put back."""
+    with _evaluating(model):
+        return _detected(model, batch)
+
+
+def _detected(model: nn.Module, batch: Sequence[Sample]) -> list[ImageDetections]:
+    outputs = model(batch) if batch else []
+    return [_keep(s, o["instances"]) for s, o in zip(batch, outputs, strict=True)]
 
 
 class _Clock:

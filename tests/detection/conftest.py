@@ -152,7 +152,8 @@ def toy_batch() -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture
 def fit_detector() -> Callable[..., Any]:
     """Return a trainer of detectors by the loop that all trainings share."""
-    from backbones.training.engine import Fitted, fit
+    from backbones.training.engine import fit
+    from backbones.training.fitted import Fitted
     from backbones.training.schedules import Plan
     from backbones.training.session import scalar_writer
     from backbones.training.state import StateFolder

@@ -12,7 +12,7 @@ from detectron2.engine import HookBase, SimpleTrainer
 
 from backbones.base.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.training.engine import Fitted
+from backbones.training.fitted import Fitted
 from backbones.training.state import seed_generators
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector

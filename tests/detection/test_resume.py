@@ -16,7 +16,7 @@ from backbones.base.files import sha256_file
 from backbones.base.monitor import Progress, SilentMonitor
 from backbones.catalog import get_spec
 from backbones.spec import BuildOptions
-from backbones.training.engine import Fitted
+from backbones.training.fitted import Fitted
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.schedule import make_plan

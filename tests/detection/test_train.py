@@ -12,7 +12,7 @@ import torch
 from backbones.base.errors import UserError
 from backbones.base.monitor import Progress, SilentMonitor
 from backbones.spec import BackboneSpec, BuildOptions
-from backbones.training.engine import Fitted
+from backbones.training.fitted import Fitted
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.schedule import make_plan

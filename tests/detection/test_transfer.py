@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from backbones.base.errors import PreflightError, StoppedError, UserError
 from backbones.base.monitor import Progress, SilentMonitor
@@ -49,7 +50,7 @@ def test_train_evaluate_account_and_never_twice(
     make_job: Callable[..., TransferJob],
     tmp_path: Path,
 ) -> None:
-    job = make_job(write_coco(), tmp_path / "run", plain_spec, toy_config)
+    job = replace(make_job(write_coco(), tmp_path / "run", plain_spec, toy_config), timed=True)
     watcher = Watcher()
     outcome = transfer(job, watcher)
     assert {"APbox", "AP50box", "APmask"} <= set(outcome.metrics)
@@ -57,6 +58,9 @@ def test_train_evaluate_account_and_never_twice(
     assert set(outcome.cost) == COSTS
     assert all(value >= 0 for value in outcome.cost.values())
     assert outcome.cost["gflops"] > 0
+    for name in ("images_per_second_train", "images_per_second_test"):
+        assert outcome.rates.images_per_second[name] > 0
+        assert outcome.rates.conditions[name].alone
     assert outcome.detections_file.is_file()
     assert "fresh" in outcome.coverage
     card = "\n".join(watcher.said)
@@ -68,6 +72,28 @@ def test_train_evaluate_account_and_never_twice(
     assert again_watcher.steps == []
     assert again.metrics == outcome.metrics
     assert again.curves == outcome.curves
+
+
+def test_timing_a_run_changes_no_result(
+    write_coco: Callable[..., Path],
+    plain_spec: BackboneSpec,
+    toy_config: DetectionConfig,
+    make_job: Callable[..., TransferJob],
+    tmp_path: Path,
+) -> None:
+    root = write_coco()
+    job = replace(make_job(root, tmp_path / "a", plain_spec, toy_config), timed=True)
+    timed = transfer(job, Watcher())
+    after = torch.random.get_rng_state()
+    plain = transfer(make_job(root, tmp_path / "b", plain_spec, toy_config), Watcher())
+    assert torch.equal(torch.random.get_rng_state(), after)
+    assert (timed.metrics, timed.curves) == (plain.metrics, plain.curves)
+    assert timed.detections_file.read_bytes() == plain.detections_file.read_bytes()
+    names = [path.name for path in sorted((tmp_path / "a" / "states").iterdir())]
+    assert names == [path.name for path in sorted((tmp_path / "b" / "states").iterdir())]
+    for name in (name for name in names if name.endswith(".safetensors")):
+        same = [(tmp_path / run / "states" / name).read_bytes() for run in "ab"]
+        assert same[0] == same[1]
 
 
 @pytest.mark.slow

@@ -150,6 +150,26 @@ def test_downloads_say_what_was_measured(coco):
     assert lines[0].startswith("#,Entry,Method")
     assert sum("published: " in line for line in lines) == 2
     assert sum(line.endswith(",measured") for line in lines) == len(lines) - 3
+    assert lines[0].endswith(",costs_in_doubt,source")
+    assert any("images_per_second_train: loaded" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "meaning", "mark"),
+    [("Markdown", "± and brackets: the 95 % interval, over test images and training again.", " †"),
+     ("LaTeX", "% ± and brackets: the 95 % interval, over test images and training", r"$\dagger$")],
+)  # fmt: skip
+def test_downloads_say_what_their_marks_mean(coco, format_name, meaning, mark):
+    coco.set_viewport_size({"width": 1600, "height": 900})
+    coco.locator("#toolbar summary", has_text="Download").click()
+    with coco.expect_download() as waiting:
+        coco.get_by_role("button", name=format_name).click()
+    first, *lines = waiting.value.path().read_text().splitlines()
+    assert first.startswith(meaning)
+    assert "1 seed: training again is taken from the protocol's seed floor." in first
+    assert "† and ?: measured while other work used the machine" in first
+    # A cell with an interval has the sign or the brackets that the first line explains.
+    assert any(("±" in line) if format_name == "Markdown" else ("$_{[" in line) for line in lines)
 
 
 def test_every_figure_shows_something(coco):

@@ -12,7 +12,14 @@ def main(photos: str, out: str, per_device: str) -> None:
     pretrain.train.get_method = lambda name: TOY_METHOD
     config = toy_config(batch_size_per_device=int(per_device), epochs=20.0)
     job = PretrainJob(
-        TOY_SPEC, config, Path(photos), Path(out), 3, Path(out) / "cache", num_workers=0
+        TOY_SPEC,
+        config,
+        Path(photos),
+        Path(out),
+        3,
+        Path(out) / "cache",
+        num_workers=0,
+        timed=True,
     )
     pretrain.train.pretrain(job, StopAfter())
 

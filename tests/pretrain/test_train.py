@@ -68,6 +68,17 @@ def test_the_loss_falls_and_the_checkpoint_says_what_made_it(job):
     assert outcome.cost["images_per_second_train"] > 0
 
 
+def test_timing_a_run_changes_no_file(job, tmp_path):
+    timed = run(job, out_dir=tmp_path / "timed", timed=True)[2]
+    assert timed.rates.images_per_second["images_per_second_train"] > 0
+    assert timed.rates.conditions["images_per_second_train"].alone
+    plain = run(job, out_dir=tmp_path / "plain")[2]
+    assert timed.curves == plain.curves
+    for name in ("weights.safetensors", "objective.safetensors"):
+        files = [tmp_path / folder / name for folder in ("timed", "plain")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_updates_are_those_of_a_plain_loop(job):
     config = job.config
     losses, weights, _ = run(job)

@@ -58,8 +58,8 @@ def record(store, entry, seed, values, **changes):
         labels=Labels("imagenet", entry, "r", changes.get("protocol", "knn/v1"), "mini", True),
         backbone=BackboneFacts(entry), headline="knn_top1", columns=("knn_top1",),
         metrics={"knn_top1": metric}, per_class={}, curves={},
-        cost={"seconds": 2.0 + seed}, environment={}, attempts=(), failure=None, warnings=(),
-        details={}, files=files,
+        cost={"seconds": 2.0 + seed}, environment=changes.get("environment", {}),
+        attempts=(), failure=None, warnings=(), details={}, files=files,
     )  # fmt: skip
     store.folder(spec.run_id).write_record(made)
     return made
@@ -317,3 +317,30 @@ def test_does_imagenet_predict_coco(store):
     assert found.spearman is not None
     assert found.spearman.value == pytest.approx(1)
     assert "k-NN ranks them much as" in found.sentence
+
+
+def test_compare_names_what_rounds_differently(tmp_path, capsys):
+    def made(name, first, second):
+        store = Store(tmp_path / name)
+        for entry, environment in (("a", first), ("b", second)):
+            record(store, entry, 0, np.linspace(20, 80, COUNT), environment=environment)
+        text = run(store, capsys, "a", "b")[1]
+        return [line for line in text.splitlines() if "note: different" in line]
+
+    new = {
+        "gpus": [], "kernels": "AVX512", "instructions": ["avx2", "avx512f", "fma"],
+        "threads_used": 1, "processes": 1,
+    }  # fmt: skip
+    assert made("same", new, new) == []
+    old = {**new, "kernels": "AVX2", "instructions": ["avx2", "fma"]}
+    kernels, instructions = made("other", new, old)
+    why = "The same seed gives other weights there, so part of a difference may come from that"
+    assert kernels == f"note: different kernels of torch: a AVX512; b AVX2. {why}"
+    assert instructions == (f"note: different instruction sets: a avx512f; b none of them. {why}")
+    (threads,) = made("threads", new, {**new, "threads_used": 2})
+    assert "different numbers of threads: a 1; b 2." in threads
+    # A GPU's host decides nothing, and records of before say nothing of this.
+    assert made("before", new, {"gpus": [], "processes": 1}) == []
+    (gpus,) = made("gpu", new, {**old, "gpus": ["NVIDIA A100", "NVIDIA A100"]})
+    assert "different GPUs: a none; b NVIDIA A100." in gpus
+    assert made("gpus", {**new, "gpus": ["A100"]}, {**old, "gpus": ["A100"]}) == []

@@ -22,6 +22,7 @@ from backbones.base.workers import make_in_workers
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.timing.alone import Rehearsal
 from backbones.training.pixels import Pixels
 from backbones.training.stream import refuse_too_many
 from backbones.weights.loading import Coverage, build_backbone
@@ -152,6 +153,16 @@ class Extractor:
     def forget(self, images: ImageSet, view: View) -> None:
         """Remove the features of a view that nobody will ask for again."""
         shutil.rmtree(self._folder(images, view).folder, ignore_errors=True)
+
+    def rehearse(self, images: ImageSet, view: View) -> Rehearsal:
+        """Return the work on the first images of a set, which lie in memory.
+
+        Args:
+            images: As in ``table``.
+            view: As in ``table``.
+        """
+        shown = Show(images, view)(range(min(self._config.batch_size, len(images))))
+        return Rehearsal(lambda: self._forward(shown), len(shown.pixels))
 
     def _known(self, folder: BlockFolder) -> dict[int, FeatureBlock]:
         """Return the sound blocks; damaged ones are named."""

@@ -15,6 +15,8 @@ from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import canonical_json
 from backbones.base.monitor import Monitor
 from backbones.base.sections import as_plain
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
 from benchmarks.labelled.config import CentralViewConfig, ExtractionConfig
 from benchmarks.labelled.features.extract import Extractor, Frozen, freeze
 from benchmarks.labelled.features.table import FeatureTable
@@ -86,6 +88,7 @@ class FrozenEvaluation:
         self._start = time.perf_counter()
         self._data = data
         self._root = inputs.data
+        self._timed = inputs.timed
         self.images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
         self.frozen = freeze(inputs.backbone, inputs.checkpoint, data.img_size, inputs.seed)
         monitor.say(self.frozen.coverage.sentence())
@@ -172,6 +175,14 @@ class FrozenEvaluation:
             "peak_memory_gib": devices.peak_memory_gib(),
             "seconds": time.perf_counter() - self._start,
         }
+
+    def rates(self, monitor: Monitor) -> Rates:
+        """Return the speed of the backbone, timed alone; nothing where the run is not timed."""
+        if not self._timed:
+            return Rates()
+        view = CentralView.of(self._data)
+        work = {"images_per_second_test": lambda: self._extractor.rehearse(self.images.val, view)}
+        return time_alone(work, monitor)
 
     def details(self) -> dict[str, Any]:
         """Return what the numbers rest on."""

@@ -14,6 +14,7 @@ from backbones.base.distributed import gather, rank, world_size
 from backbones.base.errors import PreflightError, StoppedError
 from backbones.base.monitor import Monitor, Progress
 from backbones.base.workers import make_in_workers
+from backbones.timing.alone import Rehearsal
 from backbones.training.pixels import Pixels
 from backbones.training.stream import refuse_too_many
 from benchmarks.labelled.features.views import CentralView, Show
@@ -95,6 +96,29 @@ def classify_all(
     kept = torch.from_numpy(good)
     texts = tuple(unreadable[index] for index in sorted(unreadable))
     return Tested(ClassifierOutput(predicted[kept], place[kept]), good, labels[kept], texts, rate)
+
+
+def rehearse_test(
+    objective: FinetuneObjective, pixels: Pixels, images: ImageSet, config: FinetuneConfig
+) -> Rehearsal:
+    """Return the work on this process's first test images, which lie in memory.
+
+    Args:
+        objective: As in ``classify_all``.
+        pixels: As in ``classify_all``.
+        images: As in ``classify_all``.
+        config: As in ``classify_all``.
+    """
+    start = min(rank() * _BATCH_SIZE, len(images))
+    key = range(start, min(start + _BATCH_SIZE, len(images)))
+    shown = Show(images, CentralView.of(config.data))(key).pixels if key else None
+    labels = torch.from_numpy(labels_of(images))[key.start : key.stop]
+
+    def work() -> None:
+        if shown is not None:
+            _judge(objective, pixels, shown, labels, config)
+
+    return Rehearsal(work, len(key))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """One fine-tuning from weights to verdicts; the tasks finetune and partial are made of these."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from backbones.base.distributed import rank, world_size
 from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, say_card
 from backbones.spec import BuildOptions
-from backbones.training.engine import Fitted, Training, fit
+from backbones.timing.alone import Rehearsal
+from backbones.training.engine import Training, fit
+from backbones.training.fitted import Fitted
 from backbones.training.optim import make_optimizer, parameter_groups
 from backbones.training.pixels import Pixels
 from backbones.training.schedules import make_plan
@@ -26,7 +28,7 @@ from benchmarks.labelled.sets.folders import LabelledImages, labels_of
 from benchmarks.labelled.sets.subsets import list_of, read_list, take_per_class
 from benchmarks.labelled.tuning.config import FinetuneConfig
 from benchmarks.labelled.tuning.objective import FinetuneObjective
-from benchmarks.labelled.tuning.predict import Tested, classify_all
+from benchmarks.labelled.tuning.predict import Tested, classify_all, rehearse_test
 from benchmarks.task import TaskInputs
 from pretrain.data.images import ImageSet, Subset
 from pretrain.identity import settings_hash
@@ -45,6 +47,7 @@ class Tuned:
         coverage: How the weights were loaded.
         card: What was decided for the user, in plain values.
         training_cost: What the training cost, by name.
+        rehearsals: The work to be timed once the weights are not needed any more, by cost.
     """
 
     fitted: Fitted
@@ -53,6 +56,7 @@ class Tuned:
     coverage: Coverage
     card: dict[str, Any]
     training_cost: dict[str, float | None]
+    rehearsals: dict[str, Callable[[], Rehearsal]]
 
     def cost(self) -> dict[str, float | None]:
         """Return what it cost, by name."""
@@ -138,7 +142,14 @@ class Tuning:
             coverage=self._coverage,
             card={**card, "speed": fitted.speed},
             training_cost=cost_of(fitted, self._objective),
+            rehearsals={
+                "images_per_second_test": self._rehearse_test,
+                "images_per_second_train": fitted.rehearse,
+            },
         )
+
+    def _rehearse_test(self) -> Rehearsal:
+        return rehearse_test(self._objective, self._pixels, self._images.val, self._config)
 
     def _batches(self, start_step: int) -> Iterator[Loaded]:
         pin = self._device.type == "cuda"

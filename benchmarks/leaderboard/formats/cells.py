@@ -1,6 +1,6 @@
 """The texts of a table's cells, the same in every format."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.leaderboard.published.figures import PublishedRow
@@ -13,6 +13,7 @@ from benchmarks.leaderboard.statistics.results import (
     about_floors,
 )
 from benchmarks.output import clean
+from benchmarks.store.timing import DOUBTS, Doubt
 from benchmarks.suites import image_file_of
 from benchmarks.text_table import Column
 
@@ -23,6 +24,8 @@ ONE_SEED = "1 seed"
 # A dash, never a zero: nothing was measured.
 MISSING = "—"
 PUBLISHED = "published, measured by others and ranked with nothing"
+# At costs that must not be compared, by reason.
+DOUBT_MARKS: Mapping[Doubt, str] = {"loaded": "†", "unknown": "?"}
 # Rows that cannot be told apart share a letter.
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -125,7 +128,11 @@ def legend(
     """
     there = {column.key for column in columns}
     metrics = [name for name in shown.table.metrics if name in there]
-    return [*_about_chance(shown, there, metrics, interval), *_about_missing(shown.table, metrics)]
+    return [
+        *_about_chance(shown, there, metrics, interval),
+        *about_doubts(shown.table.rows, there),
+        *_about_missing(shown.table, metrics),
+    ]
 
 
 def _about_chance(
@@ -153,7 +160,7 @@ def _about_chance(
         lines.append(f"rows that share a letter cannot be told apart by {shown.table.headline}")
     rows = [(r.entry, sure) for r, sure in zip(shown.table.rows, shown.sure, strict=True) if sure]
     lines += about_floors(rows, shown.table.headline, shown.table.key.protocol)
-    return [*lines, *_about_intervals(shown)]
+    return [*lines, *statistics.floors, *_about_intervals(shown)]
 
 
 def _about_intervals(shown: ShownTable) -> list[str]:
@@ -216,7 +223,7 @@ def _row(shown: ShownTable, row: Row, sure: RowStatistics | None) -> dict[str, s
         "protocol": table.key.protocol,
         "mini": "yes" if table.key.mini else "no",
         **{name: _number(row, sure, name) for name in table.metrics},
-        **{key: _fixed(row.costs[key], cost.decimals) for key, cost in COSTS.items()},
+        **{key: cost_text(row, key) for key in COSTS},
     }
 
 
@@ -256,5 +263,30 @@ def _number(row: Row, sure: RowStatistics | None, metric: str) -> str:
     return f"{value.mean:.1f}" + (f" ±{half:.1f}" if half is not None else "")
 
 
-def _fixed(value: float | None, decimals: int) -> str:
-    return MISSING if value is None else f"{value:.{decimals}f}"
+def cost_text(row: Row, key: str) -> str:
+    """Return a cost, with a mark where it must not be compared.
+
+    Args:
+        row: The row.
+        key: Of ``rows.COSTS``.
+    """
+    value, doubt = row.costs[key], row.doubts.get(key)
+    mark = f" {DOUBT_MARKS[doubt]}" if doubt else ""
+    return MISSING if value is None else f"{value:.{COSTS[key].decimals}f}{mark}"
+
+
+def about_doubts(rows: Sequence[Row], costs: Collection[str]) -> list[str]:
+    """Return what the marks at costs mean, a sentence each; none where there are no marks.
+
+    Args:
+        rows: In view.
+        costs: Keys of ``rows.COSTS`` in view.
+    """
+    found = []
+    for doubt, mark in DOUBT_MARKS.items():
+        there = [key for key in COSTS if key in costs]
+        marked = [k for k in there if any(row.doubts.get(k) == doubt for row in rows)]
+        if marked:
+            named = ", ".join(COSTS[key].header for key in marked)
+            found.append(f"{mark} {named}: {DOUBTS[doubt]}, so rows cannot be compared by it")
+    return found

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from benchmarks.leaderboard.formats.cells import title
+from benchmarks.leaderboard.formats.cells import DOUBT_MARKS, about_doubts, title
 from benchmarks.leaderboard.statistics.compare import Comparison, Pair
 from benchmarks.leaderboard.statistics.detections import ClassPair, ImageDifference
 from benchmarks.leaderboard.statistics.results import Difference, Interval
 from benchmarks.leaderboard.statistics.selection import Mismatch
+from benchmarks.store.timing import Doubt
 from benchmarks.text_table import Column, text_table
 
 _MISSING = "—"
@@ -22,8 +23,13 @@ _COSTS = {
 }
 
 
-def lines_of(comparison: Comparison) -> list[str]:
-    """Return a comparison without its verdict, as lines."""
+def lines_of(comparison: Comparison, loaded_rates: bool = False) -> list[str]:
+    """Return a comparison without its verdict, as lines.
+
+    Args:
+        comparison: The comparison.
+        loaded_rates: Also give the ratio of costs that must not be compared.
+    """
     pairs = (*comparison.headline, *comparison.others, *comparison.sizes)
     several = len(comparison.names) > 2
     rows = [_pair_row(comparison, pair, several) for pair in pairs]
@@ -46,7 +52,7 @@ def lines_of(comparison: Comparison) -> list[str]:
         "comparisons (Holm)",
         *text_table(columns, rows),
         "",
-        *_cost_lines(comparison),
+        *_cost_lines(comparison, loaded_rates),
     ]
 
 
@@ -168,23 +174,30 @@ def _interval(interval: Interval | None) -> str:
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
-def _cost_lines(comparison: Comparison) -> list[str]:
-    """Return costs side by side, and how the others' are to the first's."""
+def _cost_lines(comparison: Comparison, loaded_rates: bool) -> list[str]:
+    """Return costs side by side, and how the others' are to the first's, where that says much."""
     rows = []
     for key, values in comparison.costs.items():
         if all(value is None for value in values):
             continue
-        cells = {str(n): _cost(value, values[0]) for n, value in enumerate(values)}
+        doubts = comparison.doubts[key]
+        cells = {}
+        for n, value in enumerate(values):
+            comparable = loaded_rates or not (doubts[0] or doubts[n])
+            cells[str(n)] = _cost(value, values[0] if comparable else None, doubts[n])
         rows.append({"cost": _COSTS[key], **cells})
     columns = [
         Column("cost", "cost"),
         *(Column(str(n), name, numeric=True) for n, name in enumerate(comparison.names)),
     ]
-    return text_table(columns, rows) if rows else []
+    about = about_doubts(comparison.table.rows, comparison.costs)
+    hint = "--loaded-rates gives their ratios all the same" if about and not loaded_rates else ""
+    return [*text_table(columns, rows), *about, *filter(None, [hint])] if rows else []
 
 
-def _cost(value: float | None, first: float | None) -> str:
+def _cost(value: float | None, first: float | None, doubt: Doubt | None) -> str:
     if value is None:
         return _MISSING
     ratio = f" ({value / first:.2f}x)" if first and value != first else ""
-    return f"{value:.3g}{ratio}"
+    mark = f" {DOUBT_MARKS[doubt]}" if doubt else ""
+    return f"{value:.3g}{mark}{ratio}"

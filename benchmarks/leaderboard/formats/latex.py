@@ -12,7 +12,7 @@ from benchmarks.text_table import Column
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "—": "--", "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}",
+    "—": "--", "±": r"$\pm$", "†": r"$\dagger$", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}",
 }  # fmt: skip
 

@@ -23,7 +23,8 @@ def to_csv(tables: Sequence[ShownTable]) -> str:
     A row is one of one task; joined tables say nothing more, and are left out. Published rows say
     so in the column "kind". "NAME_low" and "NAME_high" are the ends of the 95 % interval,
     "NAME_spread" is the sample standard deviation over seeds. "interval_over" says what the
-    intervals are over, and of one training "1 seed".
+    intervals are over, and of one training "1 seed". "costs_in_doubt" names the costs that must not
+    be compared, each with the reason: "loaded" or "unknown".
     """
     tables = [shown for shown in tables if not shown.table.joined]
     metrics = list(dict.fromkeys(name for shown in tables for name in _metrics(shown)))
@@ -31,7 +32,7 @@ def to_csv(tables: Sequence[ShownTable]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     numbers = [f"{name}{suffix}" for suffix in ("", "_spread", "_low", "_high") for name in metrics]
     head = [*_SHARED, "kind", *_OWN, "rank_best", "rank_worst", *numbers, *COSTS, "seeds"]
-    head += ["interval_over", "note"]
+    head += ["costs_in_doubt", "interval_over", "note"]
     writer.writerow([*head, "run_ids"])
     for shown in tables:
         key = asdict(shown.table.key)
@@ -65,6 +66,7 @@ def _measured(row: Row, sure: RowStatistics | None, metrics: Sequence[str]) -> I
     yield from (interval.high if interval else None for interval in intervals)
     yield from (row.costs[name] for name in COSTS)
     yield " ".join(map(str, row.seeds))
+    yield "; ".join(f"{name}: {doubt}" for name, doubt in row.doubts.items())
     yield _over(sure)
     yield row.note
     yield " ".join(row.run_ids)
@@ -89,7 +91,17 @@ def _published(row: PublishedRow, metrics: Sequence[str]) -> list[object]:
     nothing = [None] * (3 * len(metrics) + len(COSTS))
     values = [row.values.get(name) for name in metrics]
     own = [None, row.method, row.backbone, row.pretrain, "", None, None]
-    return ["published", *own, *values, *nothing, "", "", f"{row.source}: {row.setting}", row.row]
+    return [
+        "published",
+        *own,
+        *values,
+        *nothing,
+        "",
+        "",
+        "",
+        f"{row.source}: {row.setting}",
+        row.row,
+    ]
 
 
 def _table(shown: ShownTable) -> dict[str, Any]:

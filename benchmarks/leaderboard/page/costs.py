@@ -5,6 +5,7 @@ from datetime import datetime
 
 from benchmarks.leaderboard.rows import COSTS, Row
 from benchmarks.store.record import Attempt, RunRecord
+from benchmarks.store.timing import Doubt, doubt_of
 from benchmarks.task import EXTERNAL, PRETRAIN
 
 # Key, header, decimals, and whether more is better: what every table shows, then the page's own.
@@ -32,9 +33,27 @@ def pretraining_hours(row: Row, records: Mapping[str, RunRecord]) -> float | Non
     """
     if row.weights.startswith("random"):
         return 0.0
-    sha256 = row.weights.split(" ")[0]
-    maker = records.get(sha256.removeprefix(f"{PRETRAIN}:"))
+    maker = _maker(row, records)
     return _hours(maker) if maker else None
+
+
+def doubts_of(row: Row, records: Mapping[str, RunRecord]) -> dict[str, Doubt]:
+    """Return why costs of a row must not be compared, by key of ``HEADERS``.
+
+    Hours are in doubt where the seconds are. The work of a whole attempt decides.
+    """
+    found = dict(row.doubts)
+    if "seconds" in found:
+        found["device_hours"] = found["seconds"]
+    maker = _maker(row, records)
+    doubt = doubt_of(maker, "seconds") if maker else None
+    return {**found, "pretrain_device_hours": doubt} if doubt else found
+
+
+def _maker(row: Row, records: Mapping[str, RunRecord]) -> RunRecord | None:
+    """Return the run that made a row's weights, None where no run of this folder did."""
+    sha256 = row.weights.split(" ")[0]
+    return records.get(sha256.removeprefix(f"{PRETRAIN}:"))
 
 
 def _hours(record: RunRecord) -> float | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backbones.checkpoint import FRESH
-from benchmarks.leaderboard.page.costs import HEADERS, paid_hours, pretraining_hours
+from benchmarks.leaderboard.page.costs import HEADERS, doubts_of, paid_hours, pretraining_hours
 from benchmarks.leaderboard.page.gallery import galleries
 from benchmarks.leaderboard.page.runs import run_details
 from benchmarks.leaderboard.page.uncertainty import prediction, statistics_of
@@ -20,6 +20,7 @@ from benchmarks.leaderboard.statistics.table import done_runs
 from benchmarks.store.environment import version
 from benchmarks.store.folders import Scan, Store
 from benchmarks.store.record import FullRecord, RunRecord
+from benchmarks.store.timing import DOUBTS
 
 MAX_ROWS = 300
 
@@ -35,6 +36,7 @@ class Board:
         scan: What the folder of runs holds.
         store: The folder.
         anonymous: Nothing is taken from the folder that could tell whose it is and where it lies.
+        loaded_rates: Speeds that were measured while other work used the machine are compared too.
     """
 
     tables: Sequence[Table]
@@ -43,6 +45,7 @@ class Board:
     scan: Scan
     store: Store
     anonymous: bool = False
+    loaded_rates: bool = False
 
 
 def make_document(board: Board) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,6 +60,8 @@ def make_document(board: Board) -> tuple[dict[str, Any], dict[str, Any]]:
         "version": version("backbench"),
         "num_runs": len(records) + len(board.scan.unfinished),
         "costs": [list(header) for header in HEADERS],
+        "doubts": dict(DOUBTS),
+        "loaded_rates": board.loaded_rates,
         "tables": [
             _table(position, table, board, left_out=len(board.tables[position].rows))
             for position, table in enumerate(tables)
@@ -129,6 +134,7 @@ def _row(table: Table, row: Row, board: Board) -> dict[str, Any]:
             rounded(paid_hours(records)),
             rounded(pretraining_hours(row, board.scan.records)),
         ],
+        "doubts": doubts_of(row, board.scan.records),
         "seeds": list(row.seeds),
         "note": row.note,
         "runs": list(row.run_ids),
@@ -152,6 +158,7 @@ def _published(table: Table, found: PublishedRow) -> dict[str, Any]:
         ],
         "seed_values": {},
         "costs": [None] * len(HEADERS),
+        "doubts": {},
         "seeds": [],
         "note": found.source,
         "runs": [],

@@ -17,7 +17,13 @@ _JUDGED = 2 * MAX_ROWS
 
 
 def publish(
-    path: Path, tables: Sequence[Table], scan: Scan, store: Store, *, anonymous: bool = False
+    path: Path,
+    tables: Sequence[Table],
+    scan: Scan,
+    store: Store,
+    *,
+    anonymous: bool = False,
+    loaded_rates: bool = False,
 ) -> None:
     """Write the page of a folder of records.
 
@@ -27,6 +33,7 @@ def publish(
         scan: What the folder holds.
         store: The folder.
         anonymous: The scan has lost hosts, users and paths, and the folder shall not tell them.
+        loaded_rates: Compare speeds that were measured while other work used the machine.
 
     Raises:
         PreflightError: The file cannot be written.
@@ -37,4 +44,5 @@ def publish(
     shown = with_joined(tables)
     # The joined tables stand in front of the others.
     places = dict(enumerate([*joined_statistics(tables, statistics), *statistics]))
-    write_page(path, *make_document(Board(shown, places, found, scan, store, anonymous)))
+    board = Board(shown, places, found, scan, store, anonymous, loaded_rates)
+    write_page(path, *make_document(board))

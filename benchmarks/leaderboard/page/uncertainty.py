@@ -32,8 +32,12 @@ def statistics_of(table: Table, statistics: TableStatistics) -> dict[str, Any]:
     rows = statistics.rows[: len(table.rows)]
     names = [name for name in table.columns if name in statistics.resamples]
     return {
-        "rows": [_row(table, row) for row in rows],
+        "rows": [
+            {**_row(table, row), "fresh": bool(fresh)}
+            for row, fresh in zip(rows, statistics.fresh, strict=False)
+        ],
         "noise": {name: _noise(noise) for name, noise in statistics.noise.items()},
+        "fresh_noise": {name: _noise(noise) for name, noise in statistics.fresh_noise.items()},
         "brackets": [
             [first, min(last, len(rows) - 1)]
             for first, last in statistics.brackets

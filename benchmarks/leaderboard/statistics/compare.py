@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.by_image.resamples import variances_of_differences
 from benchmarks.leaderboard.facts import differing, row_facts
 from benchmarks.leaderboard.rows import COSTS, Table
+from benchmarks.leaderboard.statistics.arithmetic import about_arithmetic
 from benchmarks.leaderboard.statistics.chance import LEVEL, Spread, holm
 from benchmarks.leaderboard.statistics.results import (
     Difference,
@@ -27,6 +28,7 @@ from benchmarks.leaderboard.statistics.table import (
 )
 from benchmarks.store.folders import Store
 from benchmarks.store.record import RunRecord
+from benchmarks.store.timing import Doubt
 
 # COCO's sizes of objects: numbers of their own, compared among themselves.
 SIZES = ("APsbox", "APmbox", "APlbox", "APsmask", "APmmask", "APlmask")
@@ -62,6 +64,7 @@ class Comparison:
         others: Of every other metric in the table's columns, likewise.
         sizes: Of ``SIZES``, likewise.
         costs: By key of ``leaderboard.rows.COSTS``, one a subject.
+        doubts: By the same keys, why a subject's cost must not be compared; None where it may.
         facts: Facts about the detectors in which the subjects differ, one value a subject.
         num_images: Behind the intervals; None where there are none.
         notes: What a reader should know, sentences.
@@ -76,6 +79,7 @@ class Comparison:
     others: tuple[Pair, ...]
     sizes: tuple[Pair, ...]
     costs: Mapping[str, tuple[float | None, ...]]
+    doubts: Mapping[str, tuple[Doubt | None, ...]]
     facts: Mapping[str, tuple[str, ...]]
     num_images: int | None
     notes: tuple[str, ...]
@@ -111,9 +115,14 @@ def compare(subjects: Sequence[Side], store: Store, records: Mapping[str, RunRec
         others=tuple(pairs_of(table, statistics, columns)),
         sizes=tuple(pairs_of(table, statistics, [n for n in SIZES if n in table.metrics])),
         costs={name: tuple(row.costs[name] for row in table.rows) for name in COSTS},
+        doubts={name: tuple(row.doubts.get(name) for row in table.rows) for name in COSTS},
         facts=differing([row_facts(done_runs(row, records)) for row in table.rows]),
         num_images=statistics.num_images,
-        notes=(*_notes(names, statistics, table), *_normalisations(names, table, records)),
+        notes=(
+            *_notes(names, statistics, table),
+            *_normalisations(names, table, records),
+            *about_arithmetic(names, table.rows, records),
+        ),
         verdict=tuple(_verdict(pair, names, table, statistics) for pair in headline),
     )
 

@@ -134,6 +134,7 @@ class TableStatistics:
         runs: Runs behind each value, by metric (rows,).
         fresh: (rows,) Whether each seed draws the backbone's weights anew.
         fresh_noise: As ``noise``, of rows with fresh weights, where these scatter differently.
+        floors: Of a joined table, the sentences of its tables on seed floors, see ``about_floors``.
         higher: By metric, whether more is better.
     """
 
@@ -147,6 +148,7 @@ class TableStatistics:
     higher: Mapping[str, bool]
     fresh: npt.NDArray[np.bool_]
     fresh_noise: Mapping[str, Noise]
+    floors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

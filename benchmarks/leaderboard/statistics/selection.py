@@ -7,7 +7,7 @@ from typing import Any
 
 from backbones.base.errors import UserError
 from benchmarks.leaderboard.facts import facts_of
-from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
+from benchmarks.leaderboard.rows import Row, Table, Value, costs_of
 from benchmarks.store.record import RunRecord
 
 # Fewer digits than this are more likely a mistyped name than a run.
@@ -124,10 +124,12 @@ def _of_run(digits: str, tables: Sequence[Table], records: Mapping[str, RunRecor
 def _alone(row: Row, record: RunRecord | None) -> Row:
     if record is None or record.status != "done":
         return replace(row, seeds=())
+    costs, doubts = costs_of([record])
     return replace(
         row,
         values={name: Value(record.value(name)) for name in row.values},
-        costs={name: record.cost.get(name) for name in COSTS},
+        costs=costs,
+        doubts=doubts,
         seeds=(record.spec.seed,),
         run_ids=(record.run_id,),
     )

@@ -295,7 +295,8 @@ def _noise_of(statistics: TableStatistics, metric: str, row: int) -> Noise | Non
 def _stored(table: Table, floor: SeedFloor | None, metric: str, fresh: bool) -> Stored | None:
     if floor is None:
         return None
-    return Stored(floor.of(metric, table.headline, fresh), floor.source, floor.assumed)
+    known = floor.of(metric, table.headline, fresh)
+    return Stored(known, floor.source_of(metric, fresh), floor.assumed)
 
 
 def _unknown(table: Table, intervals: Mapping[str, Sequence[Interval | None]], row: int) -> str:

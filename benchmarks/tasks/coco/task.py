@@ -146,6 +146,7 @@ class CocoTask(AnnotatedTask):
             num_workers=loader_workers(),
             runs=inputs.cache.parent if inputs.cache.name == CACHE else None,
             channels_last=inputs.channels_last,
+            timed=inputs.timed,
         )
         outcome = transfer(job, monitor)
         return TaskResult(
@@ -156,6 +157,7 @@ class CocoTask(AnnotatedTask):
             coverage=outcome.coverage,
             details=outcome.details,
             warnings=outcome.warnings,
+            rates=outcome.rates,
             files=(outcome.detections_file, outcome.matches_file),
         )
 

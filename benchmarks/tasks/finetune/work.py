@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 from backbones.base.distributed import rank
 from backbones.base.monitor import Monitor
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
 from backbones.training.session import joined
 from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
@@ -33,6 +35,7 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         if rank() == 0:
             verdicts = {"finetune": tested.verdict}
             write_predictions(path, tested.indices, tested.labels, verdicts, "finetune", real)
+        rates = time_alone(tuned.rehearsals, quiet) if inputs.timed else Rates()
     scores = tuned.scores
     return TaskResult(
         metrics={
@@ -54,6 +57,7 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             "num_classes": len(images.classes),
         },
         files=(path,),
+        rates=rates,
         warnings=(
             *warnings_of(tuned, len(images.classes)),
             *about_mean_class(inputs.data),

@@ -52,6 +52,7 @@ def run_knn(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),
+        rates=subject.rates(monitor),
         coverage=subject.frozen.coverage.sentence(),
         details={
             **subject.details(),

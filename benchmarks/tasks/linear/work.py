@@ -61,6 +61,7 @@ def run_linear(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         },
         per_class=subject.per_class(best),
         cost=subject.cost(),
+        rates=subject.rates(monitor),
         curves={"step": trained.curves["epoch"], **trained.curves},
         coverage=subject.frozen.coverage.sentence(),
         details={**subject.details(), **_chosen(winner, trained, training)},

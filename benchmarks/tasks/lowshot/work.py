@@ -61,6 +61,7 @@ def run_lowshot(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         metrics=metrics,
         per_class=subject.per_class(scores["lowshot1"]),
         cost=subject.cost(),
+        rates=subject.rates(monitor),
         coverage=subject.frozen.coverage.sentence(),
         details={**subject.details(), "chosen": chosen},
         files=(path,),

@@ -14,6 +14,8 @@ from backbones.base.errors import UserError
 from backbones.base.files import atomic_file
 from backbones.base.monitor import Monitor
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
 from backbones.training.session import joined
 from benchmarks.by_image.classified import PREDICTIONS_FILE
 from benchmarks.labelled.scores import write_predictions
@@ -55,7 +57,8 @@ def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
             own = replace(inputs, out_dir=inputs.out_dir / f"blocks-{name_of(number)}")
             tuned[number] = Tuning(own, config.of(number), images, device, quiet).run()
         files = _write(inputs, tuned) if rank() == 0 else ()
-    last = tuned[numbers[-1]]
+        last = tuned[numbers[-1]]
+        rates = time_alone(last.rehearsals, quiet) if inputs.timed else Rates()
     shown = [_place(number, inputs.backbone.num_layers) for number in numbers]
     top1 = {number: found.scores.top1 for number, found in tuned.items()}
     return TaskResult(
@@ -68,6 +71,7 @@ def run_partial(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         coverage=last.coverage.sentence(),
         details={name_of(number): found.card for number, found in tuned.items()},
         files=files,
+        rates=rates,
         warnings=tuple(warnings_of(last, len(images.classes))),
         unmeasured="this number of blocks was not trained",
     )

@@ -123,6 +123,7 @@ class PretrainTask(Task):
             num_workers=loader_workers(),
             init_from=inputs.checkpoint if inputs.checkpoint.path else None,
             data_name=inputs.data.name,
+            timed=inputs.timed,
         )
         outcome = pretrain(job, monitor)
         assert outcome.checkpoint.path is not None
@@ -135,6 +136,7 @@ class PretrainTask(Task):
             details=outcome.details,
             files=(weights, record_path(weights), outcome.objective_file, *outcome.pictures),
             warnings=outcome.warnings,
+            rates=outcome.rates,
         )
 
     def take_part(self, inputs: TaskInputs, monitor: Monitor) -> None:

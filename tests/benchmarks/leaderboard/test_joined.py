@@ -121,3 +121,11 @@ def test_a_joined_number_has_the_interval_of_its_own_table(board, tmp_path):
     half = (lambda i: (i.high - i.low) / 2)(joined.sure[1].intervals["APbox"])
     assert f"11.0 ±{half:.1f}" in text
     assert "± half of the 95 % interval over training again" in text
+    # Where the scatter of rows with one seed comes from stands below it, table by table.
+    for metric, source in (("APbox", "ViTDet's README"), ("knn_top1", "not measured")):
+        assert any(
+            line.lstrip().startswith("1 seed: swin-nano; a new training may differ.")
+            and f" {metric} (assumed: " in line
+            and source in line
+            for line in to_terminal([joined])
+        ), metric

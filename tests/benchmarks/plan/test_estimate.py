@@ -65,6 +65,18 @@ def test_nothing_is_said_where_nothing_is_known(make_request, make_spec, make_re
     assert Estimator([make_record(older)], gpu=True)(make_request()) is None, "values it lacks"
 
 
+def test_the_rate_of_the_whole_run_counts_where_another_was_timed_alone(
+    make_record, make_request, make_spec
+):
+    spec = make_spec(backbone="vit-b16", recipe=RECIPE)
+    same = make_request(make_spec(backbone="vit-b16", recipe=RECIPE, seed=7), num_images=1000)
+    cost = {"images_per_second_train": 20.0, "images_per_second_train_overall": 5.0}
+    assert Estimator([make_record(spec, cost=cost)], True)(same).device_seconds == 1000 / 5
+    # A training of few steps has no rate of its own.
+    cost["images_per_second_train_overall"] = None
+    assert Estimator([make_record(spec, cost=cost)], True)(same).device_seconds == 1000 / 20
+
+
 def test_a_plan_says_which_is_which(make_record, make_request, make_spec):
     known = Estimator([make_record(make_spec(backbone="vit-b16", recipe=RECIPE))], gpu=True)
     requests = [

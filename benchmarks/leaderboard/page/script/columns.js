@@ -1,7 +1,7 @@
 // The columns of a table: what they are called, how a cell looks, what they sort by.
 import { button, el, name, svg } from "./dom.js";
 import { MISSING, fixed, interval, short } from "./format.js";
-import { COSTS, costOf, metricFacts, valueOf, whyNoCost } from "./data.js";
+import { COSTS, costOf, doubtMark, doubtOf, metricFacts, valueOf, whyNoCost } from "./data.js";
 import { noiseOf } from "./differences.js";
 import { choose, state, togglePin } from "./state.js";
 
@@ -78,7 +78,11 @@ function costColumn(cost) {
 
 function costCell(row, cost) {
   const value = costOf(row, cost.key);
-  if (value !== null) return el("td", { class: "number" }, fixed(value, cost.decimals));
+  if (value !== null) {
+    const doubt = doubtOf(row, cost.key);
+    return el("td", { class: "number", title: doubt || null }, fixed(value, cost.decimals),
+      doubt ? el("span", { class: "quiet", role: "img", "aria-label": doubt }, doubtMark(row, cost.key)) : null);
+  }
   const reason = whyNoCost(row, cost.key);
   // Said aloud and on pointing, but not written: the numbers beside it have said it mostly.
   return el("td", { class: "number missing", title: reason }, MISSING, el("span", { class: "visually-hidden" }, reason));
@@ -143,8 +147,8 @@ function aboutInterval(table, row, metric, value) {
   const images = value.images ? "test images and " : "";
   if (!row.sure.one_seed) return `95 % interval over ${images}training again, from ${row.seeds.length} seeds`;
   if (table.joined) return `1 seed: this training, and a new one may differ. 95 % interval over ${images}training again, as in this metric's own table`;
-  const { stored, source, assumed } = noiseOf(table, metric);
-  const floor = stored === null ? "the seeds of other rows" : `the protocol's seed floor (${assumed ? "assumed" : "measured"}: ${source})`;
+  const { stored, source, assumed, freedom } = noiseOf(table, metric, row);
+  const floor = stored === null ? "the seeds of other rows" : `the protocol's seed floor (${assumed ? "assumed" : "measured"}: ${source})${freedom ? " and the seeds of other rows" : ""}`;
   return `1 seed: this training, and a new one may differ. 95 % interval over ${images}training again, from ${floor}`;
 }
 

@@ -1,7 +1,7 @@
 // Pinned rows side by side.
 import { button, byId, copyButton, el, name } from "./dom.js";
 import { MISSING, fixed, interval, signed } from "./format.js";
-import { COSTS, content, costOf, metricFacts, valueOf } from "./data.js";
+import { COSTS, comparable, content, costOf, doubtMark, doubtOf, metricFacts, valueOf } from "./data.js";
 import { differingFacts } from "./detectors.js";
 import { difference } from "./differences.js";
 import { choose, currentTable, onChoice, pinnedRows, togglePin } from "./state.js";
@@ -97,8 +97,9 @@ function costTable(rows) {
   return scrolling("Price of the pinned rows", el("table", { class: "compare" }, head(rows), el("tbody", {}, known.map((cost) => el("tr", {}, el("th", { scope: "row" }, cost.header),
     rows.map((row, place) => {
       const [own, first] = [costOf(row, cost.key), costOf(rows[0], cost.key)];
-      const ratio = place && own !== null && first ? `${fixed(own / first, 2)} ×` : "";
-      return el("td", { class: "number" }, fixed(own, cost.decimals), ratio ? el("div", { class: "difference" }, ratio) : null);
+      const sound = comparable(row, cost.key) && comparable(rows[0], cost.key);
+      const ratio = place && sound && own !== null && first ? `${fixed(own / first, 2)} ×` : "";
+      return el("td", { class: "number", title: doubtOf(row, cost.key) || null }, fixed(own, cost.decimals), own === null ? "" : doubtMark(row, cost.key), ratio ? el("div", { class: "difference" }, ratio) : null);
     }))))));
 }
 

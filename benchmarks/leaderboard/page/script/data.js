@@ -74,6 +74,22 @@ export function costOf(row, key) {
   return row.costs[COSTS.findIndex((cost) => cost.key === key)] ?? null;
 }
 
+/** Return why a row's cost must not be compared, empty where it may. */
+export function doubtOf(row, key) {
+  const doubt = row.doubts[key];
+  return doubt ? `${content.doubts[doubt]}, so rows cannot be compared by it` : "";
+}
+
+/** Tell whether a row's cost may be compared with others, or somebody asked for that all the same. */
+export function comparable(row, key) {
+  return content.loaded_rates || !row.doubts[key];
+}
+
+/** Return the mark behind a cost that must not be compared, empty where it may. */
+export function doubtMark(row, key) {
+  return { loaded: " †", unknown: " ?" }[row.doubts[key]] ?? "";
+}
+
 /** Return why a cost is unknown. */
 export function whyNoCost(row, key) {
   if (row.published) return "not published";

@@ -6,8 +6,9 @@ const T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.2
 const Z95 = 1.96;
 
 /** Return a metric's noise: standard deviation over trainings, the table's own degrees of freedom, the stored seed floor. */
-export function noiseOf(table, metric) {
-  const [floor, freedom, degrees, stored, source, assumed] = table.statistics?.noise[metric] ?? [null, 0, 0, null, "", false];
+export function noiseOf(table, metric, row = null) {
+  const known = row?.sure?.fresh ? { ...table.statistics?.noise, ...table.statistics?.fresh_noise } : table.statistics?.noise;
+  const [floor, freedom, degrees, stored, source, assumed] = known?.[metric] ?? [null, 0, 0, null, "", false];
   return { floor, freedom, degrees: degrees ?? Infinity, stored, source, assumed };
 }
 

@@ -2,7 +2,7 @@
 import { button, menu } from "./dom.js";
 import { MISSING, fixed } from "./format.js";
 import { board } from "./board.js";
-import { COSTS, costOf, valueOf } from "./data.js";
+import { COSTS, costOf, doubtMark, valueOf } from "./data.js";
 
 /** Return the menu of formats. */
 export function downloads() {
@@ -25,6 +25,11 @@ function cell(table, row, column) {
   return cost ? costOf(row, cost.key) : column.order(row);
 }
 
+/** Return the costs of a row that must not be compared, each with the reason. */
+function inDoubt(row) {
+  return Object.entries(row.doubts).map(([key, doubt]) => `${key}: ${doubt}`).join("; ");
+}
+
 function csv({ table, rows, columns }) {
   const head = columns.flatMap((column) => column.metric ? [column.title, `${column.title}_low`, `${column.title}_high`, `${column.title}_spread`] : [column.title]);
   const lines = rows.map((row) => columns.flatMap((column) => {
@@ -32,6 +37,9 @@ function csv({ table, rows, columns }) {
     const value = valueOf(table, row, column.metric);
     return [value.mean, value.low, value.high, value.spread];
   }));
+  // What a cell says of its row stays last.
+  head.splice(-1, 0, "costs_in_doubt");
+  lines.forEach((line, place) => line.splice(-1, 0, inDoubt(rows[place])));
   return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\n");
 }
 
@@ -47,13 +55,14 @@ function text(table, row, column) {
   if (!column.metric) {
     const found = cell(table, row, column);
     if (column.key === "seeds" && found === 1) return "1 seed";
+    if (COSTS.some((cost) => cost.key === column.key) && found !== null) return `${fixed(found, 1)}${doubtMark(row, column.key)}`;
     return typeof found === "number" ? fixed(found, column.key === "rank" || column.key === "seeds" ? 0 : 1) : String(found ?? MISSING);
   }
   const value = valueOf(table, row, column.metric);
   return value.mean === null ? MISSING : fixed(value.mean) + (value.low === null ? "" : ` ±${fixed((value.high - value.low) / 2)}`);
 }
 
-const MEANING = "± and brackets: the 95 % interval, over test images and training again. 1 seed: training again is taken from the protocol's seed floor.";
+const MEANING = "± and brackets: the 95 % interval, over test images and training again. 1 seed: training again is taken from the protocol's seed floor. † and ?: measured while other work used the machine, or nobody noted whether it did; rows cannot be compared by it.";
 
 function markdown({ table, rows, columns }) {
   const escaped = (words) => words.replace(/[\\|`*_<>\[\]]/g, "\\$&").replace(/\s+/g, " ");
@@ -62,10 +71,10 @@ function markdown({ table, rows, columns }) {
     ...rows.map((row) => line(columns.map((column) => escaped(text(table, row, column)))))].join("\n");
 }
 
-const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "—": "--", "±": "$\\pm$", "−": "$-$" };
+const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "—": "--", "±": "$\\pm$", "†": "$\\dagger$", "−": "$-$" };
 
 function latex({ table, rows, columns }) {
-  const escaped = (words) => words.replace(/[\\~^—±−]|[&%$#_{}]/g, (letter) => LATEX[letter] ?? `\\${letter}`);
+  const escaped = (words) => words.replace(/[\\~^—±†−]|[&%$#_{}]/g, (letter) => LATEX[letter] ?? `\\${letter}`);
   const shape = columns.map((column) => (column.kind === "measured" ? "r" : "l")).join("");
   const body = rows.map((row) => `${columns.map((column) => latexCell(table, row, column, escaped)).join(" & ")} \\\\`);
   return [`% ${MEANING}`, `\\begin{tabular}{${shape}}`, "\\toprule", `${columns.map((column) => escaped(column.title)).join(" & ")} \\\\`, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n");
@@ -79,7 +88,7 @@ function latexCell(table, row, column, escaped) {
 
 function json({ table, rows, columns }) {
   const about = { task: table.task, version: table.version, protocol: table.protocol, data: table.data, data_fingerprint: table.fingerprint, mini: table.mini, limit_images: table.limit };
-  const plain = rows.map((row) => Object.fromEntries(columns.map((column) => [column.key, column.metric ? valueOf(table, row, column.metric) : cell(table, row, column)])));
+  const plain = rows.map((row) => ({ ...Object.fromEntries(columns.map((column) => [column.key, column.metric ? valueOf(table, row, column.metric) : cell(table, row, column)])), costs_in_doubt: row.doubts }));
   return JSON.stringify({ table: about, rows: plain }, null, 2);
 }
 

@@ -1,0 +1,1 @@
+"""How fast a run computes, and what else the machine did meanwhile."""
