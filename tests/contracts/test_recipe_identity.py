@@ -5,13 +5,11 @@ changes a recipe on purpose changes its protocol too, and its hash there; a new 
 """
 
 import json
-import pkgutil
 from pathlib import Path
 
 from backbones.base.files import hash16
 from backbones.base.sections import as_plain
-from benchmarks import tasks
-from benchmarks.suites import get_task
+from benchmarks.suites import get_task, task_names
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_recipes.json").read_text("utf-8"))
 
@@ -19,7 +17,7 @@ GOLDEN = json.loads(Path(__file__).with_name("golden_recipes.json").read_text("u
 def test_recipes_are_those_of_the_records():
     found = {
         f"{name}/{recipe}": hash16(as_plain(get_task(name).check(make())))
-        for name in (info.name for info in pkgutil.iter_modules(tasks.__path__))
+        for name in task_names()
         for recipe, make in get_task(name).recipes().items()
     }
     assert found == GOLDEN

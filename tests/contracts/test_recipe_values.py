@@ -1,7 +1,6 @@
 """Every value of every recipe says what it may be, and any other is refused in the same words."""
 
 import json
-import pkgutil
 import re
 from dataclasses import replace
 from types import UnionType
@@ -13,13 +12,12 @@ from msgspec import Meta
 from backbones.base.errors import UserError
 from backbones.base.sections import as_plain, leaves, restore
 from backbones.base.values import allowed
-from benchmarks import tasks
 from benchmarks.labelled.config import FeatureKind
 from benchmarks.labelled.features.features import _kinds
 from benchmarks.overrides import apply_overrides, settable
-from benchmarks.suites import get_task
+from benchmarks.suites import get_task, task_names
 
-TASKS = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+TASKS = task_names()
 RECIPES = [(task, recipe) for task in TASKS for recipe in get_task(task).recipes()]
 WORDING = re.compile(r"[a-z0-9_.]+: .+ is not supported; use .+\.( Did you mean .+\?)?")
 
