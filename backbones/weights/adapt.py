@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 from timm.layers import GELUTanh, QuickGELU
@@ -86,6 +88,16 @@ def set_norm_eps(
             module.eps = eps  # type: ignore[assignment]  # a number, not one of a module's parts
 
 
+# As transformers' settings call them (transformers activations.py, ACT2FN).
+_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate")
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_python": nn.GELU,
+    "quick_gelu": QuickGELU,
+    **dict.fromkeys(_TANH, GELUTanh),
+}
+
+
 def set_activation(backbone: nn.Module, name: str) -> None:
     """Give the blocks of a ViT the activation that their weights were trained with.
 
@@ -93,16 +105,20 @@ def set_activation(backbone: nn.Module, name: str) -> None:
 
     Args:
         backbone: Changed in place.
-        name: As transformers' settings call it; others, and an empty one, change nothing.
+        name: One of ``ACTIVATIONS``; others, and an empty one, change nothing.
     """
-    kinds = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_pytorch_tanh": GELUTanh}
+    if name in ACTIVATIONS:
+        for mlp in plain_mlps(backbone):
+            mlp.act = ACTIVATIONS[name]()
+
+
+def plain_mlps(backbone: nn.Module) -> list[Any]:
+    """Return the MLPs of a ViT's blocks and pooling that compute with a kind of GELU."""
     net = getattr(backbone, "net", backbone)
-    blocks = getattr(net, "blocks", None)
-    if name not in kinds or blocks is None:
-        return
-    for block in (*blocks, getattr(net, "attn_pool", None)):
-        if isinstance(getattr(getattr(block, "mlp", None), "act", None), tuple(kinds.values())):
-            block.mlp.act = kinds[name]()
+    blocks = (*(getattr(net, "blocks", None) or ()), getattr(net, "attn_pool", None))
+    mlps = [getattr(block, "mlp", None) for block in blocks]
+    kinds = tuple(set(ACTIVATIONS.values()))
+    return [mlp for mlp in mlps if isinstance(getattr(mlp, "act", None), kinds)]
 
 
 def resize(state: State, backbone: Backbone, rule: PositionRule) -> tuple[State, tuple[str, ...]]:

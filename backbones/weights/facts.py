@@ -7,7 +7,7 @@ from typing import Any
 from backbones.base.errors import PreflightError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec
-from backbones.weights.adapt import num_heads
+from backbones.weights.adapt import ACTIVATIONS, num_heads, plain_mlps
 from backbones.weights.layout import Format
 
 # Words of argument parsers, config.json and model builders for one thing.
@@ -90,6 +90,12 @@ def refuse_contradictions(
     Raises:
         PreflightError: With the fact, both values and what to name instead.
     """
+    act = stated(facts, "hidden_act")
+    if act and act not in ACTIVATIONS and plain_mlps(backbone):
+        raise PreflightError(
+            f"states hidden_act {act!r}, which is not supported; the blocks of {spec.name} take "
+            f"{', '.join(sorted(ACTIVATIONS))}."
+        )
     if spec.layout != "plain":
         return
     width = spec.channels[-1]

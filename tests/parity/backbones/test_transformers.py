@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import GELUTanh, QuickGELU
 from torch import Tensor, nn
 
+from backbones.base.errors import PreflightError
+from backbones.catalog import spec_for
+from backbones.spec import BuildOptions
+from backbones.weights.loading import build_backbone
+from backbones.weights.source import open_checkpoint
 from tests.parity.backbones.recorded_networks import (
     HERE,
     images,
@@ -166,6 +172,23 @@ def test_recorded_values_are_what_transformers_computes(tmp_path: Path, recorded
     folder = write(meta, arrays, tmp_path)
     for what, value in computed(kind, folder, meta["size"], meta["n"]).items():
         assert worst(value, arrays[what]) <= 1e-5, what
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("act", ["gelu_new", "quick_gelu", "relu"])
+def test_an_activation_is_taken_or_refused(tmp_path: Path, act: str) -> None:
+    meta, arrays = read(HERE / "recorded" / "transformers" / "vit.npz")
+    folder = write({**meta, "config": {**meta["config"], "hidden_act": act}}, arrays, tmp_path)
+    source = f"ckpt:{folder}?arch=tiny-vit"
+    if act == "relu":
+        with pytest.raises(PreflightError, match="states hidden_act 'relu', which is not support"):
+            open_checkpoint(source, HERE / "tiny")
+        return
+    checkpoint = open_checkpoint(source, HERE / "tiny")
+    spec = spec_for(checkpoint, HERE / "tiny")
+    backbone, _ = build_backbone(spec, checkpoint, BuildOptions(img_size=64), seed=0)
+    kind = {"gelu_new": GELUTanh, "quick_gelu": QuickGELU}[act]
+    assert all(isinstance(block.mlp.act, kind) for block in backbone.blocks)
 
 
 def test_every_model_that_the_documents_promise_is_recorded() -> None:
