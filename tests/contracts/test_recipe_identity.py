@@ -5,19 +5,21 @@ changes a recipe on purpose changes its protocol too, and its hash there; a new 
 """
 
 import json
+import pkgutil
 from pathlib import Path
 
 from backbones.base.files import hash16
 from backbones.base.sections import as_plain
-from benchmarks.suites import get_task, task_names
+from benchmarks import tasks
+from benchmarks.suites import get_measurement
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_recipes.json").read_text("utf-8"))
 
 
 def test_recipes_are_those_of_the_records():
     found = {
-        f"{name}/{recipe}": hash16(as_plain(get_task(name).check(make())))
-        for name in task_names()
-        for recipe, make in get_task(name).recipes().items()
+        f"{name}/{recipe}": hash16(as_plain(get_measurement(name).check(make())))
+        for name in (info.name for info in pkgutil.iter_modules(tasks.__path__))
+        for recipe, make in get_measurement(name).recipes().items()
     }
     assert found == GOLDEN

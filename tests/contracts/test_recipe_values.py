@@ -1,6 +1,7 @@
 """Every value of every recipe says what it may be, and any other is refused in the same words."""
 
 import json
+import pkgutil
 import re
 from dataclasses import replace
 from types import UnionType
@@ -12,18 +13,19 @@ from msgspec import Meta
 from backbones.base.errors import UserError
 from backbones.base.sections import as_plain, leaves, restore
 from backbones.base.values import allowed
+from benchmarks import tasks
 from benchmarks.labelled.config import FeatureKind
 from benchmarks.labelled.features.features import _kinds
 from benchmarks.overrides import apply_overrides, settable
-from benchmarks.suites import get_task, task_names
+from benchmarks.suites import get_measurement
 
-TASKS = task_names()
-RECIPES = [(task, recipe) for task in TASKS for recipe in get_task(task).recipes()]
+TASKS = sorted(info.name for info in pkgutil.iter_modules(tasks.__path__))
+RECIPES = [(task, recipe) for task in TASKS for recipe in get_measurement(task).recipes()]
 WORDING = re.compile(r"[a-z0-9_.]+: .+ is not supported; use .+\.( Did you mean .+\?)?")
 
 
 def recipe_of(task: str, recipe: str) -> Any:
-    return get_task(task).recipes()[recipe]()
+    return get_measurement(task).recipes()[recipe]()
 
 
 def parts(hint: Any) -> tuple[Any, list[Meta]]:
@@ -82,7 +84,7 @@ def test_every_key_refuses_what_it_may_not_be(task, recipe):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_value_that_code_sets_is_refused_like_one_that_is_typed(task):
-    config = recipe_of(task, next(iter(get_task(task).recipes())))
+    config = recipe_of(task, next(iter(get_measurement(task).recipes())))
     for key, leaf in settable(config).items():
         value = wrong(leaf.hint)[0]
         section, _, name = key.rpartition(".")
@@ -90,13 +92,13 @@ def test_a_value_that_code_sets_is_refused_like_one_that_is_typed(task):
         broken = replace(part, **{name: tuple(value) if isinstance(value, list) else value})
         broken = replace(config, **{section: broken}) if section else broken
         with pytest.raises(UserError) as caught:
-            get_task(task).check(broken)
+            get_measurement(task).check(broken)
         assert str(caught.value).startswith(f"{key}: ")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_all_problems_are_named_in_one_go(task):
-    config = recipe_of(task, next(iter(get_task(task).recipes())))
+    config = recipe_of(task, next(iter(get_measurement(task).recipes())))
     keys = list(settable(config))[:5]
     texts = [f"{key}={text_of(wrong(settable(config)[key].hint)[0])}" for key in keys]
     with pytest.raises(UserError) as caught:
@@ -106,7 +108,7 @@ def test_all_problems_are_named_in_one_go(task):
 
 @pytest.mark.parametrize(("task", "recipe"), RECIPES)
 def test_a_recipe_comes_back_from_json_as_it_was(task, recipe):
-    config = get_task(task).check(recipe_of(task, recipe))
+    config = get_measurement(task).check(recipe_of(task, recipe))
     again = restore(recipe_of(task, recipe), json.loads(json.dumps(as_plain(config))))
     assert again == config
     assert repr(again) == repr(config)  # 100 stays an integer, which makes another run id
@@ -173,7 +175,7 @@ def test_no_text_is_free_and_no_integer_unbounded(task, recipe):
 )  # fmt: skip
 def test_the_words(task, recipe, override, sentence):
     with pytest.raises(UserError) as caught:
-        get_task(task).check(apply_overrides(recipe_of(task, recipe), [override]))
+        get_measurement(task).check(apply_overrides(recipe_of(task, recipe), [override]))
     assert str(caught.value) == sentence
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.base.sections import Recipe
+from backbones.base.values import Name
 from benchmarks.annotated.detected import (
     COCO_COLUMNS,
     COCO_HEADLINE,
@@ -29,7 +30,7 @@ class ExternalConfig(Recipe):
         boxes_only: Leave its masks out.
     """
 
-    protocol: str = "external/v1"
+    protocol: Name = "external/v1"
     boxes_only: bool = False
 
 
