@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from backbones.base.errors import PreflightError
+from backbones.base.leftovers import SUFFIX, prefix_of, remove_leftovers
 
 # Flushes that wait for the disk at the same time; a journal commits them together.
 _FLUSHERS = 16
@@ -93,7 +94,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file in the folder of ``path``; flush and rename it when the block ends.
 
     A reader, and a start after a crash at any moment, sees the old file or the new one, never half
-    of one. If the block raises, the old file stays.
+    of one. If the block raises, the old file stays. Temporary files of processes that are gone are
+    removed from the folder first.
 
     Args:
         path: Final name; its folder is made if absent.
@@ -179,7 +181,9 @@ def _make_temporary(path: Path) -> tuple[int, Path]:
     """Make an empty file in the folder of a final name; return its descriptor and its path."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        remove_leftovers(path.parent)
+        prefix = prefix_of(path.name)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=SUFFIX)
     except OSError as error:
         raise cannot_write(path, error) from error
     return handle, Path(name)

@@ -208,9 +208,6 @@ class StateFolder:
         for path in self._files()[:-_KEPT]:
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink()
-        # What a save left that was killed in the middle: one process at a time saves here.
-        for path in self._folder.glob(".step-*.part"):
-            path.unlink(missing_ok=True)
 
 
 def collect(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

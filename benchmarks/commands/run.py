@@ -27,6 +27,7 @@ from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.plan.plan import Cell, chosen, make_plan
 from benchmarks.plan.weights import first_weights
 from benchmarks.store.folders import Store
+from benchmarks.store.killed_writes import remove_killed_writes
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
 from benchmarks.work.contract import STOPPED as INTERRUPTED
@@ -101,6 +102,7 @@ def carry_out(
         if options.json:
             output.document({"exit_code": 0, "cells": [facts(cell) for cell in cells]})
         return 0
+    remove_killed_writes(store, scan.unfinished)
     ended = _run(options, store, todo)
     if any(end.end in ("submitted", "unsubmitted") for end in ended):
         return _report_submitted(options, cells, ended)

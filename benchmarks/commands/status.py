@@ -10,6 +10,7 @@ from benchmarks import output
 from benchmarks.local.terminal import describe
 from benchmarks.options import StatusOptions
 from benchmarks.slurm import client as slurm
+from benchmarks.slurm.progress import read_requeues
 from benchmarks.slurm.submission import known_jobs, queued_runs, read_submissions
 from benchmarks.store.folders import Scan, Store, run_state
 from benchmarks.store.record import RunRecord
@@ -166,6 +167,9 @@ def _unfinished(
         state, note = "queued", "; ".join(filter(None, [job.reason, note]))
     elif needs_failed:
         state, note = "blocked", f"run {request.needs}, which it needs, failed"
+    requeues = read_requeues(folder)
+    if requeues is not None and requeues.notice:
+        note = "; ".join(filter(None, [note, requeues.notice]))
     return RunStatus(
         run_id,
         state,

@@ -23,6 +23,7 @@ from submitit.helpers import clean_env
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import cannot_write
+from backbones.base.leftovers import SUFFIX, prefix_of, remove_leftovers
 from benchmarks import output
 from benchmarks.plan.plan import Cell
 from benchmarks.slurm import client as slurm
@@ -56,7 +57,8 @@ def take_snapshot(folder: Path) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
+        remove_leftovers(folder)
+        part = Path(tempfile.mkdtemp(dir=folder, prefix=prefix_of(target.name), suffix=SUFFIX))
         try:
             _copy(part)
             # Whoever comes second finds the same content there.

@@ -4,21 +4,19 @@ Only this process decides whether the job is requeued. It is not part of the run
 workers and other ranks have no say, and a worker that was killed is noticed as well.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from backbones.base.errors import UserError
-from backbones.base.json_files import JsonFormat, UnreadableFileError
+from backbones.base.monitor import GRACE_SECONDS
 from benchmarks.slurm import client as slurm
-from benchmarks.slurm.job import job_name
+from benchmarks.slurm.job import REQUEUE, job_name
+from benchmarks.slurm.progress import note_attempt
 from benchmarks.slurm.submission import run_of_job
 from benchmarks.store.folders import BusyError, RunFolder
 from benchmarks.work.attempts import give_up
@@ -27,28 +25,13 @@ from benchmarks.work.contract import BLOCKED, DONE, FAILED, NO_RECORD, STOPPED
 T = TypeVar("T")
 
 
-class _Requeues(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a run came in the attempts of one submission.
-
-    Attributes:
-        submission: Name of the submission's folder.
-        best: Last step that was reached, by phase.
-        without_progress: Attempts in a row that did not get further.
-    """
-
-    submission: str
-    best: dict[str, int]
-    without_progress: int
-
-
-_FORMAT = JsonFormat(_Requeues, "state of requeues")
-
 MAX_WITHOUT_PROGRESS = 3
-_STATE = "requeues.json"
 # Slurm's own code for a step that the out-of-memory killer ended, as a status and behind 128.
 _OUT_OF_MEMORY = (125, 253)
 # slurmctld looks at time limits every 30 s, and a save takes its time.
 _LIMIT_MARGIN_SECONDS = 60.0
+# It sends the signal to save up to 60 s before it is due (sbatch(1), --signal).
+_SIGNAL_MARGIN_SECONDS = 60.0
 _TRIES = 3
 # A controller that is updated is back by then; until it is, no job is ended at its limit.
 _CONTROLLER_PATIENCE_SECONDS = 1800.0
@@ -72,26 +55,41 @@ def main(arguments: list[str]) -> int:
             "--set; the global batch stays as it is.",
         )
         return FAILED
-    if not _comes_back(folder, code):
+    facts = _facts_if_back(folder, code)
+    if facts is None:
         return code
     try:
-        if _without_progress(folder, submission.name) >= MAX_WITHOUT_PROGRESS:
-            if code == BLOCKED:
-                # Nothing went wrong with this run; it can start once the other is done.
-                return code
-            give_up(
-                folder,
-                "NoProgress",
-                f"{MAX_WITHOUT_PROGRESS} attempts in a row ended without progress; the last with "
-                f"code {code}.",
-                "The log next to the record says how they ended.",
-            )
-            return FAILED
+        if _ends_here(folder, submission, facts, code):
+            return code if code == BLOCKED else FAILED
     except BusyError:
         # Its twin goes on, and this job is not needed.
         return code
     put_back()
     return code
+
+
+def _ends_here(folder: RunFolder, submission: Path, facts: dict[str, str], code: int) -> bool:
+    """Tell whether a run has had enough attempts; record the failure of one that has.
+
+    Raises:
+        BusyError: The run is at work after all.
+    """
+    limit = _minutes_of(facts) if code != BLOCKED and _ended_by_limit(facts, code) else 0
+    state = note_attempt(folder, submission.name, limit)
+    if limit and state.notice:
+        sys.stderr.write(f"{state.notice}\n")
+    if state.without_progress < MAX_WITHOUT_PROGRESS:
+        return False
+    # Nothing went wrong with a blocked run; it can start once the other is done.
+    if code != BLOCKED:
+        give_up(
+            folder,
+            "NoProgress",
+            f"{MAX_WITHOUT_PROGRESS} attempts in a row ended without progress; the last with "
+            f"code {code}.",
+            state.notice or "The log next to the record says how they ended.",
+        )
+    return True
 
 
 def put_back() -> None:
@@ -126,55 +124,59 @@ def _patiently(ask: Callable[[], T]) -> T:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _comes_back(folder: RunFolder, code: int) -> bool:
-    """Tell whether Slurm leaves it to us that the run goes on, and whether it shall."""
+def _facts_if_back(folder: RunFolder, code: int) -> dict[str, str] | None:
+    """Return Slurm's facts of the job if it is left to us that the run goes on and it shall."""
     if code == BLOCKED and _needed_run_failed(folder):
-        return False
+        return None
     try:
         facts = _patiently(lambda: slurm.job_facts(job_name()))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
-        return False
+        return None
     # Cancelled by somebody; or preempted or past its limit, and taken care of.
     if facts.get("JobState") != "RUNNING":
-        return facts.get("JobState") == "TIMEOUT"
-    if code == STOPPED:
-        return facts.get("PreemptTime", "None") not in ("None", "N/A", "") or _at_limit(facts)
-    return True
+        return facts if facts.get("JobState") == "TIMEOUT" else None
+    if code == STOPPED and not _preempted(facts) and not _near_end(facts, _LIMIT_MARGIN_SECONDS):
+        return None
+    return facts
 
 
-def _at_limit(facts: dict[str, str]) -> bool:
+def _preempted(facts: dict[str, str]) -> bool:
+    return facts.get("PreemptTime", "None") not in ("None", "N/A", "")
+
+
+def _ended_by_limit(facts: dict[str, str], code: int) -> bool:
+    """Tell whether the time limit ended the attempt, or the signal that comes before it."""
+    if facts.get("JobState") == "TIMEOUT":
+        return True
+    margin = _LIMIT_MARGIN_SECONDS
+    if code in (REQUEUE, STOPPED):
+        margin += float(os.environ.get(GRACE_SECONDS, "0")) + _SIGNAL_MARGIN_SECONDS
+    return not _preempted(facts) and _near_end(facts, margin)
+
+
+def _near_end(facts: dict[str, str], margin: float) -> bool:
     try:
         end = datetime.fromisoformat(facts["EndTime"]).timestamp()
     except (KeyError, ValueError):
         return False
-    return time.time() > end - _LIMIT_MARGIN_SECONDS
+    return time.time() > end - margin
+
+
+def _minutes_of(facts: dict[str, str]) -> int:
+    """Return a job's time limit, which Slurm writes as [days-]hours:minutes:seconds; 0 for none."""
+    days, _, clock = facts.get("TimeLimit", "").rpartition("-")
+    parts = clock.split(":")
+    if len(parts) != 3 or not all(part.isdecimal() for part in (days or "0", *parts)):
+        return 0
+    hours, minutes, _ = map(int, parts)
+    return (int(days or "0") * 24 + hours) * 60 + minutes
 
 
 def _needed_run_failed(folder: RunFolder) -> bool:
     request = folder.read_request()
     needed = RunFolder(folder.path.parent / request.needs)
     return needed.record.exists() and not needed.is_done()
-
-
-def _without_progress(folder: RunFolder, submission: str) -> int:
-    """Return how many attempts in a row did not get further than the ones before, this included.
-
-    Progress is a step in some phase that no attempt of this submission had reached.
-    """
-    path = folder.path / _STATE
-    state = _Requeues(submission, {}, 0)
-    with suppress(UnreadableFileError):
-        known = _FORMAT.read(path)
-        state = known if known.submission == submission else state
-    beat = folder.read_heartbeat()
-    phase, step = (beat.phase, beat.step) if beat is not None else ("start", 0)
-    if step > state.best.get(phase, 0):
-        state = replace(state, best={**state.best, phase: step}, without_progress=0)
-    else:
-        state = replace(state, without_progress=state.without_progress + 1)
-    _FORMAT.write(path, state)
-    return state.without_progress
 
 
 def _memory_ran_out() -> bool:

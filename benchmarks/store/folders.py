@@ -17,6 +17,7 @@ from msgspec.structs import asdict
 from backbones.base.errors import PreflightError
 from backbones.base.files import cannot_write, write_atomically, write_json_atomically
 from backbones.base.json_files import JsonFormat, UnreadableFileError
+from backbones.base.leftovers import SUFFIX, prefix_of
 from benchmarks.store.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat
 from benchmarks.store.record import Attempt, FullRecord, RunRecord
 from benchmarks.store.record_file import BadRecordError, read_canonical, read_text, to_text
@@ -270,7 +271,7 @@ class Store:
         Renamed first: a run that reads features meanwhile finds them whole or not at all.
         """
         for remembered in (self.cache / name for name in _REMEMBERED):
-            old = remembered.with_name(f".{remembered.name}-{os.getpid()}")
+            old = remembered.with_name(f"{prefix_of(remembered.name)}old{SUFFIX}")
             with suppress(FileNotFoundError):
                 remembered.rename(old)
             shutil.rmtree(old, ignore_errors=True)
@@ -287,7 +288,7 @@ class Store:
         """
         if self.root.exists() and not self.root.is_dir():
             raise PreflightError(f"--out {self.root} is a file; give a folder.")
-        probe = self.root / f".probe-{os.getpid()}"
+        probe = self.root / f"{prefix_of('probe')}x{SUFFIX}"
         write_json_atomically(probe, "x" * 4096)
         probe.unlink(missing_ok=True)
         if shutil.disk_usage(self.root).free < _LEAST_FREE_BYTES:

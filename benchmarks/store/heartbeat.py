@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from backbones.base.json_files import JsonFormat, UnreadableFileError
+from backbones.base.leftovers import SUFFIX, prefix_of
 
 INTERVAL_SECONDS = 1.0
 # A worker that did not write for this long is stuck, or its node is gone.
@@ -85,7 +86,7 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
 
     Not flushed to the disk, unlike everything that must survive: it is worthless after a crash.
     """
-    part = path.with_name(f".{path.name}.{beat.pid}.part")
+    part = path.with_name(f"{prefix_of(path.name)}beat{SUFFIX}")
     # JSON has no NaN, and a loss that is one is told elsewhere.
     losses = {name: value for name, value in beat.losses.items() if math.isfinite(value)}
     with contextlib.suppress(OSError, ValueError):

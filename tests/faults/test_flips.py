@@ -34,8 +34,8 @@ from benchmarks.by_image.resamples import (
 from benchmarks.labelled.features.table import BlockFolder
 from benchmarks.leaderboard.bundle import Packed, read_bundle, write_bundle
 from benchmarks.slurm.cluster import RunResources
-from benchmarks.slurm.requeue import _FORMAT as REQUEUES
-from benchmarks.slurm.requeue import _Requeues
+from benchmarks.slurm.progress import _FORMAT as REQUEUES
+from benchmarks.slurm.progress import Requeues
 from benchmarks.slurm.submission import (
     JOB_NOTE,
     Array,
@@ -283,7 +283,7 @@ def job_note(folder: Path) -> tuple[Path, Read]:
 
 def requeues(folder: Path) -> tuple[Path, Read]:
     path = folder / "requeues.json"
-    REQUEUES.write(path, _Requeues("x", {"train": 12}, 1))
+    REQUEUES.write(path, Requeues("x", {"train": 12}, 1))
     return path, lambda: REQUEUES.read(path)
 
 

@@ -67,6 +67,7 @@ def test_killed_at_every_point_of_writing(tmp_path):
         assert _found(folder) == _found(undisturbed)
         scan = Store(folder.parent).scan()
         assert set(scan.records) == {name}
+        assert not list(folder.parent.rglob("*.part"))
         assert not scan.rejected
         numbers = [attempt.number for attempt in scan.records[name].attempts]
         assert numbers == list(range(1, len(numbers) + 1))

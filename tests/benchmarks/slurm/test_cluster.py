@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from msgspec.structs import replace
 from backbones.base.errors import UserError
 from benchmarks.cli import main
 from benchmarks.commands.cluster import draft
+from benchmarks.commands.status import survey
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm import launch as snapshot
 from benchmarks.slurm import requeue
 from benchmarks.slurm.cluster import Cluster, RunResources, parse_cluster, read_cluster
 from benchmarks.slurm.job import REQUEUE
+from benchmarks.slurm.progress import read_requeues
 from benchmarks.slurm.sbatch import sbatch_text
 from benchmarks.slurm.submission import plan_submission, read_submission
 from benchmarks.store.folders import Store
@@ -333,6 +336,61 @@ def test_without_progress_a_job_comes_back_twice_and_then_fails(ended):
     record = ended.folder.read_record()
     assert record.failure.type == "NoProgress"
     assert record.attempts[-1].outcome == "lost"
+
+
+def soon(seconds=0.0):
+    return datetime.fromtimestamp(time.time() + seconds).isoformat(timespec="seconds")
+
+
+@pytest.mark.parametrize("code", [REQUEUE, 130, 137])
+def test_a_time_limit_too_short_is_said_after_the_second_attempt(ended, code, capfd):
+    """5 of 1,755 steps an attempt: 30 s of start and 2 s a step make 60 + 1.2 * 3,510 s."""
+    for attempt, step in enumerate((5, 10), start=1):
+        now = time.time()
+        phase_time, first = now - 10.0, step - 5
+        beat = Heartbeat(1, "h", attempt, now - 40.0, now, "train", step, 1755)
+        beat = replace(beat, phase_time=phase_time, phase_step=first)
+        write_heartbeat(ended.folder.heartbeat, beat)
+        assert ended(code, TimeLimit="00:01:00", EndTime=soon()) is True
+        said = capfd.readouterr().err
+        assert bool(said) is (attempt == 2)
+    expected = (
+        "2 attempts ended at the time limit of 1 min, the last one at step 10 of 1,755 (train); "
+        "about 349 more attempts are needed. Set minutes in the cluster's profile to 71 to do all "
+        "steps in one attempt."
+    )
+    assert said == f"{expected}\n"
+    (line,) = survey(Store(ended.folder.path.parent))[0]
+    assert line.note.endswith(expected)
+
+
+def test_a_limit_before_the_first_step_names_minutes_too(ended):
+    for _ in range(2):
+        assert ended(137, JobState="TIMEOUT", TimeLimit="00:03:00")
+    assert not ended(137, JobState="TIMEOUT", TimeLimit="00:03:00")
+    hint = ended.folder.read_record().failure.hint
+    assert hint == (
+        "3 attempts ended at the time limit of 3 min, the last one before its first step. Set "
+        "minutes in the cluster's profile to 6 or more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "steps"),
+    [
+        # Few attempts are the way of a long training.
+        ({"TimeLimit": "1-00:00:00", "JobState": "TIMEOUT"}, (400, 800)),
+        # Ended by something else.
+        ({"TimeLimit": "1-00:00:00", "EndTime": "2126-01-01T00:00:00"}, (1, 2)),
+        ({"TimeLimit": "00:01:00", "PreemptTime": "2026-01-01T00:00:00"}, (1, 2)),
+    ],
+)
+def test_no_notice_where_the_limit_suffices(ended, facts, steps):
+    for attempt, step in enumerate(steps, start=1):
+        beat = Heartbeat(1, "h", attempt, 0.0, 60.0, "train", step, 1755)
+        write_heartbeat(ended.folder.heartbeat, beat)
+        assert ended(137, **facts)
+    assert read_requeues(ended.folder).notice == ""
 
 
 def test_a_blocked_run_is_left_alone_and_never_recorded_as_failed(ended):
