@@ -14,6 +14,7 @@ from PIL import Image
 
 from backbones.base.errors import PreflightError
 from backbones.base.images import decode
+from backbones.base.reading import reading
 from backbones.training.objective import Batch
 from backbones.training.stream import (
     EpochOrder,
@@ -73,7 +74,8 @@ class Samples:
         for _ in range(len(self._images)):
             if index not in self._unreadable:
                 try:
-                    return index, decode(self._images.read(index))
+                    with reading(self._images.name_of(index)):
+                        return index, decode(self._images.read(index))
                 except (OSError, ValueError) as error:
                     self._unreadable[index] = f"{self._images.name_of(index)} ({error})"
             unreadable[index] = self._unreadable[index]

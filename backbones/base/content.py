@@ -19,6 +19,7 @@ import msgspec
 from backbones.base.cores import usable_cores
 from backbones.base.errors import PreflightError
 from backbones.base.files import write_atomically
+from backbones.base.reading import reading
 
 # Files of more bytes than this together are identified by blocks of each, not by all of it: reading
 # 32 GiB takes two minutes from a disk of 300 MB/s, and COCO's training images are 19 GB.
@@ -190,7 +191,8 @@ class _Reader:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - once a file, 1,000,000 times
             if self._whole:
                 content = file.readall()
-                seen = self._inspect(content) if self._inspect else ""
+                with reading(path):
+                    seen = self._inspect(content) if self._inspect else ""
                 return hashlib.sha256(content).hexdigest()[:32], seen
             digest = hashlib.sha256(f"{size} ".encode())
             for start in (0, (size - BLOCK_BYTES) // 2, size - BLOCK_BYTES):

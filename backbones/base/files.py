@@ -168,6 +168,9 @@ def cannot_write(path: Path, error: OSError) -> PreflightError:
 
 def why_unwritable(error: OSError) -> str:
     """Return in words why something could not be written."""
+    if error.errno is None and "requested and" in str(error):
+        # NumPy's ndarray.tofile, which np.save uses, tells only how many bytes are missing.
+        return _CANNOT_WRITE[errno.ENOSPC]
     return _CANNOT_WRITE.get(error.errno or 0, error.strerror or str(error))
 
 

@@ -10,8 +10,12 @@ from PIL import ExifTags, Image, ImageOps, features
 
 from backbones.base.grey import BY_IMAGE, GreyScale, to_8_bits
 
-# What Pillow raises for a damaged file depends on format and place of the damage.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+# What Pillow raises for a damaged file depends on format and place of the damage. Its DDS reader
+# raises NotImplementedError, others an IndexError, KeyError or TypeError.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
+    RuntimeError, LookupError, TypeError, ArithmeticError, AssertionError,
+)  # fmt: skip
 
 # What Pillow reads, as far as it was built with the libraries.
 _COMMON = (
@@ -28,6 +32,21 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
      ".psd", ".raw", ".cr2", ".nef", ".dng", ".exr", ".hdr"}
 ) - SUFFIXES  # fmt: skip
+# What begins files that are no images of the kinds above, in lower case.
+_MARKS = (
+    (b"ftypavif", "its content is AVIF"),
+    (b"ftypavis", "its content is AVIF"),
+    (b"ftyphei", "its content is HEIC"),
+    (b"ftyphev", "its content is HEIC"),
+    (b"ftypmif1", "its content is HEIF"),
+    (b"jxl ", "its content is JPEG XL"),
+    (b"dds ", "its content is DDS"),
+    (b"%pdf", "its content is PDF"),
+    (b"<svg", "its content is SVG"),
+    (b"<!doctype html", "its content is a web page"),
+    (b"<html", "its content is a web page"),
+    (b"https://git-lfs", "its content is a pointer of Git LFS, not the image"),
+)
 
 
 def decode(content: bytes) -> Image.Image:
@@ -56,9 +75,18 @@ def open_stored(content: bytes) -> Image.Image:
             image.load()
     except DAMAGE as error:
         # Pillow names the buffer by its address, which would differ in every run's record.
-        words = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error))
-        raise ValueError(words or type(error).__name__) from error
+        words = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error)) or type(error).__name__
+        kind = _kind_of(content)
+        raise ValueError(f"{kind}: {words}" if kind else words) from error
     return image
+
+
+def _kind_of(content: bytes) -> str:
+    """Return what a file is by its first bytes, for what is often found under a wrong suffix."""
+    if not content:
+        return "the file is empty"
+    start = content[:64].lstrip().lower()
+    return next((what for mark, what in _MARKS if mark in start), "")
 
 
 def turn(image: Image.Image) -> Image.Image:

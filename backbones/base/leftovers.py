@@ -27,7 +27,7 @@ def prefix_of(name: str) -> str:
     Args:
         name: Final name.
     """
-    return f".{name}.{_here()}-{os.getpid()}."
+    return f".{name}.{this_machine()}-{os.getpid()}."
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -53,15 +53,9 @@ def remove_all_leftovers(folder: Path) -> None:
 
 
 def _gone(where: str, pid: int, entry: "os.DirEntry[str]") -> bool:
-    if where != _here():
+    if where != this_machine():
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return False
-    return False
+    return is_gone(pid)
 
 
 def _remove(path: Path) -> None:
@@ -72,8 +66,19 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def is_gone(pid: int) -> bool:
+    """Tell whether no process of this machine has a number."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 @cache
-def _here() -> str:
+def this_machine() -> str:
     """Return 8 hex digits for the machine, its last start and the namespace of process numbers."""
     facts = [socket.gethostname()]
     with suppress(OSError):

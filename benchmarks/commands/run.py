@@ -27,7 +27,7 @@ from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.plan.plan import Cell, chosen, make_plan
 from benchmarks.plan.weights import first_weights
 from benchmarks.store.folders import Store
-from benchmarks.store.killed_writes import remove_killed_writes
+from benchmarks.store.killed_writes import planning_noted, remove_killed_writes
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
 from benchmarks.work.contract import STOPPED as INTERRUPTED
@@ -62,14 +62,16 @@ def facts_cache(options: HowToRun, store: Store) -> Iterator[Path]:
         options: How to run.
         store: Folder of runs.
     """
-    if options.rerun != "all":
+    if options.dry_run and options.rerun != "all":
         yield store.cache
     elif options.dry_run:
         with TemporaryDirectory() as folder:
             yield Path(folder)
     else:
-        store.forget()
-        yield store.cache
+        if options.rerun == "all":
+            store.forget()
+        with planning_noted(store):
+            yield store.cache
 
 
 def carry_out(

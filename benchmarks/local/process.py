@@ -26,6 +26,7 @@ from benchmarks.plan.plan import Cell
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import Heartbeat
 from benchmarks.store.record_file import BadRecordError
+from benchmarks.work.attempts import record_failure
 from benchmarks.work.contract import (
     BLOCKED,
     BUSY,
@@ -37,7 +38,9 @@ from benchmarks.work.contract import (
     STOPPED,
     TICKET,
 )
+from benchmarks.work.crash import CRASHES, note_crash
 from benchmarks.work.outcome import Ended
+from benchmarks.work.ranks import failure_of_another
 
 # -P: a file in the user's working folder must not pass for a module of ours.
 _WORKER = (sys.executable, "-P", "-m", "benchmarks.work.worker")
@@ -164,8 +167,27 @@ class WorkerProcess:
             return Ended(cell, "lost", last, exit_code=PreflightError.exit_code)
         if code in (DONE, FAILED):
             return self._recorded(code)
+        return self._vanished(code)
+
+    def _vanished(self, code: int) -> Ended:
+        """Return the outcome of a run whose first process left no record, and record a failure."""
+        told = failure_of_another(self._folder) if self._followers else None
+        if told is not None and not self._asked_to_stop:
+            record_failure(self._folder, told)
+            return self._recorded(FAILED)
         what = self._lost or f"its process {_how(code)}"
-        return Ended(cell, "lost", f"{what}; {_goes_on(self._folder)}")
+        number = self._crash(code)
+        if number:
+            where, ended = note_crash(self._folder, number)
+            if ended:
+                return self._recorded(FAILED)
+            what += f" {where}"
+        return Ended(self.cell, "lost", f"{what}; {_goes_on(self._folder)}")
+
+    def _crash(self, code: int) -> int:
+        """Return the signal with which a native library ended a process of the run; 0 if none."""
+        codes = [code, *(follower.returncode for follower in self._followers)]
+        return next((-one for one in codes if one is not None and -one in CRASHES), 0)
 
     def _recorded(self, code: int) -> Ended:
         try:

@@ -172,9 +172,9 @@ def profile_path(name: str) -> Path:
 
 def folders() -> list[Path]:
     """Return where profiles are looked for, first to last."""
-    config = os.environ.get("XDG_CONFIG_HOME", "")
-    users = Path(config) if config else Path.home() / ".config"
-    return [Path(FOLDER), users / "backbench" / FOLDER]
+    config = os.environ.get("XDG_CONFIG_HOME", "") or os.path.expanduser("~/.config")  # noqa: PTH111 - no error without a home
+    here = [Path(FOLDER)]
+    return here if config.startswith("~") else [*here, Path(config) / "backbench" / FOLDER]
 
 
 def _find(name: str) -> Path:

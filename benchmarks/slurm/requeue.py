@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,10 @@ from benchmarks.slurm.job import REQUEUE, job_name
 from benchmarks.slurm.progress import note_attempt
 from benchmarks.slurm.submission import run_of_job
 from benchmarks.store.folders import BusyError, RunFolder
-from benchmarks.work.attempts import give_up
-from benchmarks.work.contract import BLOCKED, DONE, FAILED, NO_RECORD, STOPPED
+from benchmarks.work.attempts import give_up, record_failure
+from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED, NO_RECORD, STOPPED
+from benchmarks.work.crash import CRASHES, note_crash
+from benchmarks.work.ranks import failure_of_another
 
 T = TypeVar("T")
 
@@ -37,6 +40,9 @@ _TRIES = 3
 _CONTROLLER_PATIENCE_SECONDS = 1800.0
 _PAUSE_SECONDS = 5.0
 _END_PATIENCE_SECONDS = 60.0
+# What a shell adds to the number of the signal that ended a process.
+_BEHIND_SIGNAL = 128
+_ASKED = (REQUEUE, STOPPED, BUSY, BLOCKED)
 _SETTLED = (DONE, FAILED, NO_RECORD)
 
 
@@ -55,9 +61,13 @@ def main(arguments: list[str]) -> int:
             "--set; the global batch stays as it is.",
         )
         return FAILED
+    if code not in _ASKED and _told_by_another(folder):
+        return FAILED
     facts = _facts_if_back(folder, code)
     if facts is None:
         return code
+    if code - _BEHIND_SIGNAL in CRASHES and _crashed_again(folder, code - _BEHIND_SIGNAL):
+        return FAILED
     try:
         if _ends_here(folder, submission, facts, code):
             return code if code == BLOCKED else FAILED
@@ -66,6 +76,23 @@ def main(arguments: list[str]) -> int:
         return code
     put_back()
     return code
+
+
+def _told_by_another(folder: RunFolder) -> bool:
+    """Record what ended a process other than the first; return whether there was such word."""
+    told = failure_of_another(folder)
+    if told is None:
+        return False
+    with suppress(BusyError):
+        record_failure(folder, told)
+        return True
+    return False
+
+
+def _crashed_again(folder: RunFolder, number: int) -> bool:
+    where, ended = note_crash(folder, number)
+    sys.stderr.write(f"The run crashed {where}.\n")
+    return ended
 
 
 def _ends_here(folder: RunFolder, submission: Path, facts: dict[str, str], code: int) -> bool:

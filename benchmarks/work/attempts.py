@@ -28,15 +28,28 @@ def give_up(folder: RunFolder, kind: str, message: str, hint: str) -> None:
     Raises:
         BusyError: The run is at work after all.
     """
+    beat = folder.read_heartbeat()
+    phase = beat.phase if beat is not None else "start"
+    record_failure(folder, Failure(phase, kind, message, hint, _SOME_FAILED))
+
+
+def record_failure(folder: RunFolder, failure: Failure) -> None:
+    """Leave a record of a failure as ``give_up`` does.
+
+    Args:
+        folder: Folder of the run.
+        failure: What happened.
+
+    Raises:
+        BusyError: The run is at work after all.
+    """
     with folder.lock():
         if folder.is_done():
             return
         number = open_attempt(folder).number - 1
-        beat = folder.read_heartbeat()
-        phase = beat.phase if beat is not None else "start"
         attempts = folder.read_attempts()
-        failure = Failure(phase, kind, message, hint, _SOME_FAILED)
-        outcome = failed_record(folder.read_request(), RuntimeError(message), phase)
+        error = RuntimeError(failure.message)
+        outcome = failed_record(folder.read_request(), error, failure.phase)
         record = replace(
             outcome.record,
             failure=failure,

@@ -55,8 +55,6 @@ def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
     Returns:
         As ``main``.
     """
-    from benchmarks.work.execute import take_part
-
     end = time.monotonic() + _PATIENCE_SECONDS
     while not _is_ours(folder):
         if folder.is_done():
@@ -66,20 +64,39 @@ def follow(folder: "RunFolder", interrupt: Interrupt) -> int:
         if time.monotonic() > end:
             return NO_RECORD
         time.sleep(0.2)
+    return _take_part(folder, interrupt)
+
+
+def _take_part(folder: "RunFolder", interrupt: Interrupt) -> int:
+    from backbones.base.reading import note_reading_in
+    from benchmarks.work.crash import explained, notes_of
+    from benchmarks.work.execute import take_part
+    from benchmarks.work.ranks import note_failure
+
     before = _written(folder.record)
+    note_reading_in(notes_of(folder))
     try:
         take_part(folder.read_request(), folder, _Follower(interrupt))
     except StoppedError:
         return STOPPED
     except UserError as error:
         sys.stderr.write(f"{error}\n")
-        # The first process has met the same, and would be ended beside one that left: then nobody
+        note_failure(folder, _rank(), error)
+        # The first process has met the same, and would be ended next to one that left: then nobody
         # would read why.
         end = time.monotonic() + _RECORD_SECONDS
         while _written(folder.record) == before and time.monotonic() < end:
             time.sleep(0.2)
         return FAILED
+    except Exception as error:
+        if not lost_a_process(error):
+            note_failure(folder, _rank(), explained(error, folder))
+        raise
     return DONE
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _written(path: Path) -> int:

@@ -13,6 +13,7 @@ from typing import TextIO
 from msgspec.structs import replace
 
 from backbones.base.monitor import Progress
+from backbones.base.reading import note_place
 from backbones.timing.machine import machine
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartbeat
@@ -71,6 +72,7 @@ class WorkerMonitor:
         """Keep the progress, which the heartbeat thread writes, and let other runs be timed."""
         machine().give_way(self.should_stop)
         self._listener(progress)
+        note_place(f"{progress.phase} {progress.step}")
         if progress.phase != self._beat.phase:
             self._beat = replace(self._beat, phase_time=time.time(), phase_step=progress.step)
         self._beat = replace(

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from msgspec.structs import replace
+
 from backbones.base.errors import StoppedError, UserError
 from benchmarks.store.folders import BusyError, RunFolder
 from benchmarks.store.record import Attempt
@@ -18,10 +20,12 @@ from benchmarks.store.record_file import BadRecordError
 from benchmarks.store.spec import RunRequest, not_ready
 from benchmarks.work.attempts import close_attempt, finish, open_attempt
 from benchmarks.work.contract import BLOCKED, BUSY, DONE, FAILED, FRESH, LOST, NO_RECORD, STOPPED
+from benchmarks.work.crash import begin_notes, explained
 from benchmarks.work.execute import execute
 from benchmarks.work.follower import hand_out_ticket, lost_a_process
 from benchmarks.work.interrupt import Interrupt
 from benchmarks.work.monitor import WorkerMonitor
+from benchmarks.work.ranks import failure_of_another, forget_failures
 from benchmarks.work.recorded import ExecutedRun, failed_record
 from benchmarks.work.tracking import tracked
 
@@ -69,6 +73,8 @@ def work(
                 stdout.write(f"{reason}\n")
                 return BLOCKED
             begin()
+            begin_notes(folder)
+            forget_failures(folder)
             hand_out_ticket(folder)
             return _attempt(folder, interrupt, stdout)
     except BusyError as error:
@@ -123,11 +129,14 @@ def _watched(
         # SystemExit included: a library that exits must not pass for a finished run.
         except BaseException as error:
             traceback.print_exc()
-            if lost_a_process(error):
+            told = failure_of_another(folder)
+            if lost_a_process(error) and told is None:
                 # No failure of the run's own: it goes on when it is started again.
                 close_attempt(folder, attempt, "lost", "another of its processes went away")
                 return LOST
-            outcome = failed_record(request, error, monitor.phase)
+            outcome = failed_record(request, explained(error, folder), monitor.phase)
+            if lost_a_process(error) and told is not None:
+                outcome = ExecutedRun(replace(outcome.record, failure=told))
     if monitor.superseded:
         close_attempt(folder, attempt, "stopped", monitor.why_stopped())
         return BUSY

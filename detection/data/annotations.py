@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.base.reading import reading
 from backbones.base.wording import first_of, quoted
 from detection.data.boxes import XYWH, mend_boxes
 from detection.data.contents import stays_inside
@@ -87,7 +88,8 @@ def read_annotations(
     """
     mending = Mending(path)
     try:
-        return _read(path, mending, classes, crowds_are_objects)
+        with reading(str(path)):
+            return _read(path, mending, classes, crowds_are_objects)
     except OverflowError as error:
         raise mending.fault("holds a number too large for pixels or ids") from error
 
@@ -323,8 +325,10 @@ def _read_masks(
     for annotation, (clean, image) in zip(annotations, pairs, strict=True):
         if not annotation.get("segmentation"):
             continue
+        size = image["height"], image["width"]
         try:
-            found = check_segmentation(annotation["segmentation"], image["height"], image["width"])
+            with reading(f"the mask of annotation {clean['id']}, {image['file_name']}"):
+                found = check_segmentation(annotation["segmentation"], *size)
         except BrokenMaskError as error:
             first = first or str(error)
             cause = cause or misformed(annotation["segmentation"])

@@ -9,6 +9,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor
 
+from backbones.base.reading import reading
 from detection.config import DetectionDataConfig, EvaluationConfig
 from detection.data.augmentation import (
     Plan,
@@ -44,9 +45,10 @@ def map_train(
     Raises:
         PreflightError: The image cannot be used; names the file.
     """
-    image = pixels_of(sample)
-    plan = draw_plan(config, sample["height"], sample["width"], random)
-    return apply_plan(sample, image, plan, tight_boxes=config.augmentation != "multiscale")
+    with reading(f"{sample['file_name']} with its annotations"):
+        image = pixels_of(sample)
+        plan = draw_plan(config, sample["height"], sample["width"], random)
+        return apply_plan(sample, image, plan, tight_boxes=config.augmentation != "multiscale")
 
 
 def apply_plan(
@@ -92,7 +94,8 @@ def map_test(sample: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]
     Raises:
         PreflightError: The image cannot be used; names the file.
     """
-    image = pixels_of(sample)
+    with reading(sample["file_name"]):
+        image = pixels_of(sample)
     plan: tuple[Resize, ...] = (
         resize_short_side(image.height, image.width, config.short_side, config.max_size),
     )

@@ -10,13 +10,14 @@ from pathlib import Path
 import filelock
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import cannot_write, path_of, sha256_file, write_json_atomically
+from backbones.base.files import path_of, sha256_file, why_unwritable, write_json_atomically
 from benchmarks.data.mini.generate import Files, checksum, generate
 
 MINI_VERSION = "3"
 MINI_SHA256 = "35439b57c27fdea863b2d76aa8e08abaef1b08f549994269daa158f4a01654d2"
 
 _MANIFEST = "manifest.json"
+_VARIABLE = "BACKBENCH_CACHE"
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,40 @@ def mini_data(cache: Path | None = None) -> MiniData:
                 if not _is_whole(folder):
                     _make(cache, folder)
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            raise _not_kept(folder, error) from error
+        except PreflightError as error:
+            if isinstance(error.__cause__, OSError):
+                raise _not_kept(folder, error.__cause__) from error
+            raise
     return MiniData(folder / "coco", folder / "imagenet")
 
 
 def default_cache() -> Path:
-    """Return ``$BACKBENCH_CACHE`` or ``~/.cache/backbench``."""
-    named = os.environ.get("BACKBENCH_CACHE")
-    return path_of(named) if named else Path.home() / ".cache" / "backbench"
+    """Return ``$BACKBENCH_CACHE`` or ``~/.cache/backbench``, by its full path.
+
+    Raises:
+        PreflightError: The variable is no possible path, or this user has no home folder.
+    """
+    named = os.environ.get(_VARIABLE)
+    if named:
+        try:
+            return path_of(named).absolute()
+        except PreflightError as error:
+            raise PreflightError(f"{_VARIABLE}={error}") from error
+    try:
+        return Path.home() / ".cache" / "backbench"
+    except RuntimeError as error:
+        raise PreflightError(
+            f"This user has no home folder to keep the mini data in; set {_VARIABLE} to the full "
+            "path of a folder."
+        ) from error
+
+
+def _not_kept(folder: Path, error: OSError) -> PreflightError:
+    return PreflightError(
+        f"The mini data cannot be written to {folder}: {why_unwritable(error)}. Free space, or set "
+        f"{_VARIABLE} to the full path of another folder, then run the same command again."
+    )
 
 
 def _make(cache: Path, folder: Path) -> None:

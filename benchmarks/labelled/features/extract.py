@@ -16,7 +16,7 @@ import torch
 from backbones.base import devices
 from backbones.base.cores import loader_workers
 from backbones.base.errors import StoppedError
-from backbones.base.files import hash16, sha256_file, write_json_atomically
+from backbones.base.files import cannot_write, hash16, sha256_file, write_json_atomically
 from backbones.base.monitor import Monitor, Progress
 from backbones.base.workers import make_in_workers
 from backbones.checkpoint import Checkpoint
@@ -196,13 +196,16 @@ class Extractor:
     def _take(self, work: "_Work", number: int) -> FeatureBlock | None:
         """Return a block, made here if need be; None while another process makes it."""
         try:
-            with work.folder.lock(number):
-                block = work.folder.read(number)
-                if block is None:
-                    self._make(work, number)
-                    block = work.folder.read(number)
+            held = work.folder.lock(number).acquire()
         except filelock.Timeout:
             return None
+        except OSError as error:
+            raise cannot_write(work.folder.folder, error) from error
+        with held:
+            block = work.folder.read(number)
+            if block is None:
+                self._make(work, number)
+                block = work.folder.read(number)
         return block
 
     def _make(self, work: "_Work", number: int) -> None:

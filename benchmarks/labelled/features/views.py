@@ -12,6 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from backbones.base.images import decode
+from backbones.base.reading import reading
 from backbones.training.stream import sample_generator
 from benchmarks.labelled.config import CentralViewConfig
 from pretrain.config import PretrainDataConfig as CropConfig
@@ -137,7 +138,8 @@ class Show:
         unreadable: dict[int, str] = {}
         for place, index in enumerate(indices):
             try:
-                image = decode(self._images.read(index))
+                with reading(self._images.name_of(index)):
+                    image = decode(self._images.read(index))
             except (OSError, ValueError) as error:
                 unreadable[place] = f"{self._images.name_of(index)} ({error})"
                 continue

@@ -152,6 +152,19 @@ def test_a_process_that_dies_takes_the_others_of_its_run_along(run_py):
     assert outcomes(run_py) == [("lost", "done")]
 
 
+def test_memory_that_runs_out_on_another_process_is_recorded_with_the_hint(run_py):
+    done = run_py(*TOGETHER, STAND_IN_FOLLOWER="memory", STAND_IN_HOLD="1")
+    assert done.returncode == 3
+    (record,) = records(run_py).values()
+    failure = record["failure"]
+    assert (
+        failure["message"] == "Process 1: RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
+    )
+    assert "schedule.batch_size_per_device" in failure["hint"]
+    assert outcomes(run_py) == [("lost",)]
+    assert run_py(*TOGETHER, "--rerun", "failed").returncode == 0
+
+
 def test_what_the_libraries_say_of_a_lost_process_is_no_failure(monkeypatch):
     gloo = RuntimeError(
         "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:6071: "

@@ -21,6 +21,7 @@ from typing import ClassVar
 from backbones.base.errors import PreflightError, StoppedError
 from backbones.base.files import cannot_write, write_json_atomically
 from backbones.base.monitor import Progress
+from backbones.base.reading import reading
 from backbones.base.sections import OUTSIDE_IDENTITY
 from benchmarks.data.roots import find_coco_root
 from benchmarks.task import Facts, Metric, Task, TaskResult, Workload
@@ -153,6 +154,8 @@ def _follow(work, num_steps, monitor):
     """Wait as a further rank does, in step with the first."""
     (work / f"rank-{os.environ['RANK']}.pid").write_text(str(os.getpid()))
     while _saved(work) < num_steps:
+        if os.environ.get("STAND_IN_FOLLOWER") == "memory":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         if monitor.should_stop():
             raise StoppedError
         time.sleep(0.02)
@@ -203,6 +206,13 @@ def _maybe_fail(backbone: str, step: int, work: Path) -> None:
         raise SystemExit(0)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    _maybe_crash(how)
+
+
+def _maybe_crash(how: str) -> None:
+    if how.isdecimal():
+        with reading("/data/7.jpg with its annotations"):
+            signal.raise_signal(int(how))
 
 
 TASK = StandInTask()
