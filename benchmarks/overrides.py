@@ -2,8 +2,10 @@
 
 Values are read as YAML 1.1, so that lists, quotes and booleans are typed as in every config file,
 and become what the field's type asks for (``1`` and ``1e-4`` are numbers where a number is due).
+Numbers are decimal: ``0x10``, ``1_000``, ``1:30`` and digits of other scripts are refused.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, get_origin
@@ -81,7 +83,9 @@ def leaves_of(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def settable(config: Any) -> dict[str, Leaf]:
     """Return the values that ``--set`` can change, by ``section.field``."""
-    return {leaf.name: leaf for leaf in leaves(config) if leaf.name != "protocol"}
+    return {
+        leaf.name: leaf for leaf in leaves(config) if leaf.name != "protocol" and not leaf.chosen
+    }
 
 
 def overrides_outside_identity(config: Any, overrides: Sequence[str]) -> tuple[str, ...]:
@@ -118,7 +122,7 @@ def _with(config: Any, path: list[str], value: Any) -> Any:
 def _parse(text: str, hint: Any) -> Any:
     """Return ``text`` as a value of a type, or what YAML takes it for if the type refuses it."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     base, _ = parts_of(hint)
@@ -134,10 +138,35 @@ def _parse(text: str, hint: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """Return what YAML read with numbers such as 1e-4, for which YAML 1.1 wants 1.0e-4."""
+    """Return what YAML read with lists as tuples and numbers in quotes as numbers."""
     if isinstance(value, list):
         return tuple(map(_numbers, value))
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    return value
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads YAML with numbers as people write them.
+
+    YAML 1.1 takes 0x10, 1_000, 010 and 1:30 for 16, 1000, 8 and 90, and 1e-4 for a text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":int", ":float"))]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_NUMBER = re.compile(
+    r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|[-+]?\.?inf|\.?nan", re.IGNORECASE
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+\Z"), None)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(f"(?:{_NUMBER.pattern})\\Z", re.IGNORECASE), None
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)

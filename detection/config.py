@@ -11,7 +11,15 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
-from backbones.base.sections import LATER, OUTSIDE_IDENTITY, Conflict, Recipe, Section, check
+from backbones.base.sections import (
+    CHOSEN,
+    LATER,
+    OUTSIDE_IDENTITY,
+    Conflict,
+    Recipe,
+    Section,
+    check,
+)
 from backbones.base.values import (
     DISTINCT,
     RISING,
@@ -160,7 +168,7 @@ class ModelConfig(Section):
     global_blocks: Annotated[tuple[CountOrZero, ...], DISTINCT] = field(default=(), metadata=LATER)
     tiled_positions: bool = field(default=False, metadata=LATER)
     features: Literal["last", "normed-last", "normed-last4"] = field(default="last", metadata=LATER)
-    attention: Literal["zoo", "own", "maps"] = field(default="zoo", metadata=LATER)
+    attention: Literal["zoo", "own", "maps"] = field(default="zoo", metadata=CHOSEN)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield regions that are pooled from maps that do not exist."""

@@ -4,16 +4,18 @@ A component takes its own section. Sizes are pixels, rates are shares of 1. Lear
 of ``optim.reference_batch_size`` images a step; ``OptimConfig.scaled`` gives a run's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from backbones.base.sections import Conflict, Recipe, Section
+from backbones.base.sections import Conflict, Recipe, Section, refuse_conflicts
 from backbones.base.values import (
     Count,
     CountOrZero,
     Name,
     PositiveRange,
     Probability,
+    Rule,
     Share,
     ShareRange,
 )
@@ -29,9 +31,22 @@ class MethodConfig(Section):
         del schedule
         yield from ()
 
+    def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
+        """Yield values that do not go with a backbone; names start at the recipe.
+
+        Args:
+            img_size: Side of the images in pixels.
+            strides: Of the backbone's maps, finest first; one for a plain backbone.
+        """
+        del img_size, strides
+        yield from ()
+
     def for_one_epoch(self) -> "MethodConfig":
         """Return the section for a run of one epoch, with every part of the objective in use."""
         return self
+
+
+_NumClasses = Annotated[CountOrZero, Rule("other than 1", lambda number: number != 1)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class PretrainDataConfig(Section):
     flip: Probability = 0.5
     max_corrupt: CountOrZero = 100
     fraction: Share = 1.0
-    num_classes: CountOrZero = 0
+    num_classes: _NumClasses = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class PretrainConfig(Recipe):
 
     Attributes:
         protocol: Family, version and variant, for instance "mae/v1+800ep".
-        method: Name of the file in ``pretrain/methods``.
+        method: Name of the file in ``pretrain/methods``; chosen with the recipe, never typed.
         backbone: Name of the backbone that the recipe is made for; any other that fits will do.
         model: The method's own section.
         data: Images and the first crop.
@@ -73,7 +88,7 @@ class PretrainConfig(Recipe):
     """
 
     protocol: Name
-    method: Name
+    method: Name = field(metadata={"chosen": True})
     backbone: Name
     model: MethodConfig
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
@@ -82,5 +97,32 @@ class PretrainConfig(Recipe):
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield values of the method that do not go with the schedule."""
+        """Yield values of the method that do not go with the schedule, and a rate that rises."""
         yield from self.model.conflicts_with(self.schedule)
+        optim, batch_size = self.optim, self.schedule.batch_size
+        peak = optim.base_lr if optim.scale_min_lr else optim.scaled(batch_size)
+        if self.schedule.decay == "cosine" and optim.min_lr > peak:
+            words = f"a number of at most the learning rate after warm-up ({peak:g})"
+            yield Conflict("optim.min_lr", words)
+
+    def refuse_on(self, strides: Sequence[int]) -> None:
+        """Refuse values that do not go with a backbone, before anything is built.
+
+        Args:
+            strides: Of the backbone's maps, finest first.
+
+        Raises:
+            UserError: Names all of them.
+        """
+        refuse_conflicts(self, self.model.conflicts_on(self.data.img_size, strides))
+
+
+def undivided_image(img_size: int, side: int) -> Iterator[Conflict]:
+    """Yield the size of images that do not divide into squares.
+
+    Args:
+        img_size: Side of the images in pixels.
+        side: Of the squares in pixels.
+    """
+    if img_size % side:
+        yield Conflict("data.img_size", f"a multiple of {side}, the backbone's patch size")

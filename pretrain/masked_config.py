@@ -1,11 +1,13 @@
 """What the configs of masked image methods have in common."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from backbones.base.sections import Conflict
 from backbones.base.values import Count, Inside01
 from backbones.training.config import ScheduleConfig
-from pretrain.config import MethodConfig
+from pretrain.config import MethodConfig, undivided_image
 
 Distance = Literal["l2", "l1"]
 Pairing = Literal["per_image", "batch_shared"]
@@ -32,6 +34,36 @@ class MaskedConfig(MethodConfig):
     target: Target = "norm_pixels"
     num_components: Count = 96
     augmentation: Literal["crop", "crop_color", "fixed_crop", "none"] = "crop"
+
+    def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
+        """Yield images that do not divide into patches, and a share that masks all or none."""
+        yield from undivided_image(img_size, strides[0])
+        length = self.window_patches(img_size // strides[0])
+        if length and not 0 < self.visible_patches(length) < length:
+            words = f"a share that leaves some of {length} patches visible and masks some"
+            yield Conflict("model.mask_ratio", words)
+
+    def window_patches(self, side: int) -> int:
+        """Return the number of patches that are masked together; 0 where no window fits.
+
+        Args:
+            side: Of the image in patches.
+        """
+        return side**2
+
+    def visible_patches(self, length: int) -> int:
+        """Return how many of ``length`` patches stay visible."""
+        return num_visible(length, self.mask_ratio)
+
+
+def num_visible(length: int, mask_ratio: float) -> int:
+    """Return how many of ``length`` patches MAE keeps: ``int(length * (1 - ratio))``."""
+    return int(length * (1 - mask_ratio))
+
+
+def num_masked(length: int, mask_ratio: float) -> int:
+    """Return how many of ``length`` patches LoMaR masks: ``int(length * ratio)``."""
+    return int(length * mask_ratio)
 
 
 # 1,500 pictures for minutes on two CPU cores: small batches, since steps are what counts. With 16

@@ -5,7 +5,7 @@ its field's type (``backbones.base.values``); values that exclude each other are
 ``Section.conflicts``. One checker reads both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, Self, TypeVar, get_type_hints
@@ -22,6 +22,10 @@ OUTSIDE_IDENTITY: Mapping[str, Any] = {"outside_identity": True}
 # The value came after runs had been recorded: at its default, a recipe is the recipe that it was
 # before, and so is its run.
 LATER: Mapping[str, Any] = {"later": True}
+
+
+# The value came later and is chosen when a run is planned: nobody types it.
+CHOSEN: Mapping[str, Any] = {**LATER, "chosen": True}
 
 
 class Conflict(NamedTuple):
@@ -68,12 +72,14 @@ class Leaf(NamedTuple):
         value: As the recipe holds it.
         hint: Type of the field, with its bounds.
         in_identity: Whether it makes the run that run.
+        chosen: Whether planning chooses it, so that nobody types it.
     """
 
     name: str
     value: Any
     hint: Any
     in_identity: bool
+    chosen: bool = False
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[Leaf]:
@@ -89,7 +95,8 @@ def leaves(config: Any, prefix: str = "") -> Iterator[Leaf]:
         if is_dataclass(value):
             yield from leaves(value, f"{name}.")
         else:
-            yield Leaf(name, value, hints[item.name], not is_outside_identity(item))
+            chosen = bool(item.metadata.get("chosen"))
+            yield Leaf(name, value, hints[item.name], not is_outside_identity(item), chosen)
 
 
 def is_outside_identity(item: "Field[Any]") -> bool:
@@ -163,13 +170,30 @@ def refuse(problems: Sequence[str]) -> None:
         raise UserError(" ".join(problems))
 
 
+def refuse_conflicts(section: Section, conflicts: Iterable[Conflict]) -> None:
+    """Raise if there are conflicts.
+
+    Args:
+        section: That the names of the conflicts start at.
+        conflicts: Values that do not go with something else.
+
+    Raises:
+        UserError: Names all of them.
+    """
+    refuse([_sentence(section, conflict) for conflict in conflicts])
+
+
+def _sentence(section: Section, conflict: Conflict, prefix: str = "") -> str:
+    value: Any = section
+    for part in conflict.name.split("."):
+        value = getattr(value, part)
+    return unsupported(prefix + conflict.name, value, conflict.allowed)
+
+
 def _conflicts(section: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(section, Section):
         for conflict in section.conflicts():
-            value: Any = section
-            for part in conflict.name.split("."):
-                value = getattr(value, part)
-            yield unsupported(prefix + conflict.name, value, conflict.allowed)
+            yield _sentence(section, conflict, prefix)
     for item in fields(section):
         value = getattr(section, item.name)
         if is_dataclass(value):

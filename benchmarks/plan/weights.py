@@ -103,6 +103,7 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     )
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
     first = open_checkpoint(f"random:{config.backbone}", where.plugins)
+    config = task.fit(config, get_spec(first.backbone, where.plugins))
     data = task.find_data(where.data)
     inputs = RunInputs(
         entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),

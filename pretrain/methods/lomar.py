@@ -22,8 +22,9 @@ from backbones.training.objective import Batch, Objective
 from backbones.vit.network import VisionTransformer
 from backbones.vit.positions import Grid, sincos_table
 from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import num_masked
 from pretrain.method import Method
-from pretrain.parts.masked.masking import draw_noise, num_masked, split_by_noise
+from pretrain.parts.masked.masking import draw_noise, split_by_noise
 from pretrain.parts.masked.patches import check_grid, grid_of, patchify
 from pretrain.parts.masked.reconstruction import show_reconstruction
 from pretrain.parts.masked.targets import PatchTarget, distance

@@ -18,9 +18,10 @@ from backbones.vit.config import ViTConfig
 from backbones.vit.network import VisionTransformer
 from backbones.vit.positions import Grid
 from pretrain.config import PretrainConfig, PretrainDataConfig
+from pretrain.masked_config import num_visible
 from pretrain.method import Method
 from pretrain.parts.masked.decoder import Decoder
-from pretrain.parts.masked.masking import draw_noise, num_visible, split_by_noise
+from pretrain.parts.masked.masking import draw_noise, split_by_noise
 from pretrain.parts.masked.patches import check_grid, grid_of, patchify
 from pretrain.parts.masked.reconstruction import show_reconstruction
 from pretrain.parts.masked.targets import PatchTarget, distance

@@ -3,14 +3,15 @@
 Chen et al. 2022: "Efficient Self-supervised Vision Pretraining with Local Masked Reconstruction".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.sections import Conflict
 from backbones.base.values import Count, CountOrZero, Inside01
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import PretrainConfig, PretrainDataConfig
-from pretrain.masked_config import NANO_SCHEDULE, Distance, MaskedConfig, Pairing
+from pretrain.masked_config import NANO_SCHEDULE, Distance, MaskedConfig, Pairing, num_masked
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,22 @@ class LoMaRConfig(MaskedConfig):
     num_windows: Count = 4
     windows: Pairing = "per_image"
     distance: Distance = "l2"
+
+    def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
+        """Yield what ``MaskedConfig`` does, and a window that is larger than the image."""
+        yield from super().conflicts_on(img_size, strides)
+        side = img_size // strides[0]
+        if self.window_size > side:
+            words = f"a side of at most {side} patches, that of the image, or 0"
+            yield Conflict("model.window_size", words)
+
+    def window_patches(self, side: int) -> int:
+        """Return the number of patches of a window; 0 where none fits."""
+        return (self.window_size or side) ** 2 if self.window_size <= side else 0
+
+    def visible_patches(self, length: int) -> int:
+        """Return how many of a window's patches stay visible."""
+        return length - num_masked(length, self.mask_ratio)
 
 
 def lomar_vit_b16(epochs: float = 400, img_size: int = 224) -> PretrainConfig:

@@ -4,13 +4,14 @@ Settings are the paper's (section 4 and its appendix) as facebookresearch/moco-v
 runs them (README.md, main_moco.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.sections import Conflict
 from backbones.base.values import Count, Layers, Positive, Probability
 from backbones.training.config import OptimConfig, ScheduleConfig
-from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
+from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig, undivided_image
 from pretrain.masked_config import NANO_COMPARING_SCHEDULE
 
 
@@ -35,6 +36,11 @@ class MoCoV3Config(MethodConfig):
     projector_layers: Layers = 3
     normalise_output: bool = True
     freeze_patches: bool = True
+
+    def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
+        """Yield images that do not divide into a plain backbone's patches."""
+        if len(strides) == 1:
+            yield from undivided_image(img_size, strides[0])
 
 
 def mocov3_vit_b16(epochs: float = 300) -> PretrainConfig:

@@ -1,12 +1,13 @@
 """SimMIM (Xie et al. 2022, "SimMIM: A Simple Framework for Masked Image Modeling")."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from backbones.base.sections import Conflict
 from backbones.base.values import Below1, Count, Inside01
 from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
-from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig
+from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig, undivided_image
 from pretrain.masked_config import NANO_SCHEDULE
 
 
@@ -25,6 +26,10 @@ class SimMIMConfig(MethodConfig):
     square_size: Count = 32
     drop_path: Below1 = 0.0
     share_bias_tables: bool = True
+
+    def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
+        """Yield images that do not divide into the backbone's coarsest cells."""
+        yield from undivided_image(img_size, strides[-1])
 
 
 # Rates are microsoft/SimMIM's configs, for 512 images a step, and end scaled like the others.

@@ -79,6 +79,15 @@ class PretrainTask(Task):
         """Return ``config``, whose values are possible."""
         return config.resolved()
 
+    def fit(self, config: PretrainConfig, backbone: BackboneSpec) -> PretrainConfig:
+        """Return ``config``, whose values go with the backbone.
+
+        Raises:
+            UserError: Some do not.
+        """
+        config.refuse_on(backbone.strides)
+        return config
+
     def workload(self, config: PretrainConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
         in_use = max(1, round(facts.num_train * config.data.fraction))

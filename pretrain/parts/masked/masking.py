@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from backbones.vit.positions import Grid
+from pretrain.masked_config import num_visible
 
 # BEiT's rectangles (section 2.3): at least 16 patches, height to width from 0.3 to 1 / 0.3, ten
 # attempts each. The smallest area shrinks with the grid, 16 being for 14 x 14 patches.
@@ -30,16 +31,6 @@ def split_by_noise(noise: Tensor, num_first: int) -> tuple[Tensor, Tensor]:
     order = noise.argsort(dim=1, stable=True)
     order = order + torch.arange(batch, device=noise.device)[:, None] * length
     return order[:, :num_first].reshape(-1), order[:, num_first:].reshape(-1)
-
-
-def num_visible(length: int, mask_ratio: float) -> int:
-    """Return how many of ``length`` patches MAE keeps: ``int(length * (1 - ratio))``."""
-    return int(length * (1 - mask_ratio))
-
-
-def num_masked(length: int, mask_ratio: float) -> int:
-    """Return how many of ``length`` patches LoMaR masks: ``int(length * ratio)``."""
-    return int(length * mask_ratio)
 
 
 def draw_noise(sampling: str, grid: Grid, mask_ratio: float, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 from msgspec import Meta
 
 from backbones.base.errors import UserError
-from backbones.base.sections import OUTSIDE_IDENTITY, as_plain, restore
+from backbones.base.sections import CHOSEN, OUTSIDE_IDENTITY, as_plain, restore
 from benchmarks.overrides import apply_overrides, overrides_outside_identity
 
 
@@ -168,3 +168,27 @@ def test_fields_that_changed_since_are_refused():
     del plain["optim"]["clip"]
     with pytest.raises(ValueError, match="Optim changed: clip"):
         restore(Config(), plain)
+
+
+@pytest.mark.parametrize("key", ["epochs", "optim.lr", "optim.clip", "optim.rate"])
+@pytest.mark.parametrize(
+    "text",
+    ["0x10", "0b11", "0o17", "1_000", "1:30", "\u0661\u0662", "\uff11\uff12", "1e", "--1", "'1_0'"],
+)
+def test_numbers_are_decimal_digits(key, text):
+    with pytest.raises(UserError, match=f"^{key}: .* is not supported; use "):
+        apply_overrides(Config(), [f"{key}={text}"])
+
+
+def test_a_number_with_leading_zeros_is_decimal():
+    assert apply_overrides(Config(), ["epochs=010"]).epochs == 10
+
+
+def test_what_planning_chooses_is_not_typed():
+    @dataclass(frozen=True)
+    class Planned:
+        protocol: str = "p/v1"
+        attention: str = field(default="zoo", metadata=CHOSEN)
+
+    with pytest.raises(UserError, match="--set attention: unknown key"):
+        apply_overrides(Planned(), ["attention=own"])
