@@ -73,7 +73,12 @@ def main(options: CompareOptions) -> int:
         for table in make_tables(scan, store)
         if table.headline and options.task in ("", table.key.task)
     ]
-    groups, mismatches = select(names, tables, scan.records)
+    try:
+        groups, mismatches = select(names, tables, scan.records)
+    except UserError:
+        # What is missing may be in a file that is left out.
+        output.left_out(scan.rejected)
+        raise
     shown = [_compare(group, store, scan, options) for group in groups]
     if options.json:
         output.document(_document(shown, mismatches))

@@ -12,6 +12,7 @@ from benchmarks.options import StatusOptions
 from benchmarks.slurm import client as slurm
 from benchmarks.slurm.progress import read_requeues
 from benchmarks.slurm.submission import known_jobs, queued_runs, read_submissions
+from benchmarks.store.finished import faults_of_finished
 from benchmarks.store.folders import Scan, Store, run_state
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest
@@ -89,6 +90,7 @@ def survey(store: Store) -> tuple[list[RunStatus], Scan]:
     rejected: list[tuple[Path, str]] = []
     jobs = _jobs(store, rejected)
     scan = store.scan()
+    rejected += faults_of_finished(store, scan.records)
     scan = replace(scan, rejected=(*scan.rejected, *rejected))
     ended = _endings(store, set(scan.unfinished) - set(jobs))
     failed = {run for run, record in scan.records.items() if record.status == "failed"}

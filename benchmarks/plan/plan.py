@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from backbones.base.errors import PreflightError
 from benchmarks.plan.estimate import Estimate, Estimator
 from benchmarks.plan.rules import about
-from benchmarks.store.folders import RunFolder, Scan, State, Store, run_state
+from benchmarks.store.folders import Scan, State, Store, run_state
 from benchmarks.store.record import RunRecord
 from benchmarks.store.record_file import BadRecordError, OtherSchemaError
 from benchmarks.store.spec import RunRequest
@@ -53,9 +52,6 @@ def make_plan(
         store: Folder of their records.
         scan: Contents of the store.
         gpu: Whether the runs get GPUs, for guesses of what they cost.
-
-    Raises:
-        PreflightError: A record is there that another version of this program wrote.
     """
     cost = Estimator(list(scan.records.values()), gpu)
     answered = {record.cell: record for record in scan.records.values() if record.status == "done"}
@@ -83,8 +79,14 @@ def _cell(
     beat = folder.read_heartbeat()
     if state == "running" and beat is not None:
         note = f"{note}, process {beat.pid} on {beat.host}"
-    fault = _fault(folder)
-    if fault:
+    try:
+        folder.read_record()
+    except OtherSchemaError as error:
+        # It may be newer than this program: it stays unless somebody asks for another run.
+        why = f"its record is of another version of this program ({error}); --rerun stale sets it"
+        return Cell(request, "stale", f"{why} aside", None, cost)
+    except BadRecordError as error:
+        fault = f"its record is set aside: {error}"
         return Cell(request, state, f"{note}; {fault}" if note else fault, None, cost)
     older = answered.get(request.cell)
     if older is None and request.former_fingerprint:
@@ -92,24 +94,6 @@ def _cell(
     if state == "missing" and older is not None:
         return Cell(request, "stale", _difference(request, older), None, cost)
     return Cell(request, state, note, None, cost)
-
-
-def _fault(folder: RunFolder) -> str:
-    """Say why what lies there is no record, empty where nothing does.
-
-    Raises:
-        PreflightError: Another version of this program wrote it, and may still read it.
-    """
-    try:
-        folder.read_record()
-    except OtherSchemaError as error:
-        raise PreflightError(
-            f"{folder.record} is of another version of this program ({error}); take that version, "
-            "or another folder with --out."
-        ) from error
-    except BadRecordError as error:
-        return f"its record is set aside: {error}"
-    return ""
 
 
 def _left_aside(request: RunRequest, store: Store) -> str:

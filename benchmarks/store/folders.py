@@ -157,7 +157,7 @@ class RunFolder:
         return tuple(one for one in self._journal_lines() if isinstance(one, Attempt))
 
     def faults(self) -> Iterator[tuple[Path, str]]:
-        """Yield the files of an unfinished run that are invalid, each with the reason.
+        """Yield heartbeat and journal where they are invalid, each with the reason.
 
         A run goes on without them: a heartbeat is rewritten every second, and a journal that lost
         a line only lacks one attempt.

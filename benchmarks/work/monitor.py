@@ -17,8 +17,11 @@ from backbones.base.reading import note_place
 from backbones.timing.machine import machine
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import INTERVAL_SECONDS, Heartbeat, write_heartbeat
-from benchmarks.work.contract import FOLLOW_PARENT
+from benchmarks.work.contract import FOLLOW_PARENT, STOPPED
 from benchmarks.work.interrupt import Interrupt
+
+# The phase of a heartbeat before the run has reported any progress.
+_START = "start"
 
 
 class WorkerMonitor:
@@ -125,6 +128,9 @@ class WorkerMonitor:
             write_heartbeat(self._folder.heartbeat, replace(self._beat, time=time.time()))
             if self._parent and not self._parent_lives():
                 self._interrupt.request()
+                if self._beat.phase == _START:
+                    # Still building, perhaps for minutes: there is nothing to save yet.
+                    os._exit(STOPPED)
 
     def _parent_lives(self) -> bool:
         """Return whether the launcher is there, and the process that forked this one."""

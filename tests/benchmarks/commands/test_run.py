@@ -280,10 +280,14 @@ def test_a_record_of_another_version_stays_as_it_is(run_py):
     (path,) = run_py.runs.glob("*/record.json")
     text = path.read_text().replace("backbench.record/1", "backbench.record/2")
     path.write_text(text)
-    again = run_py("--entries", "vit-nano")
-    assert again.returncode == 4
-    assert "another version of this program" in again.stderr
+    again = run_py("--entries", "vit-nano,swin-nano", COLUMNS="300")
+    assert "another version of this program" in again.stdout
+    assert "backbench.record/2" in again.stderr
     assert path.read_text() == text
+    assert len(list(run_py.runs.glob("*/record.json"))) == 2, "the other run was stopped"
+    assert run_py("--entries", "vit-nano", "--rerun", "stale").returncode == 0
+    (aside,) = path.parent.glob("record-*.json")
+    assert aside.read_text() == text
 
 
 def test_status_says_where_every_run_stands(run_py):
