@@ -45,10 +45,13 @@ from benchmarks.slurm.submission import (
 )
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
-from benchmarks.store.record import Attempt
+from benchmarks.store.record import Attempt, Failure
 from benchmarks.store.record_file import BadRecordError, read_text, to_text
 from benchmarks.tasks.correspondence.by_image import CORRESPONDENCE
 from benchmarks.tasks.regions.extract import _BLOCK, _known
+from benchmarks.work.crash import _FORMAT as CRASH
+from benchmarks.work.crash import _Crash
+from benchmarks.work.ranks import _FORMAT as RANK_FAILURE
 from detection.data.facts import _FACTS as FACTS
 from detection.data.facts import DataFacts
 from detection.scoring.detections import Detections, read_detections, write_detections
@@ -287,6 +290,18 @@ def requeues(folder: Path) -> tuple[Path, Read]:
     return path, lambda: REQUEUES.read(path)
 
 
+def crash_note(folder: Path) -> tuple[Path, Read]:
+    path = folder / "crash.json"
+    CRASH.write(path, _Crash(11, "train 5", "7.jpg"))
+    return path, lambda: CRASH.read(path)
+
+
+def rank_failure(folder: Path) -> tuple[Path, Read]:
+    path = folder / "failure-1.json"
+    RANK_FAILURE.write(path, Failure("train", "RuntimeError", "Process 1: x", "y", 3))
+    return path, lambda: RANK_FAILURE.read(path)
+
+
 def a_bundle(folder: Path) -> tuple[Path, Read]:
     path = folder / "records.zip"
     write_bundle(path, [Packed(_record(), to_text(_record()))])
@@ -298,6 +313,7 @@ KINDS: tuple[Kind, ...] = (
     weights_file, objective_record, block_record, block_rows, listing, contents, data_facts,
     resamples,
     predictions, correspondence, pooled_boxes, detections, matches, submission, job_note, requeues,
+    crash_note, rank_failure,
     a_bundle,
 )  # fmt: skip
 
