@@ -26,8 +26,11 @@ ALSO_DELAYED = {
     ("benchmarks.slurm.job", "benchmarks.slurm.submission"),
     ("benchmarks.slurm.job", "benchmarks.work.worker"),
     ("benchmarks.slurm.test_job", "benchmarks.slurm.requeue"),
+    ("benchmarks.work.follower", "backbones.base.reading"),
     ("benchmarks.work.follower", "benchmarks.store.folders"),
+    ("benchmarks.work.follower", "benchmarks.work.crash"),
     ("benchmarks.work.follower", "benchmarks.work.execute"),
+    ("benchmarks.work.follower", "benchmarks.work.ranks"),
     # A run loads the code as it is when the run begins, not when its server began.
     ("benchmarks.local.forked", "benchmarks.work.worker"),
     # --dry-run shows no leaderboard, whose files are an eighth of its time.
