@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from backbones.base.errors import UserError
+from backbones.base.grey import BY_IMAGE
 from backbones.checkpoint import Checkpoint, read_record
 from backbones.training.state import StateFolder, TrainingState
 from backbones.weights.files import save_weights
@@ -220,7 +221,8 @@ def shard(folder: Path, is_content: bool) -> tuple[Path, Read]:
 def data_facts(folder: Path) -> tuple[Path, Read]:
     path = folder / "facts.json"
     sha = "a" * 64
-    FACTS.write(path, DataFacts(sha, sha, sha, 7, 3, ("cat",), (1,), has_masks=True, notes=()))
+    facts = DataFacts(sha, sha, sha, 7, 3, ("cat",), (1,), has_masks=True, notes=(), grey=BY_IMAGE)
+    FACTS.write(path, facts)
     return path, lambda: FACTS.read(path)
 
 

@@ -99,8 +99,8 @@ def test_images_that_are_not_there(run, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "change", "words"),
     [
-        ("mae-nano", "method=mea", 'Did you mean "mae"'),
-        ("mae-nano", "data.img_size=60", "do not divide into patches of 8"),
+        ("mae-nano", "method=mea", "--set method: unknown key"),
+        ("mae-nano", "data.img_size=60", "data.img_size: 60 is not supported; use a multiple of 8"),
         ("lomar-nano", "data.img_size=24", "window"),
         ("simmim-nano", "model.square_size=24", "model.square_size 24 must be a multiple"),
         ("mae-nano", "backbone=swin-nano", "mae"),

@@ -252,7 +252,7 @@ class TestCache:
 
     def test_a_file_where_the_cache_should_be(self, tmp_path):
         (tmp_path / "cache").write_text("")
-        with pytest.raises(PreflightError, match="Cannot write"):
+        with pytest.raises(PreflightError, match="cannot be written to"):
             mini_data(tmp_path / "cache")
 
     def test_default_folder(self, tmp_path, monkeypatch):
