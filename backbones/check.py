@@ -15,6 +15,9 @@ from backbones.check_result import BrokenError, CheckResult, attempt
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone, Features
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.positions import resizes_itself
+from backbones.vit.positions_rule import ANTIALIASED
 from backbones.weights.files import save_weights
 from backbones.weights.loading import Coverage, build_backbone
 
@@ -87,6 +90,12 @@ def _declared(subject: _Subject) -> str:
     plain = len(spec.strides) == 1
     if plain != (spec.layout == "plain"):
         raise BrokenError(f"layout {spec.layout!r} with {len(spec.strides)} strides")
+    ruled_by_timm = isinstance(backbone, TimmBackbone) and resizes_itself(backbone.net)
+    if ruled_by_timm and spec.position_rule != ANTIALIASED:
+        raise BrokenError(
+            f"the spec declares positions {spec.position_rule.about}, timm's ViT resizes them "
+            f"{ANTIALIASED.about}; declare position_rule=ANTIALIASED"
+        )
     return f"strides {spec.strides}, channels {spec.channels}, {spec.num_layers} layers"
 
 

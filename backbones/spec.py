@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from backbones.vit.positions_rule import BICUBIC, PositionRule
+
 if TYPE_CHECKING:
     from backbones.features import Backbone
 
@@ -94,6 +96,7 @@ class BackboneSpec:
             ``relative_positions``.
         own_window: Plain layout only: side of the windows that its design fixes; 0 for none.
         position_table: Plain layout only: whether it adds a table of absolute positions.
+        position_rule: How it resizes that table, unless its weights were trained by another rule.
         swin_stages: Swin only: window side in tokens and number of blocks of each stage, by design.
         timm_layers: Number of layers by timm's own grouping of parameters, where that is another
             than ours (``timm_networks.layers``); 0 where both are the same.
@@ -120,5 +123,6 @@ class BackboneSpec:
     windows: bool = False
     own_window: int = 0
     position_table: bool = False
+    position_rule: PositionRule = BICUBIC
     swin_stages: tuple[tuple[int, int], ...] = ()
     timm_layers: int = 0

@@ -22,7 +22,7 @@ from backbones.catalog import TIMM
 from backbones.spec import BackboneSpec
 
 # Raise it whenever the checks change.
-_VERSION = 2
+_VERSION = 3
 
 # Checks that only tasks on maps (detection, region matching) depend on.
 _ON_MAPS = frozenset({"shapes", "odd sizes", "maps alone", "gradients", "recomputation"})

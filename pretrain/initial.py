@@ -183,7 +183,7 @@ def load_initial(
         return f"all {len(objective.state_dict())} tensors from {path.name} (official layout)"
     options = BuildOptions(img_size=img_size)
     filled, coverage = build_backbone(spec, checkpoint, options, seed=0)
-    left = _fill_encoders(objective, filled, format_of(checkpoint).positions, path)
+    left = _fill_encoders(objective, filled, format_of(checkpoint, spec).positions, path)
     return f"{coverage.sentence()} {_fresh_parts(objective, left)}"
 
 
@@ -275,7 +275,7 @@ def _check_encoder(
     if any(_shared_names(encoder) for encoder in objective.encoders()):
         # Only their values tell whether tables of several blocks are one.
         filled, _ = build_backbone(spec_for(checkpoint, plugins), checkpoint, options, seed=0)
-    rule = format_of(checkpoint).positions
+    rule = format_of(checkpoint, spec_for(checkpoint, plugins)).positions
     left = _fill_encoders(objective, filled, rule, checkpoint.path)
     return f"encoder from {checkpoint.source}. {_fresh_parts(objective, left)}"
 

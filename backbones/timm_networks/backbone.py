@@ -154,7 +154,8 @@ class TimmBackbone(Backbone):
 
     def _with_tokens(self, images: Tensor, num_last_blocks: int) -> Features:
         """Return the features of (B, 3, H, W) images, with (B, N, C) tokens of the last blocks."""
-        final, outputs = self._run(images, indices=num_last_blocks, return_prefix_tokens=True)
+        last = min(num_last_blocks, self.num_layers)
+        final, outputs = self._run(images, indices=last, return_prefix_tokens=True)
         # Without prefix tokens timm returns maps in place of pairs.
         pairs = [o if isinstance(o, tuple) else (o, o.new_zeros(len(o), 0, 1)) for o in outputs]
         patches = [image.flatten(2).transpose(1, 2) for image, _ in pairs]

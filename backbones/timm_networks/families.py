@@ -26,6 +26,7 @@ from backbones.timm_networks.plain import (
     is_dense,
 )
 from backbones.timm_networks.swin import SwinBlock, shifted_windows
+from backbones.vit.positions_rule import ANTIALIASED
 
 
 class SwinBackbone(TimmBackbone):
@@ -192,6 +193,7 @@ def timm_spec(name: str) -> BackboneSpec:
         windows=_can_be_dense(name, {}),
         own_window=_own_window(backbone.net),
         position_table=any(n.endswith("pos_embed") for n in backbone.state_dict()),
+        position_rule=ANTIALIASED,
         swin_stages=tuple((stage[0][0], len(stage)) for stage in shifted_windows(backbone)),
         timm_layers=timm_layers(backbone.net),
     )

@@ -51,7 +51,8 @@ def _with_positions(net: Any, x: Tensor, rule: PositionRule) -> Tensor:
     return out
 
 
-def _resizes_itself(net: Any) -> bool:
+def resizes_itself(net: Any) -> bool:
+    """Return whether a network of timm is a plain ViT that resizes its table in every forward."""
     plain = type(net) in (VisionTransformer, RuledVisionTransformer, RuledEva)
     return plain and net.dynamic_img_size and net.pos_embed is not None
 
@@ -63,7 +64,7 @@ def follow_rule(net: Any, rule: PositionRule) -> None:
         net.__class__ = RuledEva
         net.rope.ref_feat_shape = None
         net.position_rule = rule
-    if not _resizes_itself(net) or isinstance(net, RuledEva):
+    if not resizes_itself(net) or isinstance(net, RuledEva):
         return
     net.__class__ = VisionTransformer if rule == ANTIALIASED else RuledVisionTransformer
     if isinstance(net, RuledVisionTransformer):
@@ -100,7 +101,7 @@ def _take_sam_tables(net: Any, tables: Mapping[str, Tensor]) -> None:
 
 def _take_table(net: Any, table: Tensor) -> None:
     """Do so for a plain ViT and a (1, prefix + rows * rows, C) table of a square grid."""
-    if not _resizes_itself(net) or table.ndim != 3 or table.shape[-1] != net.pos_embed.shape[-1]:
+    if not resizes_itself(net) or table.ndim != 3 or table.shape[-1] != net.pos_embed.shape[-1]:
         return
     prefix = 0 if net.no_embed_class else net.num_prefix_tokens
     side = math.isqrt(max(table.shape[1] - prefix, 0))

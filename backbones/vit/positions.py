@@ -67,7 +67,8 @@ def resize_positions(table: Tensor, grid: Grid, rule: PositionRule = BICUBIC) ->
     square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     wanted: dict[str, Any] = {"size": grid}
     if rule.nudge:
-        wanted = {"scale_factor": tuple((length + rule.nudge) / side for length in grid)}
+        # Sides of a grid are tensors while operations are counted, which trace the network.
+        wanted = {"scale_factor": tuple((int(length) + rule.nudge) / side for length in grid)}
     resized = F.interpolate(
         square, **wanted, mode=rule.mode, align_corners=False, antialias=rule.antialias
     )

@@ -42,4 +42,4 @@ ANTIALIASED = PositionRule(antialias=True)
 PERCEPTION = PositionRule(mode="bilinear", counts_patches=True)
 
 # By what made the weights, for our own files, whose layout does not tell.
-RULE_OF_METHOD = {"dino": NUDGED, "esvit": NUDGED, "ibot": NUDGED, "dinov2": NUDGED}
+RULE_OF_METHOD = dict.fromkeys(("dino", "esvit", "ibot", "dinov2", "franca"), NUDGED)

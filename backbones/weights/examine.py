@@ -174,7 +174,7 @@ def _fitted(
 ) -> tuple[Backbone, Fit]:
     """Return a backbone as ``as_loaded`` does, and where in the file its weights lie."""
     spec = spec_for(checkpoint, plugins)
-    form = format_of(checkpoint)
+    form = format_of(checkpoint, spec)
     content = flatten_file(checkpoint)
     with torch.device("meta"):
         backbone = spec.build(options)

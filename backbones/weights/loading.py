@@ -105,7 +105,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     content = flatten_file(checkpoint)
     if sha256_weights(checkpoint.path) != checkpoint.sha256:
         raise PreflightError(f"{checkpoint.path} changed while this run was using it.")
-    form = format_of(checkpoint)
+    form = format_of(checkpoint, spec)
     try:
         found = find(content, (form,), spec, backbone, wish_of(checkpoint))
         fit = hold(content, form, found.prefix, spec, backbone)
@@ -172,11 +172,11 @@ def skeleton(backbone: Backbone) -> Backbone:
     return copy.deepcopy(backbone, memo)
 
 
-def format_of(checkpoint: Checkpoint) -> Format:
+def format_of(checkpoint: Checkpoint, spec: BackboneSpec) -> Format:
     """Return the format of a checkpoint, with the rule for the positions of its weights."""
     form = FORMATS[checkpoint.format]
     positions = positions_of(form.name, checkpoint.method, checkpoint.backbone)
-    return replace(form, positions=positions)
+    return replace(form, positions=positions or spec.position_rule)
 
 
 def wish_of(checkpoint: Checkpoint) -> Wish:

@@ -7,7 +7,6 @@ from typing import Self
 from backbones.catalog import TIMM
 from backbones.checkpoint import FRESH, OWN_FORMAT, Checkpoint
 from backbones.vit.positions_rule import (
-    ANTIALIASED,
     BICUBIC,
     NUDGED,
     RULE_OF_METHOD,
@@ -22,7 +21,7 @@ class WeightsUse:
 
     Attributes:
         has_weights: False for fresh weights.
-        positions: How a table of absolute positions is resized.
+        positions: How a table of absolute positions is resized; None as the network's spec says.
         table: Side, in patches, of the table in the file; 0 where it has none, None if unknown.
         img_size: Side in pixels of the images of pretraining; None if unknown.
         norm_behind_pooling: Whether the file has its final norm behind mean pooling.
@@ -30,7 +29,7 @@ class WeightsUse:
     """
 
     has_weights: bool = False
-    positions: PositionRule = BICUBIC
+    positions: PositionRule | None = BICUBIC
     table: int | None = None
     img_size: int | None = None
     norm_behind_pooling: bool = False
@@ -79,13 +78,16 @@ def is_nudged(backbone: str) -> bool:
     return "_reg4_" not in backbone and _NUDGED.fullmatch(backbone) is not None
 
 
-def positions_of(form: str, method: str, backbone: str) -> PositionRule:
+def positions_of(form: str, method: str, backbone: str) -> PositionRule | None:
     """Return how a table of positions is resized; our own files follow the method in them.
 
     Args:
         form: Name of the weights' format.
         method: What made the weights.
         backbone: Name of the network.
+
+    Returns:
+        None for our own files of other methods, which follow ``BackboneSpec.position_rule``.
     """
     if form not in FORMATS:
         return BICUBIC
@@ -93,6 +95,4 @@ def positions_of(form: str, method: str, backbone: str) -> PositionRule:
         return NUDGED
     if form != OWN_FORMAT:
         return FORMATS[form].positions
-    # A network of timm was trained with timm's own rule, whatever the method.
-    own = ANTIALIASED if backbone.startswith(TIMM) else BICUBIC
-    return RULE_OF_METHOD.get(method, own)
+    return RULE_OF_METHOD.get(method)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.vit.positions_rule import ANTIALIASED
 
 if TYPE_CHECKING:
     from backbones.features import Backbone
@@ -31,6 +32,8 @@ def _franca(name: str, width: int, depth: int, img_size: int) -> BackboneSpec:
         fresh_params=("blocks.*.attn.rel_pos_[hw]",),
         img_size=img_size,
         windows=True,
+        position_table=True,
+        position_rule=ANTIALIASED,
     )
 
 

@@ -117,6 +117,8 @@ def _resizes_positions(facts: RunFacts) -> bool:
     if facts.use.positions == BICUBIC or not facts.use.has_weights:
         return False
     table, network = facts.use.table, facts.network
+    if (facts.use.positions or network.position_rule) == BICUBIC:
+        return False
     if table is None:  # an own file, or an old record: by the size of pretraining
         pixels = facts.use.img_size or network.img_size
         table = ceil(pixels / network.strides[-1]) if network.position_table else 0

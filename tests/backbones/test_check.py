@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace as replace_checkpoint
 from torch import Tensor, nn
 
 from backbones.catalog import get_spec, list_specs
 from backbones.check import check_backbone
 from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone, Features
-from backbones.spec import BackboneSpec
+from backbones.spec import BackboneSpec, BuildOptions
+from backbones.vit.positions import resize_positions
+from backbones.vit.positions_rule import ANTIALIASED, BICUBIC, NUDGED
+from backbones.weights.loading import format_of
 from backbones.weights.source import open_checkpoint
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "backbones.md"
+TINY = Path(__file__).resolve().parents[1] / "parity" / "backbones" / "tiny"
 FRESH = Checkpoint(backbone="broken", path=None, sha256="random")
 
 
@@ -178,3 +183,47 @@ def test_the_document_names_every_format_and_only_backbones_that_exist() -> None
     rows = [row.split("|")[3] for row in text.splitlines() if re.match(r"\| `\w+` \| \S+[/ ]", row)]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert named - {spec.name for spec in list_specs()} - {"timm:NAME"} == set()
+
+
+@pytest.mark.parametrize("name", ["clip", "dinov2", "franca", "aimv2", "siglip", "vit-gap"])
+def test_a_plug_in_of_timms_vit_resizes_its_saved_positions_as_before(name: str) -> None:
+    spec = get_spec(f"tiny-{name}", TINY)
+    fresh = replace_checkpoint(FRESH, backbone=spec.name)
+    results = {result.name: result for result in check_backbone(spec, fresh)}
+    for check in ("declared facts", "save and load"):
+        assert results[check].passed, results[check].detail
+    undeclared = {
+        r.name: r.detail for r in check_backbone(replace(spec, position_rule=BICUBIC), fresh)
+    }
+    assert "declare position_rule=ANTIALIASED" in undeclared["declared facts"]
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "rule"),
+    [
+        ("franca-b14", "supervised", ANTIALIASED),
+        ("franca-b14", "franca", NUDGED),
+        ("vit-s16", "supervised", BICUBIC),
+        ("vit-s16", "dino", NUDGED),
+        ("timm:vit_small_patch16_224", "supervised", ANTIALIASED),
+    ],
+)
+def test_own_files_resize_positions_by_method_then_by_network(name, method, rule) -> None:
+    own = Checkpoint(name, None, "1" * 64, method=method)
+    assert format_of(own, get_spec(name)).positions == rule
+
+
+def test_a_network_with_fewer_blocks_than_asked_returns_all_of_them() -> None:
+    images = torch.zeros(1, 3, 64, 64)
+    for name in ("tiny-vit", "tiny-timm-vit"):
+        backbone = get_spec(name, TINY).build(BuildOptions(img_size=64)).eval()
+        assert len(backbone(images, num_last_blocks=4).patch_tokens) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor:torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is:FutureWarning")
+def test_nudged_positions_can_be_traced() -> None:
+    def resized(images: Tensor) -> Tensor:
+        return resize_positions(torch.ones(1, 16, 2), tuple(images.shape[-2:]), NUDGED)
+
+    assert torch.jit.trace(resized, torch.zeros(6, 5))(torch.zeros(6, 5)).shape == (1, 30, 2)

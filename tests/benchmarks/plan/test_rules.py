@@ -64,6 +64,8 @@ def test_layers_of_timm(make_spec, task, recipe, backbone, applies):
         (_weights("backbench", "vit-s16", method="dino", img_size=224), "vit-s16", 160, True),
         (_weights("backbench", "vit-s16", method="dino", img_size=160), "vit-s16", 160, False),
         (_weights("backbench", "vit-s16", method="mae", img_size=224), "vit-s16", 160, False),
+        (_weights("backbench", "franca-b14", method="mae", img_size=224), "franca-b14", 160, True),
+        (_weights("backbench", "franca-b14", method="mae", img_size=224), "franca-b14", 224, False),
         (replace(_weights("esvit", "swin-t"), table=0), "swin-t", 160, False),
         (FRESH_USE, "vit-s16", 160, False),
     ],

@@ -1,5 +1,6 @@
 """Plug-in with tiny networks of the shapes that the recorded originals have."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.families import build_timm
 from backbones.vit.config import ViTConfig
 from backbones.vit.network import VisionTransformer
+from backbones.vit.positions_rule import ANTIALIASED
 
 SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 
@@ -38,7 +40,8 @@ def vit(name: str, **arguments: Any) -> BackboneSpec:
 
 
 def of_timm(name: str, timm_name: str, img_size: int, **arguments: Any) -> BackboneSpec:
-    return spec(name, partial(build_timm, timm_name, **arguments), img_size)
+    card = spec(name, partial(build_timm, timm_name, **arguments), img_size)
+    return replace(card, position_rule=ANTIALIASED)
 
 
 SWIN = {
