@@ -79,7 +79,13 @@ def environment(package):
 @pytest.fixture
 def server():
     """Return a fork server that loads a small library; another process for every test."""
+    _stop_server()
     yield ForkServer(("wave",))
+    _stop_server()
+
+
+def _stop_server():
+    """End the server of this process, which a test of another file may have started."""
     forkserver._forkserver._stop()
     ForkServer._environment = None
 
