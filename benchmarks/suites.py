@@ -170,7 +170,7 @@ def get_measurement(name: str) -> Measurement:
     """Return a measurement by name, from its ``task.py`` as tasks are.
 
     Raises:
-        UserError: There is no such measurement.
+        UserError: No measurement has this name.
     """
     known = {known: known for known in measurement_names()}
     measurement: Measurement = _defined(lookup("task", name, known))

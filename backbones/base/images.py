@@ -32,7 +32,7 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
      ".psd", ".raw", ".cr2", ".nef", ".dng", ".exr", ".hdr"}
 ) - SUFFIXES  # fmt: skip
-# What begins files that are no images of the kinds above, in lower case.
+# First bytes of files of other kinds than the images above, in lower case.
 _MARKS = (
     (b"ftypavif", "its content is AVIF"),
     (b"ftypavis", "its content is AVIF"),

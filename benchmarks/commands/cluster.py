@@ -17,7 +17,7 @@ def main(options: ClusterOptions) -> int:
     """Run the command.
 
     Raises:
-        UserError: The name is no name of a profile, or the profile exists already or is wrong.
+        UserError: A profile cannot have this name, exists already or is wrong.
         PreflightError: No cluster answers.
     """
     path = profile_path(options.name) if options.action == "init" else None

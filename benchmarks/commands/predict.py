@@ -39,7 +39,7 @@ def main(options: PredictOptions) -> int:
 
     Raises:
         UserError: No run, or more than one, is called so.
-        PreflightError: There is no such image, none can be read, the run kept no state of its last
+        PreflightError: An image does not exist, none can be read, the run kept no state of its last
             step, or the folder cannot be written.
     """
     store = open_store(options.out)

@@ -76,9 +76,8 @@ def trips(
 ) -> list[str]:
     """Return a sentence for each row that the gate stops.
 
-    A value that is missing stops it too: a run that failed is no reason to go on. So does a speed
-    that must not be compared. Rows that the baseline does not know are let through, unless it knows
-    none.
+    A missing value stops it too, since a failed run must not pass. So does a speed that must not be
+    compared. Rows that the baseline does not know are let through, unless it knows none.
 
     Args:
         tables: Rows that are shown; those of several tasks at once are left to their own tables.
@@ -152,7 +151,7 @@ def _sentence(
     elif doubtful:
         why = f", and {'; '.join(doubtful)} (--loaded-rates judges it all the same)"
     else:
-        why = ", and a value that is missing is no pass"
+        why = ", and a missing value does not pass"
     where = f"{row.entry} in {table.key.task} {table.key.protocol}"
     return f"{where}: {', '.join(values)}; {gate.text}{why}"
 

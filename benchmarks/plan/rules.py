@@ -128,8 +128,8 @@ def _resizes_positions(facts: RunFacts) -> bool:
 def _keeps_windows(facts: RunFacts) -> bool:
     """Tell whether a detector's Swin has windows that timm would shrink or leave unshifted.
 
-    Until detectors kept them, timm gave a stage whose map, at the size the network was built for,
-    is no larger than a window smaller windows, and no shift.
+    Until detectors kept their windows, timm shrank the window of a stage to its map, and did not
+    shift it, where the map was not larger than the window at the size the network was built for.
     """
     size = facts.setting("data", "img_size", None)
     if facts.spec.task != _DETECTION or size is None:

@@ -164,8 +164,8 @@ def profile_path(name: str) -> Path:
     plain = name.strip() == name and name.isprintable() and not name.startswith((".", "-"))
     if not plain or not name or "/" in name or "\\" in name:
         raise UserError(
-            f"cluster init {shlex.quote(name)}: a profile's name is no path; use letters, digits, "
-            f'"-", "_" and ".", and the file will be {FOLDER}/NAME.toml.'
+            f"cluster init {shlex.quote(name)}: a profile's name cannot be a path; use letters, "
+            f'digits, "-", "_" and ".", and the file will be {FOLDER}/NAME.toml.'
         )
     return Path(FOLDER) / f"{name.removesuffix('.toml')}.toml"
 

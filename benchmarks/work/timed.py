@@ -23,7 +23,7 @@ def with_timing(result: TaskResult, watch: Watch) -> TaskResult:
     timed = result.rates.images_per_second
     overall = {f"{name}{OVERALL}": result.cost[name] for name in timed if name in result.cost}
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    # The other processes of the run are no children of this one, and cannot be told from others.
+    # The other processes of the run are not children of this one, and look like anybody's.
     own = None if several else watch.own()
     whole = watch.conditions(own=own, threads=_threads(), siblings=machine().siblings())
     found = {name: whole for name in result.cost if name in TIMED} | dict(result.rates.conditions)

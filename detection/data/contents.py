@@ -25,8 +25,8 @@ from backbones.base.wording import first_of
 _VERSION = 2
 # What begins the sight of an image that cannot be decoded.
 _BROKEN = "!"
-# A file has its images' sides exchanged when so many of those with another size have, and more
-# than this share of all.
+# A file has its images' sides exchanged when the first share of the images with another size have,
+# and the second share of all.
 _MOSTLY = 0.8
 _EXCHANGED_SHARE = 0.03
 # Lists in the sight of an image without levels of grey: the outer one and two sizes.

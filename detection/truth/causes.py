@@ -39,7 +39,7 @@ _TINY_SHARE = 0.02
 # Rounding of an area, and the share of areas that are width times height in files without masks.
 _AREA_SHARE = 0.01
 _MOSTLY_EXACT = 0.9
-# Boxes of a whole file that all end at one number, and how many of them are no chance.
+# Boxes of a whole file that all end at one number, and how many of them rule out chance.
 _NEARLY = 0.97
 _MANY_BOXES = 50
 # Fewer objects than this prove nothing about a file: chance explains what they share.

@@ -12,7 +12,7 @@ from detection.data.findings import Mending
 # COCO's own files have one crowd in eighty objects.
 _CROWDS = 0.1
 # Boxes that leave this share of all images free at the right and at the bottom, and at the left and
-# at the top a third of it at most; so many boxes and images make it no chance.
+# at the top a third of it at most; the numbers of boxes and images below rule out chance.
 _FREE = 0.1
 _MANY_BOXES = 100
 _MANY_IMAGES = 25

@@ -64,7 +64,7 @@ def default_cache() -> Path:
     """Return ``$BACKBENCH_CACHE`` or ``~/.cache/backbench``, by its full path.
 
     Raises:
-        PreflightError: The variable is no possible path, or this user has no home folder.
+        PreflightError: The variable cannot be a path, or this user has no home folder.
     """
     named = os.environ.get(_VARIABLE)
     if named:

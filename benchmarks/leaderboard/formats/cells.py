@@ -276,7 +276,7 @@ def cost_text(row: Row, key: str) -> str:
 
 
 def about_doubts(rows: Sequence[Row], costs: Collection[str]) -> list[str]:
-    """Return what the marks at costs mean, a sentence each; none where there are no marks.
+    """Return what the marks at costs mean, a sentence each; empty without marks.
 
     Args:
         rows: In view.

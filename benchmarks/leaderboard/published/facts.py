@@ -1,9 +1,9 @@
 """Facts of published detectors, and where a measured one differs: then it is not held against them.
 
-A fact is compared where both sides have it. A published row states its own facts, or has those of
-its protocol: of one of ours, what its recipe fixes for the row's network; of a foreign one, what
-``protocols.FOREIGN`` says of it, else those of the nearest of ours. Foreign rules without either
-are another detector.
+A fact is compared where both sides have it. A published row states its own facts or has those of
+its protocol. For a protocol from here, the recipe fixes them for the row's network. A foreign
+protocol has those in ``protocols.FOREIGN``, or else those of the nearest protocol from here.
+Foreign rules without either are another detector.
 """
 
 from functools import cache

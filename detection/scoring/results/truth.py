@@ -40,7 +40,7 @@ def find_truth(root: Path, name: str) -> CocoData:
         name: What people call it.
 
     Raises:
-        PreflightError: There is no such annotation file.
+        PreflightError: The annotation file does not exist.
     """
     data = CocoData(name, root)
     if data.annotation_file("val").is_file():

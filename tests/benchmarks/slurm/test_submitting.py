@@ -222,7 +222,7 @@ def test_a_profile_is_not_named_like_a_path(tmp_path, monkeypatch, capsys, name)
     monkeypatch.chdir(tmp_path / "inner")
     assert main(["cluster", "init", "--", name]) == 2
     said = capsys.readouterr().err
-    assert "a profile's name is no path" in said
+    assert "a profile's name cannot be a path" in said
     assert said.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
 

@@ -132,7 +132,7 @@ def test_shifted_boxes_are_called_shifted(tmp_path: Path) -> None:
 
 
 def test_clipped_boxes_have_areas_of_what_is_left_and_nothing_else_is_said(tmp_path: Path) -> None:
-    """The stated area is that of the whole box, which is no placeholder."""
+    """The stated area is that of the whole box, so it is not a placeholder."""
 
     def push(annotation: Content) -> None:
         x, y, w, h = annotation["bbox"]

@@ -143,7 +143,7 @@ def test_numbers_are_those_of_pycocotools(
 
 
 def _as_detector(scoring: ScoringTruth, results: list[dict[str, Any]], folder: Path) -> Detections:
-    """Return detections as a detector of ours has them: corners and scores in float32."""
+    """Return detections as detectors trained here have them: corners and scores in float32."""
     path = folder / "as-detector.json"
     path.write_text(json.dumps(results), "utf-8")
     found = open_results(path, scoring).detections
