@@ -44,7 +44,7 @@ def classified(path, task, rng, count=40):
         frozenset(rng.integers(0, NUM_CLASSES, n).tolist()) for n in rng.integers(0, 3, count)
     ]
     headline = VARIANTS[task][0]
-    real = judge_real(verdicts[headline].predicted, answers)
+    real = judge_real(verdicts[headline].predicted.tolist(), answers)
     write_predictions(path, np.arange(count), labels, verdicts, headline, real)
     return labels, verdicts, answers, headline
 
@@ -68,7 +68,7 @@ def test_every_metric_of_a_classifier_is_that_of_images_that_repeat(task, tmp_pa
             again = ClassifierOutput(verdict.predicted[repeat], verdict.rank[repeat])
             if measure == "real":
                 theirs = [answers[i] for i in repeat.tolist()]
-                expected = real_top1(judge_real(again.predicted, theirs))
+                expected = real_top1(judge_real(again.predicted.tolist(), theirs))
             else:
                 expected = getattr(score(again, labels[repeat], NUM_CLASSES), measure)
             assert values[row] == pytest.approx(expected), name

@@ -156,7 +156,7 @@ class FrozenEvaluation:
 
     def judge_real(self, verdict: ClassifierOutput) -> npt.NDArray[np.int8] | None:
         """Return a verdict on reassessed labels, None where the data have none."""
-        return judge_real(verdict.predicted, self._answers)
+        return judge_real(verdict.predicted.tolist(), self._answers)
 
     def per_class(self, scores: ClassificationScores) -> dict[str, dict[str, float | None]]:
         """Return the top1 of each class by name."""

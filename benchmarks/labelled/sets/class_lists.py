@@ -2,8 +2,8 @@
 
 A line names an image and its class, in this order or the other, with blanks, commas or a tab
 between: ``val.txt`` of BVLC/caffe, ``val_annotations.txt`` of tiny-imagenet (with a box behind),
-Kaggle's ``LOC_val_solution.csv``. A class is a folder of ``train`` or its number from 0 in sorted
-order.
+Kaggle's ``LOC_val_solution.csv``. A class is a folder of ``train``, or its number from 0
+where all usual orders of the folders give it the same number.
 """
 
 import re
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from backbones.base.errors import PreflightError
 from backbones.base.wording import first_of
+from benchmarks.labelled.sets.class_orders import refuse_ambiguous_numbers
 
 _HEADERS = ("imageid", "image", "filename", "file_name", "name")
 
@@ -46,7 +47,7 @@ def read_class_list(path: Path, names: Sequence[str], classes: Sequence[str]) ->
     Args:
         path: The list.
         names: Of the images, relative to their folder.
-        classes: Names of the classes, sorted.
+        classes: Names of the classes, in string order, or by numbers that their shards state.
 
     Raises:
         PreflightError: A line cannot be read, an image is missing or has two classes, or classes
@@ -137,6 +138,14 @@ def _numbers(path: Path, labels: Mapping[str, int], classes: Sequence[str]) -> d
             f"{path} can be read in two ways: {label} is a folder of train, and the number from 0 "
             f"of the folder {classes[counted[label]]}. Write names that are no numbers, or put the "
             "images into folders by class."
+        )
+    if fits and fits[0] is counted:
+        refuse_ambiguous_numbers(
+            path,
+            counted.values(),
+            classes,
+            "write the names of the classes in place of their numbers, or put the images into "
+            "folders by class",
         )
     if fits:
         return fits[0]

@@ -4,7 +4,7 @@
   no such folder, ``test`` are other names, in any case;
 * ``ILSVRC/Data/CLS-LOC`` with these, as Kaggle's archive of ImageNet unpacks;
 * ``val/*`` without folders, as the official archive unpacks, beside a list of its classes: a line
-  ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in sorted order
+  ``NAME CLASS`` an image, where CLASS is a folder of ``train`` or its number from 0 in string order
   (``val.txt`` of BVLC/caffe's ``get_ilsvrc_aux.sh``, Kaggle's ``LOC_val_solution.csv``);
 * tar shards in ``train/`` and ``val/`` with classes in ``.cls`` members (webdataset);
 * what ``torchvision.datasets`` or a set's authors keep on disk, see ``vision_sets``.
@@ -18,13 +18,15 @@ import numpy as np
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import hash16
-from backbones.base.wording import first_of
+from backbones.base.wording import first_of, quoted
 from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.classes import CLASSES
 from benchmarks.data.mini.imagenet import num_crops
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.sets.class_lists import read_class_list
+from benchmarks.labelled.sets.class_orders import refuse_ambiguous_numbers
 from benchmarks.labelled.sets.copies import say_copies
+from benchmarks.labelled.sets.real_labels import REAL_FILE
 from benchmarks.labelled.sets.vision_sets import vision_set
 from benchmarks.task import Facts
 from pretrain.data.find import find_images, split_folder, take_fraction
@@ -149,7 +151,8 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
     """Return the images of a folder in any of the layouts.
 
     Raises:
-        PreflightError: It has none of them, or its splits have different classes.
+        PreflightError: It has none of them, its splits have different classes, or numbers of
+            classes can be read in two ways.
     """
     folders = [_folder_of(root, split) for split in ("train", "val")]
     train = find_images(folders[0], cache)
@@ -165,6 +168,13 @@ def find_labelled(root: Path, cache: Path) -> LabelledImages:
     if not val.classes or (set(val.classes) - set(train.classes) and _list_of(root) is not None):
         val = _with_list(root, folders[1], val, train.classes)
     train, val = _numbered_alike(train, val)
+    if (root / REAL_FILE).is_file():
+        refuse_ambiguous_numbers(
+            root / REAL_FILE,
+            range(len(train.classes)),
+            train.classes,
+            "name the folders of train by WordNet ID (n01440764), or remove the file",
+        )
     return _join(root, train, val)
 
 
@@ -204,14 +214,22 @@ def class_name(data: DataRoot, number: int, classes: Sequence[str]) -> str:
 
 
 def _refuse_different(root: Path, train: ImageSet, val: ImageSet) -> None:
-    """Raise where the splits do not have the same classes.
+    """Raise where the splits do not have the same classes in the same order.
 
     Raises:
         PreflightError: Names the classes.
     """
+    if train.classes == val.classes:
+        return
     one, other = set(train.classes), set(val.classes)
     if one == other:
-        return
+        pairs = enumerate(zip(train.classes, val.classes, strict=True))
+        number, (first, second) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+        raise PreflightError(
+            f"The classes of train and val in {root} can be read in two ways: class number "
+            f"{number} is {quoted(first)} in train and {quoted(second)} in val; keep both splits "
+            "in folders, or both in tar shards."
+        )
     parts = [
         f"{split} lacks {len(missing)} of them ({first_of(missing)})"
         for split, missing in (("train", sorted(other - one)), ("val", sorted(one - other)))

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from backbones.base.errors import PreflightError
 
@@ -52,12 +51,12 @@ def read_real_labels(root: Path, names: Sequence[str]) -> list[frozenset[int]] |
 
 
 def judge_real(
-    predicted: Tensor, answers: Sequence[frozenset[int]] | None
+    predicted: Sequence[int], answers: Sequence[frozenset[int]] | None
 ) -> npt.NDArray[np.int8] | None:
     """Return whether the predicted class of each image is among the right ones.
 
     Args:
-        predicted: (N,) classes.
+        predicted: The class that each of the N images is predicted to have.
         answers: The right classes of each; None where the data have no such labels.
 
     Returns:
@@ -65,7 +64,7 @@ def judge_real(
     """
     if answers is None:
         return None
-    pairs = zip(predicted.tolist(), answers, strict=True)
+    pairs = zip(predicted, answers, strict=True)
     return np.array([guess in answer if answer else -1 for guess, answer in pairs], dtype=np.int8)
 
 

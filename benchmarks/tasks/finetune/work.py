@@ -68,4 +68,4 @@ def run_finetune(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
 def _judge_real(images: LabelledImages, tested: Tested) -> npt.NDArray[np.int8] | None:
     """Return the verdict on reassessed labels, (N,), None where the data have none."""
     names = [images.val.name_of(int(index)) for index in tested.indices]
-    return judge_real(tested.verdict.predicted, read_real_labels(images.root, names))
+    return judge_real(tested.verdict.predicted.tolist(), read_real_labels(images.root, names))

@@ -34,11 +34,38 @@ READ = {
     "kaggle": (
         "ImageId,PredictionString\nim1,x 1 2 3 4 x 5 6 7 8\nim2,y 1 2 3 4\n",
         THREE[:2], XY, [0, 1]),
+    "folders 1, 2, 9, 10 by name": (
+        "im1.jpg 10\nim2.jpg 9\nim3.jpg 2\n", THREE, ("1", "10", "2", "9"), [1, 3, 2]),
+    "padded numbers, in every order": (
+        "im1.jpg 0\nim2.jpg 1\nim3.jpg 2\n", THREE, ("class_02", "class_09", "class_10"),
+        [0, 1, 2]),
+    "cases in every order": (
+        "im1.jpg 0\nim2.jpg 1\nim3.jpg 2\n", THREE, ("Cat", "cat", "dog"), [0, 1, 2]),
+    "only numbers that every order gives alike": (
+        "im1.jpg 0\nim2.jpg 3\n", THREE[:2], ("a", "b10", "b2", "c"), [0, 3]),
+    "classes of shards, whose numbers are stated": (
+        "im1.jpg 2\nim2.jpg 10\n", THREE[:2], tuple(map(str, range(12))), [2, 10]),
     "listed twice alike": ("im1.jpg x\nim1.jpg x\nim2.jpg y\n", THREE[:2], XY, [0, 1]),
 }  # fmt: skip
 REFUSED = {
     "two readings": (
         "a.jpg 2\nb.jpg 10\n", ["a.jpg", "b.jpg"], tuple(sorted(map(str, range(12)))), "two ways"),
+    "numeric order": (
+        "im1.jpg 0\nim2.jpg 1\nim3.jpg 3\n", THREE, ("1", "10", "2", "9"),
+        "two ways: class number 1 is '10' in string order and '2' in numeric order; write the"),
+    "natural order": (
+        "im1.jpg 0\nim2.jpg 1\n", THREE[:2], ("class_10", "class_2"),
+        "number 0 is 'class_10' in string order and 'class_2' in natural order"),
+    "case-insensitive order": (
+        "im1.jpg 0\nim2.jpg 1\n", THREE[:2], ("Hat", "Shirt", "dress", "pants"),
+        "number 0 is 'Hat' in string order and 'dress' in case-insensitive order"),
+    "both orders at once": (
+        "im1.jpg 0\nim2.jpg 1\n", THREE[:2], ("A10", "a2"),
+        "'A10' in string order and 'a2' in natural case-insensitive order"),
+    "negative numbers": (
+        "im1.jpg 0\nim2.jpg 1\n", THREE[:2], ("-1", "-2"), "'-1' in string order and '-2' in num"),
+    "digits after a dot": (
+        "im1.jpg 0\nim2.jpg 1\n", THREE[:2], ("1.10", "1.9"), "and '1.9' in natural order"),
     "two classes": ("im1.jpg x\nim1.jpg y\n", THREE[:1], XY, "two classes: x in line 1 and y"),
     "one name, two folders": (
         "im.jpg x\nim.jpg y\n", ["1/im.jpg", "2/im.jpg"], XY, "2 images are meant"),

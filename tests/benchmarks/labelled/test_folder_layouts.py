@@ -32,6 +32,21 @@ def splits(train: str, val: str) -> list[str]:
     return [f"{split}/{name}/{split}.png" for split in (train, val) for name in ("x", "y")]
 
 
+def shard(folder: Path, numbers: Sequence[int]) -> None:
+    """Write a tar shard with an image for each number of a class."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "s-0.tar", "w") as tar:
+        for place, number in enumerate(numbers):
+            for name, content in (
+                (f"{place}.png", buffer.getvalue()), (f"{place}.cls", str(number).encode()),
+            ):  # fmt: skip
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
 NAMES = [("train", "test"), ("train", "valid"), ("train", "validation"), ("Train", "Val"),
          ("training", "validation"), ("TRAIN", "TEST")]  # fmt: skip
 
@@ -139,16 +154,29 @@ def test_a_layout_is_refused(tmp_path: Path, files: list[str], said: str) -> Non
 def test_shards_keep_their_numbers_where_val_lacks_a_class(
     tmp_path: Path, train: list[int], val: list[int], expected: list[str]
 ) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "PNG")
     for split, numbers in (("train", train), ("val", val)):
-        (tmp_path / "set" / split).mkdir(parents=True)
-        with tarfile.open(tmp_path / "set" / split / "s-0.tar", "w") as tar:
-            for place, number in enumerate(numbers):
-                for name, content in (
-                    (f"{place}.png", buffer.getvalue()), (f"{place}.cls", str(number).encode()),
-                ):  # fmt: skip
-                    member = tarfile.TarInfo(name)
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+        shard(tmp_path / "set" / split, numbers)
     assert labels(find_labelled(tmp_path / "set", tmp_path / "cache")) == expected
+
+
+def test_folders_and_shards_of_one_set_number_classes_alike(tmp_path: Path) -> None:
+    # Ten folders sort as their numbers do; of twelve, "10" comes before "2".
+    for count in (10, 12):
+        root = tree(tmp_path / str(count), [f"train/{name}/1.png" for name in range(count)])
+        shard(root / "val", range(count))
+    assert labels(find_labelled(tmp_path / "10", tmp_path / "cache")) == list("0123456789")
+    with pytest.raises(PreflightError, match="number 2 is '10' in train and '2' in val; keep both"):
+        find_labelled(tmp_path / "12", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("names", "refused"), [(("2", "10"), True), (("n01", "n02"), False)])
+def test_reassessed_labels_are_refused_where_classes_sort_in_two_ways(
+    tmp_path: Path, names: Sequence[str], refused: bool
+) -> None:
+    root = tree(tmp_path / "set", [f"{s}/{c}/{s}.png" for s in ("train", "val") for c in names])
+    (root / "real.json").write_text("[[0], [1]]")
+    if not refused:
+        assert find_labelled(root, tmp_path / "cache").classes == names
+        return
+    with pytest.raises(PreflightError, match=r"real.json can .* number 0 is '10' .* WordNet ID"):
+        find_labelled(root, tmp_path / "cache")
