@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import write_json_atomically
+from backbones.base.wording import first_of
 from detection.data.layouts import SPLIT_SEED, VAL_SHARE, SplitFiles, divided, images_of
 
 
@@ -37,18 +39,18 @@ class DescriptionTable(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         train: Training images, or all images where there is no ``val``.
         val: Validation images.
-        val_share: Share of the images that are validation images, without ``val``.
-        split_seed: Decides which, together with their file names.
-        classes: Classes to keep, in the order of a detector's index; empty for all.
+        val_share: Share of the images that are validation images, without ``val``; None for 0.2.
+        split_seed: Decides which, together with their file names; None for 0.
+        classes: Classes to keep, each once, in the order of a detector's index; all without it.
         crowds: "crowds" leaves objects with ``iscrowd`` 1 out, as COCO does; "objects" trains and
             counts them like all others.
     """
 
     train: SplitTable
     val: SplitTable | None = None
-    val_share: float = VAL_SHARE
-    split_seed: int = SPLIT_SEED
-    classes: tuple[str, ...] = ()
+    val_share: float | None = None
+    split_seed: int | None = None
+    classes: tuple[str, ...] | None = None
     crowds: str = "crowds"
 
 
@@ -83,14 +85,35 @@ def read_description(path: Path) -> Described:
         ) from error
     if table.crowds not in ("crowds", "objects"):
         raise PreflightError(f'{path}: crowds is {table.crowds!r}; use "crowds" or "objects".')
-    if not 0 < table.val_share < 1:
-        raise PreflightError(f"{path}: val_share is {table.val_share}; use a share in (0, 1).")
+    share = VAL_SHARE if table.val_share is None else table.val_share
+    if not 0 < share < 1:
+        raise PreflightError(f"{path}: val_share is {share}; use a share in (0, 1).")
+    if table.val is not None and (table.val_share, table.split_seed) != (None, None):
+        raise PreflightError(
+            f"{path}: val names the validation images, so val_share and split_seed have no use; "
+            "remove them, or remove val."
+        )
+    classes = _classes(path, table.classes)
     train = _files(path, table.train)
     if table.val is not None:
         files = (train, _files(path, table.val))
     else:
-        files = divided(train.annotations, train.images, table.val_share, table.split_seed)
-    return Described(files, table.classes, table.crowds == "objects")
+        files = divided(train.annotations, train.images, share, table.split_seed or SPLIT_SEED)
+    return Described(files, classes, table.crowds == "objects")
+
+
+def _classes(path: Path, named: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the classes to keep, each of which has to be named once; empty for all."""
+    if named is None:
+        return ()
+    if not named:
+        raise PreflightError(f"{path}: classes is empty; name one, or remove it to keep all.")
+    repeated = sorted(name for name, count in Counter(named).items() if count > 1)
+    if repeated:
+        raise PreflightError(
+            f"{path}: classes names {first_of(repeated)} more than once; name each once."
+        )
+    return named
 
 
 def _files(path: Path, table: SplitTable) -> SplitFiles:

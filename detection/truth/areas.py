@@ -26,6 +26,10 @@ _AREA_BEYOND_BOX = 1.2
 _AREA_OF_BOX = 0.01
 # From this share of doubtful areas on none is trusted.
 _PLACEHOLDERS = 0.1
+# Share of areas that one factor explains, how far each may be from it, and how far it is from 1.
+_MOSTLY = 0.9
+_ALIKE = 0.05
+_NEARLY_ONE = 0.1
 # Areas of images that were scaled are off by one factor: their median leaves this range. Areas that
 # are width times height to a hundredth are those of boxes, which some tools write next to masks.
 _USUAL_RATIO = (0.7, 1.4)
@@ -47,9 +51,18 @@ def compare_areas(
     boxes = uncut
     absent = ~np.isfinite(stated) | (stated < 0)
     counting = np.array([not a["iscrowd"] for a, _ in objects], dtype=bool) & ~absent
-    doubtful = counting & _doubtful(objects, stated, boxes)
-    if _are_of_another_scale(objects, stated, boxes, counting):
+    masks = np.array([mask_area(a["segmentation"]) if "segmentation" in a else math.nan
+                      for a, _ in objects], dtype=np.float64)  # fmt: skip
+    doubtful = counting & _doubtful(masks, stated, boxes)
+    if _are_of_another_scale(masks, stated, boxes, counting):
         doubtful |= counting
+    factor = _common_factor(masks, stated, boxes, counting)
+    if factor is not None:
+        doubtful |= counting
+        mending.warn(
+            f"the areas are {factor:.3g} times those of masks and boxes, as if masks and boxes "
+            "were made for images of another size; compare a few with their images"
+        )
     if counting.any() and look_like_placeholders(stated[counting], boxes[counting]):
         doubtful |= counting
     if doubtful.sum() > _PLACEHOLDERS * max(1, counting.sum()):
@@ -79,47 +92,62 @@ def _cut_too_large(annotation: dict[str, Any], area: float) -> bool:
 
 
 def _are_of_another_scale(
-    objects: Sequence[Object], stated: Floats, boxes: Floats, counting: npt.NDArray[np.bool_]
+    masks: Floats, stated: Floats, boxes: Floats, counting: npt.NDArray[np.bool_]
 ) -> bool:
     """Return whether (N,) areas are those of masks times a factor, as of images that were scaled.
 
     Args:
-        objects: N annotations with their images.
-        stated: (N,) their areas.
+        masks: (N,) areas of masks, NaN without one.
+        stated: (N,) areas in the file.
         boxes: (N, 4) x, y, width, height.
         counting: (N,) whether an area is known and that of no crowd.
     """
     sizes = boxes[:, 2:].prod(axis=1)
-    ratios = []
-    for at in np.flatnonzero(counting & (stated > 0)).tolist():
-        segmentation = objects[at][0].get("segmentation")
-        if segmentation is None or abs(stated[at] - sizes[at]) <= _BOX_SHARE * sizes[at]:
-            continue
-        measured = _measured(segmentation)
-        # The border of a small mask is a large part of it, and tools draw it differently.
-        if measured > _AREA_PIXELS:
-            ratios.append(stated[at] / measured)
-    if len(ratios) < max(MANY, counting.sum() / 2):
+    of_box = np.abs(stated - sizes) <= _BOX_SHARE * sizes
+    # The border of a small mask is a large part of it, and tools draw it differently.
+    used = counting & (stated > 0) & ~of_box & (masks > _AREA_PIXELS)
+    if used.sum() < max(MANY, counting.sum() / 2):
         return False
     low, high = _USUAL_RATIO
-    return not low <= float(np.median(ratios)) <= high
+    return not low <= float(np.median(stated[used] / masks[used])) <= high
 
 
-def _doubtful(objects: Sequence[Object], stated: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
+def _common_factor(
+    masks: Floats, stated: Floats, boxes: Floats, counting: npt.NDArray[np.bool_]
+) -> float | None:
+    """Return the one factor between (N,) areas and what they measure; None where none is or 1.
+
+    Args:
+        masks: (N,) areas of masks, NaN without one.
+        stated: (N,) areas in the file.
+        boxes: (N, 4) x, y, width, height, whose areas count where there are no masks.
+        counting: (N,) whether an area is known and that of no crowd.
+    """
+    sizes = boxes[:, 2:].prod(axis=1)
+    measured = np.where(np.isnan(masks), sizes, masks)
+    of_box = np.abs(stated - sizes) <= _BOX_SHARE * sizes
+    used = counting & (stated > 0) & ~of_box & (measured > _AREA_PIXELS)
+    if used.sum() < max(MANY, counting.sum() / 2):
+        return None
+    ratios = stated[used] / measured[used]
+    factor = float(np.median(ratios))
+    alike = np.abs(ratios - factor) <= _ALIKE * factor
+    is_one = abs(factor - 1) <= _NEARLY_ONE
+    return None if is_one or alike.mean() < _MOSTLY else factor
+
+
+def _doubtful(masks: Floats, stated: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
     """Return which of (N,) stated areas the masks or the (N, 4) boxes do not allow, (N,)."""
     sizes = boxes[:, 2:].prod(axis=1)
-    low, high = _AREA_OF_BOX * sizes, _AREA_BEYOND_BOX * sizes + _AREA_PIXELS
-    for at, (annotation, _) in enumerate(objects):
-        if "segmentation" in annotation:
-            measured = _measured(annotation["segmentation"])
-            low[at] = measured / _AREA_FACTOR - _AREA_PIXELS
-            high[at] = measured * _AREA_FACTOR + _AREA_PIXELS
+    low = np.where(np.isnan(masks), _AREA_OF_BOX * sizes, masks / _AREA_FACTOR - _AREA_PIXELS)
+    high = np.where(np.isnan(masks), _AREA_BEYOND_BOX * sizes, masks * _AREA_FACTOR) + _AREA_PIXELS
     nothing = (stated == 0) & (sizes > 1)
     with np.errstate(invalid="ignore"):
         return np.asarray((stated < low) | (stated > high) | nothing)
 
 
-def _measured(segmentation: Any) -> float:
+def mask_area(segmentation: Any) -> float:
+    """Return the area of polygons by arithmetic, or the number of pixels of a run-length mask."""
     if isinstance(segmentation, list):
         return area_of(segmentation)
     return float(rle_tools.area(segmentation))

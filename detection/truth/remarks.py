@@ -8,6 +8,7 @@ import numpy as np
 
 from backbones.base.wording import quoted
 from detection.data.findings import Mending
+from detection.truth.areas import mask_area
 
 # COCO's own files have one crowd in eighty objects.
 _CROWDS = 0.1
@@ -16,6 +17,9 @@ _CROWDS = 0.1
 _FREE = 0.1
 _MANY_BOXES = 100
 _MANY_IMAGES = 25
+# From this share of masks on that fill their box to a hundredth, they were made from boxes.
+_RECTANGLES = 0.95
+_OF_RECTANGLE = 0.01
 # COCO's evaluation looks at this many detections of an image.
 _MOST_OBJECTS = 100
 
@@ -51,12 +55,31 @@ def remark(
     most = max(full.values(), default=0)
     if most > _MOST_OBJECTS:
         count = sum(number > _MOST_OBJECTS for number in full.values())
+        which = "1 image has" if count == 1 else f"{count} images have"
         mending.warn(
-            f"{count} images have more than {_MOST_OBJECTS} objects, up to {most}, and in each no "
+            f"{which} more than {_MOST_OBJECTS} objects, up to {most}, and in each no "
             f"more than evaluation.detections_per_image ({_MOST_OBJECTS} unless set) can be found"
         )
+    _remark_rectangles(pairs, mending)
     _remark_reach(pairs, mending)
     _remark_lvis(content, mending)
+
+
+def _remark_rectangles(
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], mending: Mending
+) -> None:
+    """Warn where masks are the rectangles of their boxes, as exports of boxes with masks have."""
+    masked = [a for a, _ in pairs if not a["iscrowd"] and "segmentation" in a]
+    if len(masked) < _MANY_BOXES or len({i["image_id"] for _, i in pairs}) < _MANY_IMAGES:
+        return
+    boxes = np.array([a["bbox"][2] * a["bbox"][3] for a in masked])
+    masks = np.array([mask_area(a["segmentation"]) for a in masked])
+    count = int((np.abs(masks - boxes) <= _OF_RECTANGLE * boxes).sum())
+    if count >= _RECTANGLES * len(masked):
+        mending.warn(
+            f"{count} of {len(masked)} masks are the rectangles of their boxes, so APmask says "
+            "nothing about masks"
+        )
 
 
 def _remark_reach(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], mending: Mending) -> None:

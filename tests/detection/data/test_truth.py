@@ -255,3 +255,55 @@ def test_what_a_reader_has_to_know_is_said(
 def test_full_images_are_told(tmp_path: Path) -> None:
     (note,) = read(tmp_path, make(num_images=2, objects=101)).notes
     assert "2 images have more than 100 objects, up to 101" in note
+
+
+def halved(change_area: bool, **kwargs: Any) -> dict[str, Any]:
+    """Return boxes and masks of images of half the size, with the areas of before or new ones."""
+
+    def halve(annotation: Annotation) -> None:
+        annotation["bbox"] = [c / 2 for c in annotation["bbox"]]
+        if "segmentation" in annotation:
+            annotation["segmentation"] = [[c / 2 for c in annotation["segmentation"][0]]]
+        if change_area:
+            annotation["area"] /= 4
+
+    return bent(halve, **kwargs)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_one_factor_between_areas_and_what_they_measure_is_said(
+    tmp_path: Path, masks: bool
+) -> None:
+    (said,) = [note for note in read(tmp_path, halved(False, masks=masks)).notes if "times" in note]
+    assert "the areas are 4 times those of masks and boxes" in said
+    assert not any("times" in n for n in read(tmp_path, halved(True, masks=masks)).notes)
+
+
+def half_ellipse(annotation: Annotation) -> None:
+    """Give areas of real shapes, whose ratios to their boxes differ."""
+    annotation["area"] *= 0.5 + 0.4 * Random(annotation["id"]).random()
+
+
+def test_areas_of_shapes_in_boxes_have_no_common_factor(tmp_path: Path) -> None:
+    assert read(tmp_path, bent(half_ellipse, masks=False)).notes == ()
+
+
+def cut_a_corner(annotation: Annotation) -> None:
+    x, y, w, h = annotation["bbox"]
+    annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+    annotation["area"] = w * h / 2
+
+
+def test_masks_that_are_the_rectangles_of_their_boxes_are_said(tmp_path: Path) -> None:
+    content = make(num_images=40)
+    (said,) = read(tmp_path, content).notes
+    assert "120 of 120 masks are the rectangles of their boxes" in said
+    for annotation in content["annotations"][::10]:
+        cut_a_corner(annotation)
+    assert read(tmp_path, content).notes == ()
+
+
+def test_a_single_full_image_is_counted_in_the_singular(tmp_path: Path) -> None:
+    content = make(num_images=1, objects=101, masks=False)
+    (note,) = [n for n in read(tmp_path, content).notes if "100 objects" in n]
+    assert "1 image has more than 100 objects" in note
