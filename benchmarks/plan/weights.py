@@ -222,8 +222,8 @@ def open_weights(request: RunRequest, store: Path) -> Checkpoint:
         store: Folder of all runs.
 
     Raises:
-        UserError: The weights changed since the plan was made.
-        PreflightError: The pretraining run has not made them, or they are gone.
+        PreflightError: The weights changed since the plan was made, the pretraining run has not
+            made them, or they are gone.
     """
     if request.needs:
         return structs.replace(
@@ -237,7 +237,7 @@ def open_weights(request: RunRequest, store: Path) -> Checkpoint:
         checkpoint = open_checkpoint(request.source, request.plugins)
     planned = (request.spec.weights_sha256, request.spec.weights_format)
     if (checkpoint.sha256, checkpoint.layout) != planned:
-        raise UserError(
+        raise PreflightError(
             f"{request.source} changed since the plan was made. Run the same command again."
         )
     return checkpoint

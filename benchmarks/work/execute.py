@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from backbones.base.errors import UserError
+from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor
 from backbones.base.registry import lookup
 from backbones.base.sections import restore
@@ -35,7 +35,7 @@ def execute(request: RunRequest, folder: RunFolder, monitor: Monitor) -> Execute
 
     Raises:
         StoppedError: The monitor asked to stop; the state is saved.
-        UserError: The weights, the data or the code are not what the plan knew.
+        PreflightError: The weights, the data or the code are not what the plan knew.
     """
     task, inputs, facts = _prepare(request, folder)
     _stay_alone(task)
@@ -55,7 +55,7 @@ def take_part(request: RunRequest, folder: RunFolder, monitor: Monitor) -> None:
 
     Raises:
         StoppedError: The processes agreed to stop.
-        UserError: As ``execute``.
+        PreflightError: As ``execute``.
     """
     task, inputs, _ = _prepare(request, folder)
     _stay_alone(task)
@@ -100,14 +100,14 @@ def config_of(request: RunRequest, task: Task) -> Any:
         task: Its task.
 
     Raises:
-        UserError: The task has no such recipe any more, or one with other values.
+        PreflightError: The task has no such recipe any more, or one with other values.
     """
     recipe = lookup("recipe", request.recipe, dict(task.recipes()))()
     try:
         config = restore(recipe, request.spec.recipe)
         return apply_overrides(config, request.overrides_not_in_spec)
     except ValueError as error:
-        raise UserError(
+        raise PreflightError(
             f"The code changed since this run was planned: {error}. {_AGAIN}"
         ) from error
 
@@ -116,12 +116,14 @@ def _check_unchanged(request: RunRequest, task: Task, backbone: BackboneSpec, ca
     """Refuse to file a result under an identity that is not its own; return what the data are."""
     spec = request.spec
     if backbone.file_sha256 != spec.backbone_sha256:
-        raise UserError(
+        raise PreflightError(
             f"The file that defines {backbone.name!r} changed since the plan was made. {_AGAIN}"
         )
     if task.version != spec.task_version or not set(spec.rules) <= set(known_rules()):
-        raise UserError(f"The code changed since the plan was made. {_AGAIN}")
+        raise PreflightError(f"The code changed since the plan was made. {_AGAIN}")
     facts = task.read_facts(request.data, cache)
     if facts.fingerprint != spec.data_fingerprint:
-        raise UserError(f"The {request.data.name} data changed since the plan was made. {_AGAIN}")
+        raise PreflightError(
+            f"The {request.data.name} data changed since the plan was made. {_AGAIN}"
+        )
     return facts
