@@ -140,6 +140,12 @@ def _numbers(path: Path, labels: Mapping[str, int], classes: Sequence[str]) -> d
             "images into folders by class."
         )
     if fits and fits[0] is counted:
+        if min(counted.values()) > 0:
+            raise PreflightError(
+                f"{path} can be read in two ways: no line has class number 0, so its numbers begin "
+                f"at 0 and {classes[0]} has no image, or they begin at 1 and {classes[-1]} has "
+                "none. Write the names of the classes in place of their numbers."
+            )
         refuse_ambiguous_numbers(
             path,
             counted.values(),

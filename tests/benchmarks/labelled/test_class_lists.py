@@ -70,6 +70,9 @@ REFUSED = {
     "one name, two folders": (
         "im.jpg x\nim.jpg y\n", ["1/im.jpg", "2/im.jpg"], XY, "2 images are meant"),
     "numbered from 1": ("im1.jpg 1\nim2.jpg 2\n", THREE[:2], XY, "'2' is neither a class"),
+    "numbered from 1, or without the first class": (
+        "im1.jpg 1\nim2.jpg 2\n", THREE[:2], ("x", "y", "z"),
+        "two ways: .* begin at 0 and x has no image, or they begin at 1 and z has none"),
     "mixed": ("im1.jpg x\nim2.jpg 1\n", THREE[:2], XY, "neither a class of train nor its number"),
     "missing": ("im1.jpg x\n", THREE, XY, "no class to 2 of 3 images"),
     "unknown class": ("im1.jpg z\n", THREE[:1], XY, "names no image and a class"),
