@@ -136,24 +136,35 @@ def predict(
     return collect(found)
 
 
-def sample_of(path: Path, image_id: int) -> dict[str, Any]:
+def sample_of(
+    path: Path, image_id: int, reading: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the dataset dict of an image file.
 
     Args:
         path: The file.
         image_id: Its id.
+        reading: What ``CocoData.reading`` says of its data set; None turns it by its EXIF
+            orientation.
 
     Raises:
         PreflightError: It is missing, damaged or no image.
     """
     try:
-        image = turn(open_stored(path.read_bytes()))
+        image = open_stored(path.read_bytes())
+        image = image if reading and reading.get("as_stored") else turn(image)
     except OSError as error:
         raise PreflightError(f"{path} cannot be read ({error.strerror}).") from error
     except DAMAGE as error:
         raise PreflightError(f"{path} cannot be decoded ({error}).") from error
     size = {"height": image.height, "width": image.width}
-    return {"file_name": str(path), "image_id": image_id, **size, "annotations": []}
+    return {
+        "file_name": str(path),
+        "image_id": image_id,
+        **size,
+        **(reading or {}),
+        "annotations": [],
+    }
 
 
 def picture_of(

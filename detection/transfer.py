@@ -28,7 +28,7 @@ from backbones.training.stream import batches
 from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig
 from detection.data.dataset import CocoData, check_objects, load_split, load_training_images
-from detection.data.facts import DataFacts, read_facts
+from detection.data.facts import DataFacts, read_by, read_facts
 from detection.data.loader import TrainSamples
 from detection.evaluations import Evaluations, period, told
 from detection.model.cost import gflops
@@ -135,7 +135,8 @@ def transfer(job: TransferJob, monitor: Monitor) -> TransferResult:
 def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> TransferResult:
     config, evaluation = job.config, job.config.evaluation
     facts = read_facts(job.data, job.cache)
-    data = replace(job.data, grey=facts.grey)
+    data = read_by(job.data, facts)
+    job = replace(job, data=data)
     images = load_training_images(data, config.data, seed=job.seed, limit_images=job.limit_images)
     _check_measurable(job)
     plan = make_plan(config.schedule, config.optim, len(images))

@@ -32,6 +32,8 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".dcm", ".npy", ".npz",
      ".psd", ".raw", ".cr2", ".nef", ".dng", ".exr", ".hdr"}
 ) - SUFFIXES  # fmt: skip
+# EXIF orientations of images that are displayed mirrored or rotated; 1 is as stored.
+_TURNED = range(2, 9)
 # First bytes of files of other kinds than the images above, in lower case.
 _MARKS = (
     (b"ftypavif", "its content is AVIF"),
@@ -90,10 +92,13 @@ def _kind_of(content: bytes) -> str:
 
 
 def turn(image: Image.Image) -> Image.Image:
-    """Return the image as its EXIF orientation asks; damaged EXIF data counts as none."""
+    """Return the image as its EXIF orientation asks, the image itself where it asks for no turn.
+
+    Damaged EXIF data counts as none.
+    """
     try:
         # exif_transpose copies an image that needs no turn.
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
         return ImageOps.exif_transpose(image) if turned else image
     except DAMAGE:
         return image

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import output
-from benchmarks.data.coco import open_coco
+from benchmarks.data.coco import open_checked
 from benchmarks.data.mini import MINI_SHA256
 from benchmarks.data.mini.coco import NUM_IMAGES, NUM_TRAINABLE
 from benchmarks.data.roots import DataRoot, find_coco_root
@@ -29,18 +29,19 @@ class Annotated(Measurement):
         """Return what a plan needs to know; the mini data need not exist yet."""
         return facts_of(data, cache)
 
-    def truth(self, data: DataRoot, split: Split, limit_images: int | None) -> Truth:
-        """Return the images of a split with their objects.
+    def truth(self, data: DataRoot, split: Split, limit_images: int | None, cache: Path) -> Truth:
+        """Return the images of a split with their objects, read as in training.
 
         Args:
             data: From ``find_data``.
             split: "train" or "val".
             limit_images: Number of images that runs used; None for all.
+            cache: Folder for what is known of data.
 
         Raises:
-            PreflightError: The annotations cannot be used.
+            PreflightError: The data cannot be used.
         """
-        return load_truth(open_coco(data), split, limit_images=limit_images)
+        return load_truth(open_checked(data, cache), split, limit_images=limit_images)
 
 
 class AnnotatedTask(Annotated, Task):

@@ -48,9 +48,9 @@ def _detector(options: ExportOptions) -> str:
         raise UserError(f"--to {options.out} is a folder; name a file, for example detector.pth.")
     store = open_store(options.runs)
     detector = find_detector(store, str(options.source), options.plugins)
-    read = annotations_of(store, detector, ())
-    categories = category_ids_of(detector, read)
-    if read is None:
+    own = annotations_of(store, detector, ())
+    categories = category_ids_of(detector, own)
+    if own is None:
         output.note(NUMBERED)
     spec = detector.record.spec
     facts = {

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from benchmarks.options import PredictOptions
 from benchmarks.work.detectors import (
     NUMBERED,
     FoundDetector,
+    RunData,
     annotations_of,
     category_ids_of,
     find_detector,
 )
-from detection.data.annotations import AnnotationFile
+from detection.data.dataset import SPLITS, CocoData
+from detection.data.facts import checked
 from detection.scoring.results.writing import write_results
 
 RESULTS_FILE, IMAGES_FILE, PICTURES = "results.json", "images.json", "pictures"
@@ -45,30 +48,32 @@ def main(options: PredictOptions) -> int:
     store = open_store(options.out)
     detector = find_detector(store, options.run, options.plugins)
     paths = list(dict.fromkeys(path for text in options.images for path in _paths(text)))
-    read = annotations_of(store, detector, options.data)
+    own = annotations_of(store, detector, options.data)
+    if own is not None:
+        own = replace(own, data=_as_trained(own.data, paths, store.cache))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own, about each other
         logging.getLogger("torch").setLevel(logging.ERROR)
-        return _predict(options, detector, paths, read)
+        return _predict(options, detector, paths, own)
 
 
 def _predict(
     options: PredictOptions,
     detector: FoundDetector,
     paths: Sequence[Path],
-    read: AnnotationFile | None,
+    own: RunData | None,
 ) -> int:
     # torch is imported only here, so that a mistyped name is reported at once.
     from detection.trained import TrainedRun, predict
 
-    categories = category_ids_of(detector, read)
-    samples, faults = _samples(paths, read)
+    categories = category_ids_of(detector, own)
+    samples, faults = _samples(paths, own)
     for fault in faults:
         output.note(output.clean(f"left out: {fault}"))
     run = TrainedRun(**detector.trained())
     found = predict(run, samples, _Teller(), loader_workers())
     written = _write(options, detector, categories, samples, found)
-    if read is None:
+    if own is None:
         output.note(NUMBERED)
     _report(options, found, written, faults)
     return _SOME_FAILED if faults else 0
@@ -125,19 +130,38 @@ def _listed(path: Path) -> list[Path]:
     return [path.parent / line.strip() for line in lines if line.strip()]
 
 
-def _samples(
-    paths: Sequence[Path], read: AnnotationFile | None
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _as_trained(data: CocoData, paths: Sequence[Path], cache: Path) -> CocoData:
+    """Return the data of a run with how training read its images, if one of them is asked for."""
+    if data.mini or not any(_is_of(data, path) for path in paths):
+        return data
+    try:
+        return checked(data, cache)
+    except PreflightError as error:
+        output.note(
+            f"The data of the run cannot be checked, so the EXIF orientation and the grey levels "
+            f"of each image decide how it is read, which may differ from training: {error}"
+        )
+        return data
+
+
+def _is_of(data: CocoData, path: Path) -> bool:
+    """Return whether an image lies in a folder of a data set."""
+    folders = [data.image_folder(split).resolve() for split in SPLITS]
+    return any(path.resolve().is_relative_to(folder) for folder in folders)
+
+
+def _samples(paths: Sequence[Path], own: RunData | None) -> tuple[list[dict[str, Any]], list[str]]:
     """Return dataset dicts in the order of their ids, and what is wrong with other images.
 
     A validation image of the run's data keeps its id; other images are numbered after the largest.
+    All images of the run's data are read as in training.
 
     Raises:
         PreflightError: No image can be read.
     """
     from detection.trained import sample_of
 
-    images = [] if read is None else read.images
+    images = [] if own is None else own.read.images
     known = {str(Path(image["file_name"]).resolve()): image for image in images}
     number = max((image["image_id"] for image in images), default=0)
     samples, faults = [], []
@@ -145,11 +169,12 @@ def _samples(
         image = known.get(str(path.resolve()))
         number += image is None
         try:
-            sample = sample_of(path, number)
+            reading = own.data.reading() if own is not None and _is_of(own.data, path) else {}
+            sample = sample_of(path, number, reading)
         except PreflightError as error:
             faults.append(str(error))
             continue
-        samples.append({**image, "annotations": []} if image is not None else sample)
+        samples.append({**sample, **image, "annotations": []} if image is not None else sample)
     if not samples:
         raise PreflightError(f"None of {len(paths)} images can be read: {faults[0]}")
     return sorted(samples, key=lambda sample: int(sample["image_id"])), faults

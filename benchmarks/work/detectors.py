@@ -20,7 +20,7 @@ from benchmarks.suites import image_file_of
 from benchmarks.tasks.coco.task import TASK
 from benchmarks.work.execute import config_of
 from detection.data.annotations import AnnotationFile
-from detection.data.dataset import read_split
+from detection.data.dataset import CocoData, read_split
 
 # Words of a record's details for weights that lie with channels last.
 _CHANNELS_LAST = "channels last"
@@ -29,6 +29,19 @@ NUMBERED = (
     "The annotations of the run's data are not there, so category ids count the classes from 1 in "
     "the detector's order."
 )
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+        data: The data set.
+        read: Its validation annotations; file names are full paths.
+    """
+
+    data: CocoData
+    read: AnnotationFile
 
 
 @dataclass(frozen=True)
@@ -142,10 +155,8 @@ def _the_one(store: Store, name: str) -> RunRecord:
     )
 
 
-def annotations_of(
-    store: Store, detector: FoundDetector, given: Sequence[str]
-) -> AnnotationFile | None:
-    """Return the validation annotations of a run's data, None where they are not there any more.
+def annotations_of(store: Store, detector: FoundDetector, given: Sequence[str]) -> RunData | None:
+    """Return a run's data with the validation annotations, None where they do not exist any more.
 
     Args:
         store: The folder of runs.
@@ -173,15 +184,15 @@ def annotations_of(
     folder = data.image_folder("val")
     for image in read.images:
         image["file_name"] = str(folder / image["file_name"])
-    return read
+    return RunData(data, read)
 
 
-def category_ids_of(detector: FoundDetector, read: AnnotationFile | None) -> Mapping[int, str]:
+def category_ids_of(detector: FoundDetector, own: RunData | None) -> Mapping[int, str]:
     """Return the classes by the id that a results file has for them.
 
     Args:
         detector: Of the run.
-        read: Annotations of its data; None numbers the classes from 1.
+        own: Its data; None numbers the classes from 1.
     """
-    ids = range(1, len(detector.class_names) + 1) if read is None else read.category_ids
+    ids = range(1, len(detector.class_names) + 1) if own is None else own.read.category_ids
     return dict(zip(ids, detector.class_names, strict=True))

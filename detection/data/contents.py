@@ -20,11 +20,14 @@ from backbones.base.errors import PreflightError
 from backbones.base.grey import levels
 from backbones.base.images import is_deep_grey, num_frames, open_stored, to_rgb, turn
 from backbones.base.wording import first_of
+from detection.data.pixels import Orientations
 
 # Raised when the same bytes give another ``_sight`` or ``_names``.
-_VERSION = 2
+_VERSION = 3
 # What begins the sight of an image that cannot be decoded.
 _BROKEN = "!"
+# What ends the sight of an image with an EXIF orientation that keeps its size.
+_TURNED = ", true]"
 # A file has its images' sides exchanged when the first share of the images with another size have,
 # and the second share of all.
 _MOSTLY = 0.8
@@ -208,7 +211,36 @@ def grey_levels(contents: SplitContents) -> list[tuple[int, int]]:
 def with_frames(contents: SplitContents) -> list[str]:
     """Return the names of images that hold several frames."""
     pairs = zip(contents.names, contents.images, strict=True)
-    return [name for name, look in pairs if look.seen[:1] == "[" and len(json.loads(look.seen)) > 3]
+    return [
+        name
+        for name, look in pairs
+        if look.seen[:1] == "[" and any(frames > 1 for frames in json.loads(look.seen)[3:4])
+    ]
+
+
+def orientations(
+    splits: Sequence[tuple[SplitContents, Sequence[dict[str, Any]]]],
+) -> Orientations:
+    """Return the images with an EXIF orientation, by what their annotations' size says of it.
+
+    Args:
+        splits: What each holds, and its dataset dicts with relative names, which
+            ``refuse_unusable`` has let pass.
+    """
+    stored = displayed = 0
+    untold = []
+    for contents, images in splits:
+        looks = dict(zip(contents.names, contents.images, strict=True))
+        for image in images:
+            look = looks[image["file_name"]]
+            sizes = _sizes(look)
+            if sizes and sizes[0] != sizes[1]:
+                as_displayed = sizes[0] == [image["width"], image["height"]]
+                displayed += as_displayed
+                stored += not as_displayed
+            elif look.seen.endswith(_TURNED):
+                untold.append(image["file_name"])
+    return Orientations(stored, displayed, tuple(untold))
 
 
 def _names(content: bytes) -> str:
@@ -240,7 +272,8 @@ def _sight(content: bytes) -> str:
     """Return an image's sizes in pixels, upright and as stored, or why it cannot be used.
 
     Those of deep grey images are followed by their lowest and largest value, those of images with
-    several frames by that or null and their number.
+    several frames by that or null and their number, and those of images with an EXIF orientation
+    that keeps the size by both and true.
     """
     try:
         stored = open_stored(content)
@@ -253,6 +286,7 @@ def _sight(content: bytes) -> str:
         frames = num_frames(stored)
     except ValueError as error:
         return f"{_BROKEN}{error}"
-    if frames > 1:
-        found.extend([None] * (3 - len(found)) + [frames])
+    turned = upright is not stored and upright.size == stored.size
+    if frames > 1 or turned:
+        found.extend([None] * (3 - len(found)) + [frames] + [True] * turned)
     return json.dumps(found)

@@ -32,6 +32,8 @@ class CocoData:
         classes: Classes to keep, in the order of a detector's index; empty for all.
         crowds_are_objects: Objects with ``iscrowd`` 1 are trained and counted like all others.
         grey: How 16-bit and 32-bit images become 8 bits; ``detection.data.facts.checked`` finds it.
+        as_stored: Images whose EXIF orientation keeps their size are not turned;
+            ``detection.data.facts.checked`` finds it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class CocoData:
     classes: tuple[str, ...] = ()
     crowds_are_objects: bool = False
     grey: GreyScale = BY_IMAGE
+    as_stored: bool = False
 
     def annotation_file(self, split: Split) -> Path:
         """Return the annotation file of a split."""
@@ -49,6 +52,11 @@ class CocoData:
     def image_folder(self, split: Split) -> Path:
         """Return the folder that a split's file names start from."""
         return self.files_of(split).images
+
+    def reading(self) -> dict[str, Any]:
+        """Return what a dataset dict says of how its pixels are read, empty for the usual way."""
+        grey = {"grey": self.grey} if self.grey != BY_IMAGE else {}
+        return {**grey, "as_stored": True} if self.as_stored else grey
 
     def files_of(self, split: Split) -> SplitFiles:
         """Return where a split lies."""
@@ -162,7 +170,7 @@ def load_split(
 
     Each has ``file_name`` (a full path), ``image_id``, ``height``, ``width`` and ``annotations``;
     an annotation's ``category_id`` is the class index from 0. Images of a set that has its own
-    ``grey`` have that too.
+    ``grey`` or ``as_stored`` have that too.
 
     Args:
         data: The data set.
@@ -189,9 +197,7 @@ def load_truth(data: CocoData, split: Split, *, limit_images: int | None = None)
     read = read_split(data, split)
     folder = data.image_folder(split)
     for image in read.images:
-        image["file_name"] = str(folder / image["file_name"])
-        if data.grey != BY_IMAGE:
-            image["grey"] = data.grey
+        image.update(data.reading(), file_name=str(folder / image["file_name"]))
     images = read.images if limit_images is None else _choose(read.images, limit_images, "limit")
     return Truth(images, read.class_names)
 

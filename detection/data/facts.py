@@ -20,6 +20,7 @@ from detection.data.contents import (
     exchanged_sides,
     grey_levels,
     look_at_split,
+    orientations,
     refuse_unusable,
     with_frames,
 )
@@ -28,7 +29,7 @@ from detection.data.findings import Mending
 from detection.truth.copies import ShownImages, examine_copies, remark_overlap
 
 # Part of the cache key: raise it when a check or a field of ``DataFacts`` changes.
-_FACTS_VERSION = 8
+_FACTS_VERSION = 9
 # Within a cache that others use too.
 _CACHE = "data"
 
@@ -48,6 +49,7 @@ class DataFacts:
         class_names: In order of a detector's class index.
         category_ids: The file's ids in the same order.
         grey: How 16-bit and 32-bit grey images of both splits become 8 bits.
+        as_stored: Images whose EXIF orientation keeps their size are not turned.
         has_masks: Both splits have a mask for each object.
         notes: What was mended while reading and what a reader of the scores has to know, one
             sentence each.
@@ -61,6 +63,7 @@ class DataFacts:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     grey: GreyScale
+    as_stored: bool
     has_masks: bool
     notes: tuple[str, ...]
 
@@ -83,23 +86,26 @@ def read_facts(data: CocoData, cache: Path, progress: Progress | None = None) ->
     """
     cache = cache / _CACHE
     looks = {split: _look(data, split, cache, progress) for split in SPLITS}
-    train, val = (looks[split].fingerprint for split in SPLITS)
-    data = replace(data, grey=_grey_of(looks))
-    chosen = _choices(data)
-    text = f"content-2 {train} {val}{f' {chosen}' if chosen else ''}"
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    path = cache / f"coco-{hash16([_FACTS_VERSION, fingerprint])}.json"
+    contents = " ".join(looks[split].fingerprint for split in SPLITS)
+    data = replace(data, grey=_grey_of(looks), as_stored=False)
+    # What the stated sizes say of orientations is known only after the annotations were read.
+    path = cache / f"coco-{hash16([_FACTS_VERSION, _fingerprint(data, contents)])}.json"
     with suppress(UnreadableFileError):
         known = _FACTS.read(path)
-        if known.fingerprint == fingerprint:
+        if known.fingerprint == _fingerprint(read_by(data, known), contents):
             return known
-    found = _check(data, looks, fingerprint)
+    found = _check(data, looks, contents)
     _FACTS.write(path, found)
     return found
 
 
+def read_by(data: CocoData, facts: DataFacts) -> CocoData:
+    """Return a data set whose images are read as its facts say: grey levels and orientations."""
+    return replace(data, grey=facts.grey, as_stored=facts.as_stored)
+
+
 def checked(data: CocoData, cache: Path) -> CocoData:
-    """Return a data set with the scale of its grey images, after it was checked in full.
+    """Return a data set that knows how its images are read, after it was checked in full.
 
     Args:
         data: The data set.
@@ -108,15 +114,22 @@ def checked(data: CocoData, cache: Path) -> CocoData:
     Raises:
         PreflightError: As in ``read_facts``.
     """
-    return replace(data, grey=read_facts(data, cache).grey)
+    return read_by(data, read_facts(data, cache))
 
 
 def _grey_of(looks: dict[Split, SplitContents]) -> GreyScale:
     return scale_of_set([found for split in SPLITS for found in grey_levels(looks[split])])
 
 
+def _fingerprint(data: CocoData, contents: str) -> str:
+    """Return the identity of a data set from those of its splits' contents and its choices."""
+    chosen = _choices(data)
+    text = f"content-2 {contents}{f' {chosen}' if chosen else ''}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _choices(data: CocoData) -> str:
-    """Return what decides beyond the files: choices of a person, and the scale of grey images.
+    """Return what decides beyond the files: choices of a person, and how images are read.
 
     Empty where nothing does.
     """
@@ -128,6 +141,8 @@ def _choices(data: CocoData) -> str:
     }
     if data.grey != BY_IMAGE:
         chosen["grey"] = [data.grey.lowest, data.grey.bits]
+    if data.as_stored:
+        chosen["as_stored"] = True
     return canonical_json(chosen) if any(chosen.values()) else ""
 
 
@@ -141,7 +156,7 @@ def _look(data: CocoData, split: Split, cache: Path, progress: Progress | None) 
     raise PreflightError(f"The annotation file {files.annotations} cannot be read.")
 
 
-def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) -> DataFacts:
+def _check(data: CocoData, looks: dict[Split, SplitContents], contents: str) -> DataFacts:
     train, val = (_read(data, split, looks[split]) for split in SPLITS)
     if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
         raise PreflightError(
@@ -151,11 +166,13 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
     for split, read in zip(SPLITS, (train, val), strict=True):
         check_objects(read.images, read.path, split)
         refuse_unusable(looks[split], read.images, data.image_folder(split), split)
+    turned = orientations([(looks["train"], train.images), (looks["val"], val.images)])
+    data = replace(data, as_stored=turned.as_stored)
     notes = [note for file in (train, val) for note in file.notes]
     notes += _copies(data, looks, (train, val))
-    notes += _remarks(data, looks, (train, val))
+    notes += [*_remarks(data, looks, (train, val)), *filter(None, [turned.note()])]
     return DataFacts(
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(data, contents),
         train_fingerprint=_with_choices(data, looks["train"].fingerprint),
         former_fingerprint=_former_fingerprint(looks, (train, val)),
         num_train=sum(map(has_objects, train.images)),
@@ -163,6 +180,7 @@ def _check(data: CocoData, looks: dict[Split, SplitContents], fingerprint: str) 
         class_names=train.class_names,
         category_ids=train.category_ids,
         grey=data.grey,
+        as_stored=data.as_stored,
         has_masks=train.has_masks and val.has_masks,
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -221,7 +221,9 @@ def shard(folder: Path, is_content: bool) -> tuple[Path, Read]:
 def data_facts(folder: Path) -> tuple[Path, Read]:
     path = folder / "facts.json"
     sha = "a" * 64
-    facts = DataFacts(sha, sha, sha, 7, 3, ("cat",), (1,), has_masks=True, notes=(), grey=BY_IMAGE)
+    facts = DataFacts(
+        sha, sha, sha, 7, 3, ("cat",), (1,), BY_IMAGE, as_stored=False, has_masks=True, notes=()
+    )
     FACTS.write(path, facts)
     return path, lambda: FACTS.read(path)
 

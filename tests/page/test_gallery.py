@@ -3,12 +3,16 @@
 import numpy as np
 import pycocotools.mask as rle_tools
 import pytest
+from PIL import ExifTags, Image
 from skimage.draw import disk, polygon2mask
 
 from benchmarks.leaderboard.page import gallery
+from benchmarks.leaderboard.page.pictures import as_webp
 from benchmarks.leaderboard.page.publish import publish
 from benchmarks.leaderboard.rows import make_tables
+from benchmarks.leaderboard.statistics.tested import truth_of
 from benchmarks.store.folders import Store
+from detection.data.pixels import pixels_of
 from detection.scoring.outlines import outlines
 from tests.detection.conftest import write_files
 from tests.statistics.test_tested import run_of
@@ -109,3 +113,22 @@ def test_panels_are_as_wide_as_each_other(store, tmp_path, view, width):
     widths = [panel.bounding_box()["width"] for panel in page.locator(".panel").all()]
     assert max(widths) - min(widths) < 1
     assert min(widths) > 150
+
+
+def test_images_are_shown_as_training_read_them(tmp_path):
+    """One image states that the set is annotated as stored, which decides for the other ones."""
+    root = tmp_path / "tiny"
+    write_files(root)
+    for number, orientation in ((1, 3), (2, 3), (3, 3), (4, 6)):
+        path = root / "val2017" / f"{number}.png"
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+    store = Store(tmp_path / "runs")
+    truth = truth_of(store, run_of(store, root, "first", 0), ())
+    for image in truth.images:
+        with Image.open(image["file_name"]) as stored:
+            assert (np.asarray(pixels_of(image)) == np.asarray(stored)).all()
+            shown = gallery._image(image)["data"]
+            assert shown == as_webp(stored.convert("RGB"), gallery._LONGEST_SIDE)

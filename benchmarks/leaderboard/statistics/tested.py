@@ -36,7 +36,7 @@ def truth_of(store: Store, record: RunRecord, given: Sequence[str]) -> Truth:
         raise UserError(f"{where}: these are other data than the run was tested on")
     evaluation = record.spec.recipe.get("evaluation", {})
     split: Split = "train" if evaluation.get("split") == "train" else "val"
-    return measured.truth(root, split, record.spec.limit_images)
+    return measured.truth(root, split, record.spec.limit_images, store.cache)
 
 
 def detections_of(store: Store, record: RunRecord) -> Detections:

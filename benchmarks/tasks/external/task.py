@@ -85,9 +85,9 @@ class External(Annotated):
         """Return ``config``, whose values are possible."""
         return config.resolved()
 
-    def truth(self, data: DataRoot, split: Split, limit_images: int | None) -> Truth:
-        """Return the validation images with their objects."""
-        del split, limit_images
+    def truth(self, data: DataRoot, split: Split, limit_images: int | None, cache: Path) -> Truth:
+        """Return the validation images with their objects; the images need not exist."""
+        del split, limit_images, cache
         return self.read_truth(data).truth
 
     def read_truth(self, data: DataRoot) -> ScoringTruth:
