@@ -5,6 +5,7 @@ import os
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -262,42 +263,74 @@ def counted(function, calls):
     return call
 
 
-def test_the_fastest_repetition_counts(tmp_path):
-    pauses = iter([0.5, 0.2, 0.02, *[0.2] * 100])
-    work = {"rate": lambda: Rehearsal(lambda: time.sleep(next(pauses)), 10)}
+class Clock:
+    """A clock that stands still but for the time that work is said to take."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.stalled = 0.0
+        monkeypatch.setattr(alone, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(alone, "_stalled_seconds", lambda: self.stalled)
+
+    def pass_by(self, seconds, stalled=0.0):
+        self.now += seconds
+        self.stalled += stalled
+
+
+def test_the_fastest_repetition_counts(tmp_path, monkeypatch):
+    quiet_conditions(monkeypatch, [True])
+    clock, pauses = Clock(monkeypatch), iter([0.01, 0.5, 0.2, 0.02, *[0.2] * 100])
+    work = {"rate": lambda: Rehearsal(lambda: clock.pass_by(next(pauses)), 10)}
     found = time_alone(work, SilentMonitor(), Machine(tmp_path)).images_per_second["rate"]
-    assert found == pytest.approx(10 / 0.02, rel=0.3)
+    # The first call of 0.01 s warms up only.
+    assert found == pytest.approx(10 / 0.02)
 
 
-def test_time_without_a_core_is_left_out(tmp_path):
+def test_a_quiet_try_counts_more_than_a_faster_disturbed_one(tmp_path, monkeypatch):
+    quiet_conditions(monkeypatch, [False, True])
+    clock, pauses = Clock(monkeypatch), iter([0.01, *[0.4] * 3, *[0.5] * 100])
+    work = {"rate": lambda: Rehearsal(lambda: clock.pass_by(next(pauses)), 10)}
+    found = time_alone(work, SilentMonitor(), Machine(tmp_path))
+    assert found.images_per_second["rate"] == pytest.approx(10 / 0.5)
+    assert found.conditions["rate"].quiet is True
+
+
+def test_time_without_a_core_is_left_out(tmp_path, monkeypatch):
+    quiet_conditions(monkeypatch, [False])
+    clock = Clock(monkeypatch)
+    work = {"rate": lambda: Rehearsal(lambda: clock.pass_by(0.2, stalled=0.15), 10)}
+    rates = time_alone(work, SilentMonitor(), Machine(tmp_path))
+    assert rates.images_per_second["rate"] == pytest.approx(10 / 0.05)
+
+
+def test_the_kernel_counts_the_time_without_a_core():
     if not alone._SCHEDULED.exists():
         pytest.skip("the kernel does not count waits for a core")
-    torch.set_num_threads(1)
-    core = {min(os.sched_getaffinity(0))}
+    threads, before = torch.get_num_threads(), os.sched_getaffinity(0)
+    core = {min(before)}
 
     def compete(started):
         os.sched_setaffinity(0, core)
         started.set()
         spin(60)
 
-    before = os.sched_getaffinity(0)
     started = [_FORK.Event() for _ in range(3)]
     rivals = [_FORK.Process(target=compete, args=(own,)) for own in started]
-    work = {"rate": lambda: Rehearsal(lambda: spin(0.05), 10)}
     try:
+        torch.set_num_threads(1)
         os.sched_setaffinity(0, core)
         for rival, own in zip(rivals, started, strict=True):
             rival.start()
             assert own.wait(30)
-        rates = time_alone(work, SilentMonitor(), Machine(tmp_path))
+        stalled = alone._stalled_seconds()
+        spin(0.2)
+        # Next to three others about 0.6 s; next to nobody about 0.
+        assert alone._stalled_seconds() - stalled > 0.2
     finally:
+        torch.set_num_threads(threads)
         os.sched_setaffinity(0, before)
         for rival in rivals:
             rival.kill()
             rival.join()
-    # Next to three others each repetition lasts about four times as long.
-    assert rates.images_per_second["rate"] == pytest.approx(10 / 0.05, rel=0.1)
-    assert rates.conditions["rate"].quiet is False
 
 
 def test_generators_are_as_they_were(tmp_path):
