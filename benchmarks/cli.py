@@ -6,16 +6,17 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
+from typing import NoReturn
 
 from backbones.base.errors import UserError
-from benchmarks import output
+from benchmarks import habits, output
 from benchmarks.flags import add_flags
 from benchmarks.options import ALIASES, COMMANDS, CommandOptions
 
 _ABOUT = "Does this pretraining transfer to detection, and at what price?"
 _MORE = """\
-Without a command, `run` is meant: run.py --suite coco
+Flags without a command are those of `run`: run.py --suite coco
 Exit codes: 0 done, 1 internal error, 2 usage, 3 some runs failed (the others are kept),
 4 data, disk or weights cannot serve, 5 comparison refused or outside the published band,
 6 --fail-if came true, 130 interrupted (resumable)."""
@@ -43,12 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
-    root = argparse.ArgumentParser(
+    root = _Parser(
+        prog="run.py",
         description=_ABOUT,
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    root.add_argument("--version", action="version", version=f"backbench {_version()}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, options in COMMANDS.items():
         about = _about(options)
@@ -62,14 +65,51 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, like all others of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{self.prog}: {message}. `{self.prog} --help` explains the options.")
+
+
 def _dispatch(given: list[str]) -> int:
-    help_wanted = given[:1] in (["-h"], ["--help"])
-    bare = not given or (given[0].startswith("-") and not help_wanted)
-    parsed = vars(parser().parse_args(["run", *given] if bare else given))
-    typed = parsed.pop("command")
-    name = ALIASES.get(typed, typed)
+    if not given:
+        output.note(habits.START)
+        return UserError.exit_code
+    whole = parser()
+    if given[0] in ("-h", "--help", "help", "--version"):
+        whole.parse_args(["--help" if given[0] == "help" else given[0]])
+    name, *words = given if not given[0].startswith("-") else ["run", *given]
+    habits.check_command(name, [*COMMANDS, *ALIASES])
+    name = ALIASES.get(name, name)
+    flags = _flags(whole, name)
+    habits.check_flags(name, words, flags)
+    found, rest = whole.parse_known_args([name, *words])
+    habits.check_rest(name, rest, flags)
+    parsed = vars(found)
+    del parsed["command"]
     code: int = import_module(f"benchmarks.commands.{name}").main(COMMANDS[name](**parsed))
     return code
+
+
+def _flags(whole: argparse.ArgumentParser, name: str) -> list[str]:
+    """Return the flags of a command, with their dashes."""
+    (commands,) = (
+        action for action in whole._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return list(commands.choices[name]._option_string_actions)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("backbench")
+    except metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
 
 
 def _about(options: type[CommandOptions]) -> str:

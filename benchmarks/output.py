@@ -50,6 +50,11 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else "·" for character in text)
 
 
+def clean_lines(text: str) -> str:
+    """Return a text of several lines, each of them ``clean``."""
+    return "\n".join(map(clean, text.splitlines()))
+
+
 def line(text: str = "") -> None:
     """Print one line on standard output.
 

@@ -5,8 +5,10 @@ the README's seconds an image times images seen (detectron2 ``projects/ViTDet``)
 from each other with ``replace``; ``detection.variants`` makes variants of any.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from backbones.spec import BackboneSpec
 from detection.config import (
@@ -262,10 +264,27 @@ def small() -> DetectionConfig:
     )
 
 
+def _variant(
+    change: Callable[[DetectionConfig], DetectionConfig], recipe: Callable[[], DetectionConfig]
+) -> Callable[[], DetectionConfig]:
+    """Return a recipe that changes another one, with the docstrings of both."""
+
+    def make() -> DetectionConfig:
+        return change(recipe())
+
+    about = inspect.getdoc(change.func if isinstance(change, partial) else change) or ""
+    for name, value in (change.keywords if isinstance(change, partial) else {}).items():
+        about = about.replace(f"``{name}``", str(value))
+    make.__doc__ = (
+        f"{about}\n\nThe recipe that it changes, ``{recipe.__name__}``:\n{inspect.getdoc(recipe)}"
+    )
+    return make
+
+
 RECIPES: dict[str, Callable[[], DetectionConfig]] = {
     "mini": mini,
-    "mini-frozen": lambda: frozen(mini()),
-    "mini-cascade": lambda: cascade(mini()),
+    "mini-frozen": _variant(frozen, mini),
+    "mini-cascade": _variant(cascade, mini),
     "small": small,
     "vitdet-12ep": vitdet_12ep,
     "vitdet-25ep": vitdet_25ep,
@@ -273,30 +292,30 @@ RECIPES: dict[str, Callable[[], DetectionConfig]] = {
     "vitdet-100ep": vitdet_100ep,
     "vitdet-h-75ep": vitdet_h_75ep,
     "vitdet-swin-50ep": vitdet_swin_50ep,
-    "vitdet-12ep-frozen": lambda: frozen(vitdet_12ep()),
-    "vitdet-25ep-frozen": lambda: frozen(vitdet_25ep()),
+    "vitdet-12ep-frozen": _variant(frozen, vitdet_12ep),
+    "vitdet-25ep-frozen": _variant(frozen, vitdet_25ep),
     "vitdet-frozen-12ep": vitdet_frozen_12ep,
     "vitdet-frozen-25ep": vitdet_frozen_25ep,
     "vitdet-frozen-12ep-last4": vitdet_frozen_12ep_last4,
     "vitdet-frozen-25ep-last4": vitdet_frozen_25ep_last4,
     "mini-frozen-normed": mini_frozen_normed,
     "pe-g-75ep": pe_g_75ep,
-    "vitdet-100ep-cascade": lambda: cascade(vitdet_100ep()),
-    "vitdet-100ep-1pct": lambda: fraction(vitdet_100ep(), 1),
-    "vitdet-100ep-10pct": lambda: fraction(vitdet_100ep(), 10),
+    "vitdet-100ep-cascade": _variant(cascade, vitdet_100ep),
+    "vitdet-100ep-1pct": _variant(partial(fraction, percent=1), vitdet_100ep),
+    "vitdet-100ep-10pct": _variant(partial(fraction, percent=10), vitdet_100ep),
     "benchmarking-vit-25ep": benchmarking_vit_25ep,
     "benchmarking-vit-100ep": benchmarking_vit_100ep,
     "swin-1x": swin_1x,
     "swin-3x": swin_3x,
-    "swin-1x-frozen": lambda: frozen(swin_1x()),
-    "swin-3x-cascade": lambda: cascade(swin_3x()),
-    "swin-3x-1pct": lambda: fraction(swin_3x(), 1),
-    "swin-3x-10pct": lambda: fraction(swin_3x(), 10),
+    "swin-1x-frozen": _variant(frozen, swin_1x),
+    "swin-3x-cascade": _variant(cascade, swin_3x),
+    "swin-3x-1pct": _variant(partial(fraction, percent=1), swin_3x),
+    "swin-3x-10pct": _variant(partial(fraction, percent=10), swin_3x),
     "r50-fpn-1x": r50_fpn_1x,
     "r50-fpn-3x": r50_fpn_3x,
-    "r50-fpn-1x-frozen": lambda: frozen(r50_fpn_1x()),
-    "r50-fpn-3x-1pct": lambda: fraction(r50_fpn_3x(), 1),
-    "r50-fpn-3x-10pct": lambda: fraction(r50_fpn_3x(), 10),
+    "r50-fpn-1x-frozen": _variant(frozen, r50_fpn_1x),
+    "r50-fpn-3x-1pct": _variant(partial(fraction, percent=1), r50_fpn_3x),
+    "r50-fpn-3x-10pct": _variant(partial(fraction, percent=10), r50_fpn_3x),
 }
 
 

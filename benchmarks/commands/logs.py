@@ -1,6 +1,7 @@
 """``run.py logs ID``: how a run's attempts ended, and the last lines of its log."""
 
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import asdict
@@ -11,6 +12,10 @@ from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import LogsOptions
 from benchmarks.store.folders import RunFolder, Store
+from benchmarks.store.record_file import BadRecordError
+
+# Runs that a sentence names where several are called alike.
+_MOST_NAMED = 5
 
 
 def main(options: LogsOptions) -> int:
@@ -41,19 +46,39 @@ def main(options: LogsOptions) -> int:
 
 
 def find_run(store: Store, name: str) -> RunFolder:
-    """Return the folder of the run whose id begins with ``name``.
+    """Return the folder of the run whose id begins with ``name``, or of the only run of an entry.
 
     Raises:
-        UserError: None does, or several.
+        UserError: None is called so, or several are.
     """
-    found = [path for path in store.root.glob("*/run.json") if path.parent.name.startswith(name)]
+    paths = sorted(path.parent for path in store.root.glob("*/run.json"))
+    found = [RunFolder(path) for path in paths if path.name.startswith(name)]
+    about = "have an id that begins with"
+    if not found:
+        found = [folder for folder in map(RunFolder, paths) if _is_of(folder, name)]
+        about = "are of the entry"
     if len(found) == 1:
-        return RunFolder(found[0].parent)
-    known = ", ".join(sorted(path.parent.name for path in found)[:5])
-    raise UserError(
-        f"{len(found)} runs in {store.root} have an id that begins with {name!r}"
-        + (f": {known}." if known else f"; {command('status', '--out', store.root)} shows them.")
-    )
+        return found[0]
+    if not found:
+        shown = command("status", "--out", store.root)
+        raise UserError(f"No run in {store.root} has the id or entry {name!r}; {shown} shows them.")
+    known = ", ".join(map(_described, found[:_MOST_NAMED]))
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    raise UserError(f"{len(found)} runs in {store.root} {about} {name!r}: {known}{more}.")
+
+
+def _is_of(folder: RunFolder, entry: str) -> bool:
+    with suppress(BadRecordError, OSError):
+        return folder.read_request().entry == entry
+    return False
+
+
+def _described(folder: RunFolder) -> str:
+    """Return a run's id with what tells it from others of the same entry."""
+    with suppress(BadRecordError, OSError):
+        request = folder.read_request()
+        return f"{folder.path.name} ({request.spec.task}, seed {request.spec.seed})"
+    return folder.path.name
 
 
 def _tail(path: Path, lines: int) -> list[str]:

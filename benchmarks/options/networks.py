@@ -35,7 +35,12 @@ class ListOptions(WithPlugins):
     """List suites, entries, recipes and checkpoint formats."""
 
     what: Sequence[str] = flag(
-        "suites, backbones, recipes or formats", positional=True, nargs="*", metavar="WHAT"
+        "suites, backbones, recipes or formats, or none of these for an overview; other words "
+        "filter: `list recipes mae` shows what contains mae, `list mini` everything that "
+        "contains mini",
+        positional=True,
+        nargs="*",
+        metavar="WHAT",
     )
 
 

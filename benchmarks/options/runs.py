@@ -148,7 +148,9 @@ class WatchOptions(InFolder):
 class LogsOptions(InFolder):
     """Show how the attempts of a run ended, and the end of its log."""
 
-    run: str = flag("run id, or its first digits", positional=True, metavar="ID")
+    run: str = flag(
+        "run id, its first digits, or an entry that has one run", positional=True, metavar="RUN"
+    )
     lines: int = flag("number of lines (default: %(default)s)", default=30, type=count, metavar="N")
 
 
