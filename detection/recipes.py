@@ -267,7 +267,7 @@ def small() -> DetectionConfig:
 def _variant(
     change: Callable[[DetectionConfig], DetectionConfig], recipe: Callable[[], DetectionConfig]
 ) -> Callable[[], DetectionConfig]:
-    """Return a recipe that changes another one, with the docstrings of both."""
+    """Return a recipe that changes another one, with a docstring that names both."""
 
     def make() -> DetectionConfig:
         return change(recipe())
@@ -275,9 +275,7 @@ def _variant(
     about = inspect.getdoc(change.func if isinstance(change, partial) else change) or ""
     for name, value in (change.keywords if isinstance(change, partial) else {}).items():
         about = about.replace(f"``{name}``", str(value))
-    make.__doc__ = (
-        f"{about}\n\nThe recipe that it changes, ``{recipe.__name__}``:\n{inspect.getdoc(recipe)}"
-    )
+    make.__doc__ = f"{about}\n\nThe recipe that it changes: ``{recipe.__name__}``."
     return make
 
 

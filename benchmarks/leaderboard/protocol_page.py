@@ -18,7 +18,6 @@ from benchmarks.leaderboard.published.protocols import FOREIGN, nearest
 from benchmarks.overrides import leaves_of
 from benchmarks.seed_floors import find_floor
 from benchmarks.suites import get_measurement, measurement_names
-from detection import variants
 
 _HEAD = """\
 # Protocols
@@ -48,11 +47,6 @@ Published numbers under rules that no recipe here follows exactly. `run.py leade
 shows them in tables of their own; `run.py verify` compares with the nearest protocol, where there
 is one, and says what it does otherwise.
 """
-_VARIANTS = {
-    "frozen": variants.frozen.__doc__,
-    "cascade": variants.cascade.__doc__,
-    "pct": variants.fraction.__doc__,
-}
 _MOST_ROWS = 12
 
 
@@ -90,7 +84,7 @@ def _protocol(
     yield f"### `{protocol}`\n"
     names = ", ".join(f"`{name}`" for name, _, _ in group)
     yield f"Recipe{'s' if len(group) > 1 else ''} {names}.\n"
-    abouts = dict.fromkeys(about for _, make, _ in group if (about := _about(protocol, make)))
+    abouts = dict.fromkeys(about for _, make, _ in group if (about := _about(make)))
     yield from (f"{about}\n" for about in abouts)
     first, *others = [_values(config) for _, _, config in group]
     own = {
@@ -118,13 +112,9 @@ def _floor(task: str, protocol: str) -> Iterator[str]:
         yield f"{text}.\n"
 
 
-def _about(protocol: str, make: Callable[[], Any]) -> str:
+def _about(make: Callable[[], Any]) -> str:
     """Return where a recipe comes from and what it costs, as its function says."""
     function = make.func if isinstance(make, partial) else make
-    if function.__name__ == "<lambda>":
-        base, _, last = protocol.rpartition("+")
-        variant = next(doc for end, doc in _VARIANTS.items() if last.endswith(end))
-        return f"Of `{base}`: {_paragraphs(variant)}"
     return _paragraphs(function.__doc__)
 
 

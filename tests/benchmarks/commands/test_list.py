@@ -38,7 +38,7 @@ def test_a_name_shows_where_a_recipe_comes_from(capsys):
 def test_a_variant_says_what_it_changes(capsys):
     shown = listed(capsys, "vitdet-100ep-1pct")
     assert "the variant on 1 % of the training images" in shown.replace("Return ", "")
-    assert "The recipe that it changes, ``vitdet_100ep``:" in shown
+    assert "The recipe that it changes: ``vitdet_100ep``." in shown
 
 
 @pytest.mark.parametrize(
