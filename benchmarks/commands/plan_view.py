@@ -11,16 +11,16 @@ from benchmarks.plan.weights import FIRST_WEIGHTS
 from benchmarks.text_table import Column, text_table
 
 _COLUMNS = (
-    Column("task", "task"),
+    Column("task", "task", priority=1),
     Column("entry", "entry"),
     Column("recipe", "recipe"),
     Column("seed", "seed", numeric=True),
     Column("state", "state"),
-    Column("steps", "steps", numeric=True),
-    Column("images", "images", numeric=True),
-    Column("time", "est. time", numeric=True),
+    Column("steps", "steps", numeric=True, priority=3),
+    Column("images", "images", numeric=True, priority=4),
+    Column("time", "est. time", numeric=True, priority=2),
     Column("run", "run"),
-    Column("note", "note"),
+    Column("note", "note", below=True),
 )
 
 

@@ -26,11 +26,11 @@ _COLUMNS = (
     Column("state", "state"),
     Column("task", "task"),
     Column("entry", "entry"),
-    Column("recipe", "recipe"),
+    Column("recipe", "recipe", priority=2),
     Column("seed", "seed", numeric=True),
-    Column("attempts", "attempts", numeric=True),
-    Column("job", "job"),
-    Column("note", "note"),
+    Column("attempts", "attempts", numeric=True, priority=3),
+    Column("job", "job", priority=1),
+    Column("note", "note", below=True),
 )
 
 

@@ -147,6 +147,7 @@ def _joined(tables: Sequence[Table]) -> Table:
         units={names[id(t), c]: t.units[c] for t in tables for c in t.columns[:_COLUMNS]},
         rows=tuple(sorted(rows, key=lambda row: (row.entry, row.seeds))),
         lower=tuple(names[id(t), c] for t in tables for c in t.columns[:_COLUMNS] if c in t.lower),
+        heads=tuple(names[id(table), table.columns[0]] for table in tables),
     )
 
 

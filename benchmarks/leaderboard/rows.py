@@ -100,6 +100,8 @@ class Table:
         rows: Best first, then those without a result.
         lower: Those of the metrics of which less is better.
         published: What others printed under the same rules; ranked with nothing.
+        heads: Columns that stay however narrow the terminal is: the first one of each task where
+            several are joined; empty for the first.
     """
 
     key: TableKey
@@ -110,6 +112,7 @@ class Table:
     rows: tuple[Row, ...]
     lower: tuple[str, ...] = ()
     published: tuple[PublishedRow, ...] = ()
+    heads: tuple[str, ...] = ()
 
     @property
     def joined(self) -> bool:

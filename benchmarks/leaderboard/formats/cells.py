@@ -62,8 +62,9 @@ def texts_of(shown: ShownTable) -> Texts:
 def _columns(table: Table) -> list[Column]:
     """Return the columns of a table; the priority says what a narrow terminal drops first."""
     named = dict.fromkeys([*table.columns, *table.metrics])
+    heads = table.heads or table.columns[:1]
     metrics = [
-        Column(name, name, numeric=True, priority=0 if place < 2 else 20 + place)
+        Column(name, name, numeric=True, priority=0 if name in heads else _priority(place))
         for place, name in enumerate(named)
     ]
     costs = [
@@ -82,9 +83,14 @@ def _columns(table: Table) -> list[Column]:
         Column("data", "data", priority=3),
         Column("recipe", "recipe", priority=6),
         Column("backbone", "backbone", priority=50),
-        Column("note", "note"),
+        Column("note", "note", below=True),
         *(Column(key, key) for key in ("task", "protocol", "mini")),
     ]
+
+
+def _priority(place: int) -> int:
+    """Return when a metric leaves a narrow terminal: the second one last, after ties."""
+    return 1 if place == 1 else 20 + place
 
 
 def _says_something(table: Table, column: Column, rows: tuple[dict[str, str], ...]) -> bool:

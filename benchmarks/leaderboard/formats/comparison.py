@@ -36,11 +36,13 @@ def lines_of(comparison: Comparison, loaded_rates: bool = False) -> list[str]:
     columns = [
         Column("metric", "metric"),
         *([Column("pair", "pair")] if several else []),
-        Column("first", "first" if several else comparison.names[0], numeric=True),
-        Column("second", "second" if several else comparison.names[1], numeric=True),
+        Column("first", "first" if several else comparison.names[0], True, 1, short="first_alone"),
+        Column(
+            "second", "second" if several else comparison.names[1], True, 1, short="second_alone"
+        ),
         Column("difference", "difference", numeric=True),
-        Column("p", "p", numeric=True),
-        Column("floor", "seed noise", numeric=True),
+        Column("p", "p", numeric=True, priority=2),
+        Column("floor", "seed noise", numeric=True, priority=3),
         Column("word", "first is" if several else f"{comparison.names[0]} is"),
     ]
     seeds = " vs ".join(str(len(row.seeds)) for row in comparison.table.rows)
@@ -143,6 +145,8 @@ def _pair_row(comparison: Comparison, pair: Pair, several: bool) -> dict[str, st
         "pair": _pair_name(comparison, pair) if several else "",
         "first": _interval(intervals[pair.first]),
         "second": _interval(intervals[pair.second]),
+        "first_alone": _value(intervals[pair.first]),
+        "second_alone": _value(intervals[pair.second]),
         "floor": _MISSING if floor is None else f"±{floor:.1f}",
         **_difference_cells(pair.difference),
     }
@@ -164,6 +168,10 @@ def _difference_cells(found: Difference) -> dict[str, str]:
 
 def _chance(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _value(interval: Interval | None) -> str:
+    return _MISSING if interval is None else f"{interval.value:.1f}"
 
 
 def _interval(interval: Interval | None) -> str:

@@ -5,12 +5,15 @@ Names and notes come from files that others wrote; each format escapes them.
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.leaderboard.formats.cells import PUBLISHED, legend, texts_of, title
+from benchmarks.leaderboard.formats.cells import PUBLISHED, Texts, legend, texts_of, title
 from benchmarks.leaderboard.formats.latex import to_latex
 from benchmarks.leaderboard.formats.sheets import to_csv
 from benchmarks.leaderboard.shown import ShownTable
 from benchmarks.output import clean
-from benchmarks.text_table import text_table
+from benchmarks.text_table import Column, text_table
+
+# Columns that a terminal's table leaves out where all rows have one value, which is said below.
+_OFTEN_SHARED = ("data", "recipe", "pretrain")
 
 
 def to_terminal(tables: Sequence[ShownTable], width: int | None = None) -> list[str]:
@@ -18,10 +21,25 @@ def to_terminal(tables: Sequence[ShownTable], width: int | None = None) -> list[
     lines: list[str] = []
     for shown in tables:
         texts = texts_of(shown)
-        table = text_table(texts.columns, texts.rows, width, texts.published, PUBLISHED)
+        columns, shared = _apart(texts)
+        table = text_table(columns, texts.rows, width, texts.published, PUBLISHED, "--format csv")
         lines += ["", title(shown.table), *table]
-        lines += [f"  {clean(text)}" for text in legend(shown, texts.columns)]
+        lines += [f"  {clean(text)}" for text in [*shared, *legend(shown, texts.columns)]]
     return lines
+
+
+def _apart(texts: Texts) -> tuple[list[Column], list[str]]:
+    """Return the columns in which rows differ, and a line on what all rows share."""
+    rows = (*texts.rows, *texts.published)
+    values = {column.key: {row[column.key] for row in rows} for column in texts.columns}
+    same = [
+        column
+        for column in texts.columns
+        if column.key in _OFTEN_SHARED and len(rows) > 1 and len(values[column.key]) == 1
+    ]
+    shared = [f"{column.header} {values[column.key].pop()}" for column in same]
+    left = [column for column in texts.columns if column not in same]
+    return left, [f"all rows: {', '.join(shared)}"] if shared else []
 
 
 def to_markdown(tables: Sequence[ShownTable]) -> str:

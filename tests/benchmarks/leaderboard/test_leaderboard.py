@@ -206,6 +206,35 @@ def test_columns_without_room_are_named():
     assert "second" in lines[-1]
 
 
+def test_a_long_text_moves_below_its_row_before_a_column_is_dropped():
+    columns = [Column("a", "first", priority=1), Column("note", "note", below=True)]
+    rows = [{"a": "x", "note": "why it is so"}, {"a": "y", "note": ""}]
+    assert text_table(columns, rows, width=20)[2:] == ["x      why it is so", "y"]
+    assert text_table(columns, rows, width=14)[2:] == ["x", "    why it is", "    so", "y"]
+
+
+def test_a_short_text_comes_before_a_column_is_dropped():
+    columns = [Column("a", "a", short="b"), Column("c", "c", priority=1)]
+    rows = [{"a": "1.0 [0.0, 2.0]", "b": "1.0", "c": "tie"}]
+    assert text_table(columns, rows, width=20)[2] == "1.0 [0.0, 2.0]  tie"
+    assert text_table(columns, rows, width=10)[2] == "1.0  tie"
+    assert text_table(columns, rows, width=5)[2:] == ["1.0", "(no room for: c; --json has them)"]
+
+
+def test_columns_of_one_priority_go_together():
+    columns = [Column("a", "a"), Column("b", "b", priority=1), Column("c", "c", priority=1)]
+    lines = text_table(columns, [{"a": "1", "b": "2", "c": "3"}], 5, whole="--format csv")
+    assert lines[0] == "a"
+    assert lines[-1] == "(no room for: b, c; --format csv has them)"
+
+
+def test_what_all_rows_share_stands_below_the_table(board, make_record, make_spec):
+    records = [make_record(make_spec(backbone=name)) for name in ("vit-nano", "swin-nano")]
+    lines = to_terminal(list(map(plain, board(*records))), 400)
+    assert "recipe" not in lines[2]
+    assert any(line.startswith("  all rows: ") and "recipe mini" in line for line in lines)
+
+
 def test_an_empty_folder_is_no_table(board):
     assert board() == []
 
