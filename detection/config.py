@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from backbones.base.sections import (
     CHOSEN,
+    HOW_IT_IS_DONE,
     LATER,
     OUTSIDE_IDENTITY,
     Conflict,
@@ -148,7 +149,7 @@ class ModelConfig(Section):
     drop_path: Annotated[tuple[Below1, ...], _BY_DEPTH] = (0.1, 0.4, 0.5)
     window_size: CountOrZero = 14
     relative_positions: bool = True
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool = field(default=False, metadata=HOW_IT_IS_DONE)
     channels: Count = 256
     neck_norm: Norm = "LN"
     head_norm: Norm = "LN"

@@ -19,6 +19,10 @@ Config = TypeVar("Config")
 # It may be changed at any time: the run keeps its id and its row, and an unfinished run goes on.
 OUTSIDE_IDENTITY: Mapping[str, Any] = {"outside_identity": True}
 
+# The value says how the work is done, not what is computed. It may be changed at any time, like one
+# outside the identity, but runs of before have it in their ids: the identity holds its default.
+HOW_IT_IS_DONE: Mapping[str, Any] = {**OUTSIDE_IDENTITY, "identity_has_default": True}
+
 # The value came after runs had been recorded: at its default, a recipe is the recipe that it was
 # before, and so is its run.
 LATER: Mapping[str, Any] = {"later": True}
@@ -100,16 +104,19 @@ def leaves(config: Any, prefix: str = "") -> Iterator[Leaf]:
 
 
 def is_outside_identity(item: "Field[Any]") -> bool:
-    """Return whether a recipe's field was made with ``OUTSIDE_IDENTITY``."""
+    """Return whether a recipe's field was made with ``OUTSIDE_IDENTITY`` or ``HOW_IT_IS_DONE``."""
     return bool(item.metadata.get("outside_identity"))
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """Return a recipe as plain JSON values: its identity, without later values at their default."""
+    """Return a recipe as plain JSON values: its identity, without later values at their default.
+
+    Values that say how the work is done are at their default, whatever they are.
+    """
     plain = {}
     for item in fields(config):
-        value = getattr(config, item.name)
-        if not is_outside_identity(item) and not _is_unsaid(item, value):
+        value = _of_identity(item, getattr(config, item.name))
+        if not _is_left_out(item) and not _is_unsaid(item, value):
             plain[item.name] = as_plain(value) if is_dataclass(value) else _listed(value)
     return plain
 
@@ -124,7 +131,7 @@ def restore(config: Config, values: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: The field names differ, so other code wrote ``values``.
     """
-    items = [f for f in fields(config) if not is_outside_identity(f)]  # type: ignore[arg-type]
+    items = [f for f in fields(config) if not _is_left_out(f)]  # type: ignore[arg-type]
     values = {**{f.name: f.default for f in items if _is_later(f)}, **values}
     names = {f.name for f in items}
     if names != set(values):
@@ -138,10 +145,13 @@ def restore(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return a recipe as nested dicts, without later values at their default."""
+    """Return a recipe as nested dicts, without later values at their default.
+
+    Values that say how the work is done are at their default, as in ``as_plain``.
+    """
     found = {}
     for item in fields(config):
-        value = getattr(config, item.name)
+        value = _of_identity(item, getattr(config, item.name))
         if not _is_unsaid(item, value):
             found[item.name] = settings_of(value) if is_dataclass(value) else value
     return found
@@ -198,6 +208,16 @@ def _conflicts(section: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(section, item.name)
         if is_dataclass(value):
             yield from _conflicts(value, f"{prefix}{item.name}.")
+
+
+def _of_identity(item: "Field[Any]", value: Any) -> Any:
+    """Return what the identity holds of a field's value."""
+    return item.default if item.metadata.get("identity_has_default") else value
+
+
+def _is_left_out(item: "Field[Any]") -> bool:
+    """Return whether the identity does not name a field at all."""
+    return is_outside_identity(item) and not item.metadata.get("identity_has_default")
 
 
 def _is_later(item: "Field[Any]") -> bool:

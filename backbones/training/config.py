@@ -1,10 +1,10 @@
 """The sections that every training has in common: optimizer, schedule and runtime."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from backbones.base.sections import Conflict, Section
+from backbones.base.sections import HOW_IT_IS_DONE, Conflict, Section
 from backbones.base.values import (
     Betas,
     Count,
@@ -123,7 +123,7 @@ def undivided(batch_size: int, batch_size_per_device: int) -> Iterator[Conflict]
 
 @dataclass(frozen=True)
 class RuntimeConfig(Section):
-    """How the work is done; nothing here changes what is computed, but for rounding.
+    """How the work is done; nothing here changes what is computed, except for rounding.
 
     Attributes:
         compile: Compile the objective with ``torch.compile``.
@@ -132,10 +132,10 @@ class RuntimeConfig(Section):
         picture_every: Steps between two pictures; 0 draws only the last.
     """
 
-    compile: bool = False
-    activation_checkpointing: bool = False
-    read_every: Count = 20
-    picture_every: CountOrZero = 0
+    compile: bool = field(default=False, metadata=HOW_IT_IS_DONE)
+    activation_checkpointing: bool = field(default=False, metadata=HOW_IT_IS_DONE)
+    read_every: Count = field(default=20, metadata=HOW_IT_IS_DONE)
+    picture_every: CountOrZero = field(default=0, metadata=HOW_IT_IS_DONE)
 
 
 class OptimSettings(Protocol):

@@ -16,12 +16,11 @@ from backbones.base.devices import arithmetic_of, wrap
 from backbones.base.distributed import any_rank, barrier, rank, world_size
 from backbones.base.errors import StoppedError
 from backbones.base.monitor import Monitor, SilentMonitor
-from backbones.features import Backbone
 from backbones.timing.alone import Rehearsal
 from backbones.training.config import OptimSettings, RuntimeConfig, ScheduleSettings
 from backbones.training.fitted import Fitted
 from backbones.training.journal import WARMING_STEPS
-from backbones.training.norms import synchronise
+from backbones.training.norms import recompute, synchronise
 from backbones.training.objective import Batch, Moment, Objective
 from backbones.training.optim import clip_gradients, set_rates
 from backbones.training.readback import PendingLosses, Readback
@@ -356,9 +355,7 @@ class _Loop:
 def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.device) -> nn.Module:
     """Return the objective as the loop calls it."""
     if runtime.activation_checkpointing:
-        for module in objective.modules():
-            if isinstance(module, Backbone):
-                module.set_activation_checkpointing(True)
+        recompute(objective)
     if world_size() > 1 and objective.shares_statistics:
         synchronise(objective)
     if runtime.compile:

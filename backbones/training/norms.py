@@ -3,12 +3,15 @@
 torch's SyncBatchNorm runs on GPUs alone; this one runs wherever processes can sum.
 """
 
+from typing import Any
+
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.base.distributed import sum_over_ranks, world_size
+from backbones.features import Backbone
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -51,6 +54,33 @@ def synchronise(module: nn.Module) -> None:
         shared = _SHARED.get(type(part))
         if shared is not None:
             part.__class__ = shared
+
+
+def recompute(module: nn.Module) -> None:
+    """Let every backbone inside ``module`` recompute its activations in the backward pass.
+
+    What is computed twice is counted once: running statistics do not follow the second time.
+    """
+    for part in module.modules():
+        if isinstance(part, Backbone):
+            part.set_activation_checkpointing(True)
+        elif isinstance(part, _BatchNorm):
+            part.register_forward_pre_hook(_stand_still)
+            part.register_forward_hook(_move_on, always_call=True)
+
+
+def _stand_still(norm: Any, _: Any) -> None:
+    # A forward pass within a backward pass is a recomputation (torch.utils.checkpoint asks so too).
+    norm.recomputes = norm.training and torch._C._current_graph_task_id() != -1
+    if norm.recomputes:
+        norm.follows, norm.momentum = norm.momentum, 0.0
+
+
+def _move_on(norm: Any, _: Any, __: Any) -> None:
+    if norm.recomputes:
+        norm.momentum = norm.follows
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked -= 1
 
 
 def _normalise(norm: _BatchNorm, values: Tensor) -> Tensor:

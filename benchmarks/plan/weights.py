@@ -18,7 +18,7 @@ from backbones.weights.use import WeightsUse
 from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, absolute_source
-from benchmarks.overrides import apply_overrides
+from benchmarks.overrides import apply_overrides, overrides_outside_identity
 from benchmarks.plan.rules import RunFacts, rules_of
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
@@ -98,9 +98,8 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
         PreflightError: There are no such images or weights.
     """
     task = get_task(PRETRAIN)
-    config = apply_overrides(
-        lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))(), wanted.overrides
-    )
+    named = lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))()
+    config = apply_overrides(named, wanted.overrides)
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
     first = open_checkpoint(f"random:{config.backbone}", where.plugins)
     config = task.fit(config, get_spec(first.backbone, where.plugins))
@@ -113,8 +112,10 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
         facts=task.read_facts(data, where.cache),
         seed=wanted.seed,
     )
+    aside = overrides_outside_identity(named, wanted.overrides)
     if not wanted.init_from:
-        return make_request(task, config, inputs, where)
+        request = make_request(task, config, inputs, where)
+        return structs.replace(request, overrides_not_in_spec=aside)
     # Imports torch: a file that does not fit shall not wait in a queue first.
     from pretrain.initial import Planned, plan_initial
 
@@ -122,7 +123,8 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     planned = Planned(config, images, where.cache, where.plugins)
     first, said = plan_initial(absolute_source(wanted.init_from), planned)
     request = make_request(task, config, replace(inputs, weights=first), where)
-    return structs.replace(request, notes=(*request.notes, f"{FIRST_WEIGHTS}{said}"))
+    notes = (*request.notes, f"{FIRST_WEIGHTS}{said}")
+    return structs.replace(request, notes=notes, overrides_not_in_spec=aside)
 
 
 def first_weights(request: RunRequest) -> list[str]:

@@ -16,6 +16,7 @@ from torch import nn
 from backbones.base.errors import UserError
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec
+from backbones.training.norms import recompute
 from detection.config import DetectionConfig, EvaluationConfig, ModelConfig
 from detection.model.adapter import adapt, freeze, freeze_unused
 from detection.model.arithmetic import BOX_BINS, MASK_BINS
@@ -64,7 +65,7 @@ class Detector(GeneralizedRCNN):
         quiet = freeze(net, config.model)
         unused = freeze_unused(net, config.data.img_size, config.model.features)
         if config.model.activation_checkpointing:
-            net.set_activation_checkpointing(True)
+            recompute(net)
         graph = _graph(config.model, config.evaluation, num_classes, has_masks)
         super().__init__(
             backbone=adapt(net, config.model, config.padded_square),
@@ -149,8 +150,9 @@ def build_detector(
     Raises:
         UserError: The backbone lacks a map that the config's levels need.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # Weights are drawn on the CPU, so that GPUs and their generators are left alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         return Detector(net, spec, config, *facts).train()
 
 

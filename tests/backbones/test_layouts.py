@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 def network(arch: str, seed: int = 0) -> State:
     """Random tensors under timm's names."""
     spec = spec_for(open_checkpoint(f"random:{arch}"))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = spec.build(BuildOptions()).state_dict()
         return {

@@ -18,7 +18,7 @@ HEAD = {"weight": torch.ones(3, 64), "bias": torch.zeros(3)}
 
 
 def network(seed: int = 0) -> dict[str, Tensor]:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = timm.create_model("test_vit", num_classes=0).state_dict()
         return {name: torch.randn_like(value) for name, value in state.items()}

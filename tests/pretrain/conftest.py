@@ -150,7 +150,8 @@ def toy_config(**schedule) -> PretrainConfig:
         model=ToyConfig(),
         optim=OptimConfig(base_lr=2.0),
         schedule=ScheduleConfig(**(values | schedule)),
-        runtime=RuntimeConfig(),
+        # A GPU's losses are read now and then; these tests look at each.
+        runtime=RuntimeConfig(read_every=1),
     )
 
 

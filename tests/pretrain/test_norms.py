@@ -11,8 +11,10 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from backbones.catalog import get_spec
+from backbones.spec import BuildOptions
 from backbones.training import norms
-from backbones.training.norms import synchronise
+from backbones.training.norms import recompute, synchronise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,3 +84,22 @@ def test_names_stay():
     assert list(plain.state_dict()) == list(shared.state_dict())
     assert isinstance(shared[1], norms.SharedBatchNorm)
     assert isinstance(shared[3], norms.SharedBatchNormAct)
+
+
+@pytest.mark.parametrize("name", ["resnet-nano", "cvt-nano"])
+def test_running_statistics_follow_once_where_activations_are_recomputed(name):
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        backbone = get_spec(name).build(BuildOptions(img_size=64)).train()
+        if again:
+            recompute(backbone)
+        images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        backbone.forward_maps(images)[-1].square().mean().backward()
+        gradients = {f"gradient of {n}": p.grad for n, p in backbone.named_parameters()}
+        found.append({**backbone.state_dict(), **gradients})
+    plain, recomputed = found
+    assert any(name.endswith("num_batches_tracked") for name in plain)
+    assert plain.keys() == recomputed.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(recomputed[key], value, msg=key)

@@ -5,7 +5,14 @@ import pytest
 from msgspec import Meta
 
 from backbones.base.errors import UserError
-from backbones.base.sections import CHOSEN, OUTSIDE_IDENTITY, as_plain, restore
+from backbones.base.sections import (
+    CHOSEN,
+    HOW_IT_IS_DONE,
+    OUTSIDE_IDENTITY,
+    as_plain,
+    restore,
+    settings_of,
+)
 from benchmarks.overrides import apply_overrides, overrides_outside_identity
 
 
@@ -161,6 +168,30 @@ def test_a_value_outside_the_identity_can_be_set_and_is_nowhere_else():
     assert restore(config, as_plain(WatchedConfig())) == config
     given = ["watched.size=4", "watched.every=3", "watched.every=0"]
     assert overrides_outside_identity(WatchedConfig(), given) == ("watched.every=3",)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    compile: bool = field(default=False, metadata=HOW_IT_IS_DONE)
+
+
+@dataclass(frozen=True)
+class RuntimeRecipe:
+    protocol: str = "mini/v1"
+    runtime: Runtime = field(default_factory=Runtime)
+
+
+def test_how_the_work_is_done_leaves_the_identity_at_its_default():
+    config = apply_overrides(RuntimeRecipe(), ["runtime.compile=true"])
+    assert config == RuntimeRecipe(runtime=Runtime(compile=True))
+    assert as_plain(config) == as_plain(RuntimeRecipe())
+    assert as_plain(RuntimeRecipe()) == {"protocol": "mini/v1", "runtime": {"compile": False}}
+    assert settings_of(config) == settings_of(RuntimeRecipe())
+    given = ["runtime.compile=true", "runtime.compile=false"]
+    assert overrides_outside_identity(RuntimeRecipe(), given) == ("runtime.compile=true",)
+    # A request of before, whose identity has the value.
+    former = {"protocol": "mini/v1", "runtime": {"compile": True}}
+    assert restore(RuntimeRecipe(), former) == config
 
 
 def test_fields_that_changed_since_are_refused():
