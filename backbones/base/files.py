@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,8 @@ from backbones.base.leftovers import SUFFIX, prefix_of, remove_leftovers
 
 # Flushes that wait for the disk at the same time; a journal commits them together.
 _FLUSHERS = 16
+# Files that are held in memory at once while others are written.
+_BATCH = 64
 _CANNOT_WRITE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -69,17 +72,26 @@ def write_all_atomically(files: Iterable[tuple[Path, bytes]]) -> None:
         PreflightError: The disk is full, or a folder cannot be written.
     """
     staged: list[tuple[Path, Path]] = []
-    path = Path()
+    path, mode = Path(), 0o666 & ~_umask()
+
+    def stage(one: tuple[Path, bytes]) -> None:
+        handle, temporary = _make_temporary(one[0])
+        staged.append((temporary, one[0]))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(one[1])
+                # mkstemp makes files private; a shared results folder needs the user's umask.
+                os.fchmod(handle, mode)
+        except OSError as error:
+            raise cannot_write(one[0], error) from error
+
     try:
         with ThreadPoolExecutor(_FLUSHERS) as pool:
-            for path, content in files:
-                handle, temporary = _make_temporary(path)
-                staged.append((temporary, path))
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
+            rest = iter(files)
+            while batch := list(islice(rest, _BATCH)):
+                list(pool.map(stage, batch))
             list(pool.map(_flush, [temporary for temporary, _ in staged]))
             for temporary, path in staged:
-                temporary.chmod(0o666 & ~_umask())
                 temporary.replace(path)
             list(pool.map(_flush, {path.parent for _, path in staged}))
     except OSError as error:

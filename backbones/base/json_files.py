@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -235,8 +236,14 @@ def said_fields(value: msgspec.Struct) -> dict[str, Any]:
     found = msgspec.structs.asdict(value)
     if not value.__struct_config__.omit_defaults:
         return found
-    defaults = {one.name: one.default for one in msgspec.structs.fields(type(value))}
+    defaults = _defaults_of(type(value))
     return {name: own for name, own in found.items() if own != defaults[name]}
+
+
+@cache
+def _defaults_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    # msgspec evaluates all annotations of a type at every look, for as long as a record takes.
+    return {one.name: one.default for one in msgspec.structs.fields(kind)}
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from backbones.base.errors import PreflightError
 from backbones.base.wording import command
 from benchmarks import output
 from benchmarks.commands.status import open_store
-from benchmarks.leaderboard.bundle import RESAMPLES, Packed, pack, write_bundle
+from benchmarks.leaderboard.bundles.writing import RESAMPLES, Packed, pack, write_bundle
 from benchmarks.options import BundleOptions
 from benchmarks.store.record_file import BadRecordError
 

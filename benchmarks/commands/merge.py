@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 from backbones.base.errors import PreflightError
 from benchmarks import output
-from benchmarks.leaderboard.bundle import merge, read_bundle
+from benchmarks.leaderboard.bundles.merging import merge
+from benchmarks.leaderboard.bundles.reading import read_bundle
 from benchmarks.options import MergeOptions
 from benchmarks.store.folders import Store
 

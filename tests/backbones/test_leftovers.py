@@ -15,7 +15,8 @@ from pathlib import Path
 from backbones.base.files import atomic_file, write_all_atomically
 path = Path(sys.argv[1])
 def endless():
-    yield path, b"whole"
+    for number in range(100):
+        yield path.with_name(f"{number}.json"), b"whole"
     os.kill(os.getpid(), 9)
 if sys.argv[2] == "all":
     write_all_atomically(endless())
@@ -35,7 +36,7 @@ def test_a_killed_write_is_removed_by_the_next_into_its_folder(tmp_path, how):
     path = tmp_path / "record.json"
     command = [sys.executable, "-c", _WRITE_AND_DIE, str(path), how]
     assert subprocess.run(command, check=False).returncode == -9
-    assert len(parts(tmp_path)) == 1
+    assert len(parts(tmp_path)) >= 1
     write_atomically(tmp_path / "other.json", b"whole")
     assert parts(tmp_path) == []
     assert [one.name for one in tmp_path.iterdir()] == ["other.json"]

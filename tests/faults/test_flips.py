@@ -33,7 +33,8 @@ from benchmarks.by_image.resamples import (
     write_resamples,
 )
 from benchmarks.labelled.features.table import BlockFolder
-from benchmarks.leaderboard.bundle import Packed, read_bundle, write_bundle
+from benchmarks.leaderboard.bundles.reading import read_bundle
+from benchmarks.leaderboard.bundles.writing import Packed, write_bundle
 from benchmarks.slurm.cluster import RunResources
 from benchmarks.slurm.progress import _FORMAT as REQUEUES
 from benchmarks.slurm.progress import Requeues

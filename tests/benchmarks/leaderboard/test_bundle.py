@@ -18,8 +18,10 @@ from msgspec.structs import replace
 from backbones.base.errors import PreflightError
 from benchmarks.by_image.resamples import NUM_RESAMPLES
 from benchmarks.cli import main
-from benchmarks.leaderboard import bundle
 from benchmarks.leaderboard.anonymous import anonymous_record
+from benchmarks.leaderboard.bundles.merging import merge
+from benchmarks.leaderboard.bundles.reading import read_bundle
+from benchmarks.leaderboard.bundles.writing import Packed, write_bundle
 from benchmarks.store.folders import Store
 from benchmarks.store.heartbeat import Heartbeat, write_heartbeat
 from benchmarks.store.record import Attempt, Failure, Labels, RunFile
@@ -99,10 +101,10 @@ def test_resamples_travel_with_their_record(runs, tmp_path, with_intervals):
     assert copy.read_bytes() == kept.read_bytes(), "they come even when the record was there"
     repack(path, lambda m: with_resamples(m, run_id, npz(0.25)))
     with pytest.raises(PreflightError, match="not the file that"):
-        bundle.read_bundle(path)
+        read_bundle(path)
     repack(path, lambda m: with_resamples(m, "0" * 16, b"alone"))
     with pytest.raises(PreflightError, match="no record"):
-        bundle.read_bundle(path)
+        read_bundle(path)
 
 
 def test_damaged_resamples_stay_behind_and_are_named(runs, tmp_path, with_intervals, capsys):
@@ -162,10 +164,10 @@ BOMBS = {
 def test_resamples_that_are_a_bomb_or_nothing_are_refused(runs, tmp_path, make_record, bomb):
     content = BOMBS[bomb]
     record = make_record(replace(make_record().spec, seed=7), files=(facts_of(content),))
-    packed = bundle.Packed(record, to_text(record), content)
-    bundle.write_bundle(tmp_path / "x.zip", [packed])
+    packed = Packed(record, to_text(record), content)
+    write_bundle(tmp_path / "x.zip", [packed])
     with pytest.raises(PreflightError, match="resamples") as caught:
-        bundle.read_bundle(tmp_path / "x.zip")
+        read_bundle(tmp_path / "x.zip")
     assert "\n" not in str(caught.value)
     assert main(["merge", str(tmp_path / "x.zip"), "--out", str(tmp_path / "there")]) == 4
     # Who has such a file in a folder already loses its intervals only.
@@ -252,7 +254,7 @@ def test_a_bad_bundle_is_refused_whole(runs, tmp_path, trick, capsys):
     edit, words = EVIL[trick]
     repack(path, edit)
     with pytest.raises(PreflightError, match=words):
-        bundle.read_bundle(path)
+        read_bundle(path)
     capsys.readouterr()
     assert main(["merge", str(path), "--out", str(there)]) == 4
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -265,7 +267,7 @@ def test_a_member_that_is_there_twice_is_refused(runs, tmp_path):
     path = bundled(runs, tmp_path)
     repack(path, lambda members: [*members, members[-1]])
     with pytest.raises(PreflightError, match="twice"):
-        bundle.read_bundle(path)
+        read_bundle(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"x" * 1000])
@@ -283,7 +285,7 @@ def test_a_damaged_byte_in_an_archive_is_found(runs, tmp_path):
     for at in range(0, len(whole), 97):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
-            records = bundle.read_bundle(path)
+            records = read_bundle(path)
         except PreflightError:
             continue
         assert sorted(one.record.value("APbox") for one in records) == [10.0, 11.0, 12.0]
@@ -369,3 +371,35 @@ def test_an_anonymous_leaderboard_keeps_the_host_of_a_running_run_to_itself(
 def test_an_empty_folder_makes_no_bundle(tmp_path, capsys):
     assert main(["bundle", str(tmp_path / "x.zip"), "--out", str(tmp_path)]) == 4
     assert not Path(tmp_path / "x.zip").exists()
+
+
+def test_a_bundle_that_changes_after_it_was_checked_is_refused(runs, tmp_path):
+    path, there = bundled(runs, tmp_path), Store(tmp_path / "there")
+    checked = read_bundle(path)
+    repack(path, lambda members: [(name, b"{}") for name, _ in members])
+    with pytest.raises(PreflightError, match="refused"):
+        merge(checked, there)
+    assert not list(there.root.rglob("*.json"))
+    repack(path, lambda members: members[:1])
+    with pytest.raises(PreflightError, match="changed while the bundle was read"):
+        merge(checked, there)
+
+
+def test_a_bundle_whose_records_were_laid_out_anew_brings_the_usual_files(runs, tmp_path):
+    path, there = bundled(runs, tmp_path), Store(tmp_path / "there")
+    repack(path, laid_out_anew)
+    assert len(merge(read_bundle(path), there).added) == 3
+    for copy in there.root.glob("*/record.json"):
+        assert copy.read_bytes() == (runs.root / copy.parent.name / copy.name).read_bytes()
+
+
+def laid_out_anew(members):
+    """Return members whose records are indented, and a list that fits them."""
+    new = {
+        name: json.dumps(json.loads(content), indent=1).encode()
+        for name, content in members
+        if name != "bundle.json"
+    }
+    facts = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in new.items()}
+    listed = json.dumps({"schema": "backbench.bundle/1", "members": facts}).encode()
+    return [("bundle.json", listed), *new.items()]

@@ -1,0 +1,1 @@
+"""Records of a folder of runs in one file, and back."""
