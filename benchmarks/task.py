@@ -12,6 +12,7 @@ from backbones.timing.conditions import Rates
 from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 from benchmarks.seed_floors import SeedFloor
+from benchmarks.store.spec import FirstWeights, Start
 
 # The task whose product is a checkpoint. Its losses mean nothing to one another, so that no table
 # ranks them.
@@ -109,6 +110,7 @@ class TaskInputs:
         channels_last: Whether the network's weights may be laid out with channels last, as
             convolutions on a GPU like them.
         timed: Whether to time the run alone at its end, see ``backbones.timing.alone``.
+        first: Detector that training begins with, in a task that ``begin`` planned so.
     """
 
     backbone: BackboneSpec
@@ -122,6 +124,7 @@ class TaskInputs:
     evaluator: str = ""
     channels_last: bool = True
     timed: bool = False
+    first: FirstWeights | None = None
 
 
 def inputs_on_mini(
@@ -282,6 +285,7 @@ class Task(Measurement, Protocol):
             its cost counts.
         reads_maps: Whether it reads a network's maps, or only pooled features: networks that fail
             the check of their maps are refused.
+        takes_detector: Whether a run may begin with the weights of a trained detector.
     """
 
     evaluators: tuple[str, ...] = ()
@@ -289,6 +293,7 @@ class Task(Measurement, Protocol):
     libraries: tuple[str, ...] = NETWORK_LIBRARIES
     trains: bool = False
     reads_maps: bool = False
+    takes_detector: bool = False
 
     def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
         """Return the name of the recipe that fits a backbone and data set."""
@@ -316,6 +321,29 @@ class Task(Measurement, Protocol):
         """
         del backbone
         return config
+
+    def begin(
+        self, config: Any, start: Start, backbone: BackboneSpec, data: DataRoot, cache: Path
+    ) -> tuple[Any, str]:
+        """Return a recipe whose training begins with a detector's weights, and what it takes.
+
+        Only tasks of ``takes_detector`` are asked.
+
+        Args:
+            config: From ``fit``.
+            start: The detector.
+            backbone: The network.
+            data: What the run trains on.
+            cache: Folder for what is known of data.
+
+        Returns:
+            The recipe under a protocol of its own, and a sentence on what is loaded and fresh.
+
+        Raises:
+            UserError: The weights do not fit.
+        """
+        del start, backbone, data, cache
+        return config, ""
 
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""

@@ -4,6 +4,7 @@ Epochs were chosen for COCO's 117,266 training images. On 205 images ViTDet's 25
 steps, in which no detector learns anything.
 """
 
+import re
 from dataclasses import replace
 
 from detection.config import DetectionConfig
@@ -14,6 +15,7 @@ from detection.schedule import images_in_use, num_steps
 FEWEST_STEPS = 1_000
 # COCO's own; more detections than this are another protocol.
 USUAL_DETECTIONS = 100
+_START = "from-"
 
 
 def lengthened(config: DetectionConfig, num_train: int) -> DetectionConfig | None:
@@ -37,6 +39,21 @@ def with_more_detections(config: DetectionConfig) -> DetectionConfig:
     if most <= USUAL_DETECTIONS:
         return config
     return replace(config, protocol=varied(config.protocol, f"{most}dets"))
+
+
+def begun_with(protocol: str, digits: str) -> str:
+    """Return a protocol's id whose training begins with a trained detector.
+
+    Args:
+        protocol: Id of a protocol.
+        digits: What identifies the training of that detector.
+    """
+    return varied(protocol, f"{_START}{digits}")
+
+
+def without_start(protocol: str) -> str:
+    """Return the id of a protocol without the mark of ``begun_with``."""
+    return re.sub(rf"\+{_START}[0-9a-f]+", "", protocol)
 
 
 def varied(protocol: str, variant: str) -> str:

@@ -15,7 +15,7 @@ from backbones.base.monitor import Monitor
 from backbones.checkpoint import FRESH, Checkpoint
 from backbones.spec import BackboneSpec
 from backbones.training.session import joined
-from backbones.training.state import StateFolder
+from backbones.training.state import StateFolder, TrainingState
 from backbones.weights.loading import build_backbone
 from detection.config import DetectionConfig
 from detection.data.loader import Sample
@@ -25,11 +25,8 @@ from detection.protocols import build_options
 from detection.scoring.detections import Detections, collect
 from detection.scoring.evaluate import detect
 from detection.scoring.pictures import draw_over, surest_shapes
+from detection.start import MASK_HEAD, NOTES, detector_tensors
 from detection.transfer import STATES
-
-_MODEL, _OBJECTIVE = "model.", "detector."
-# Only a detector that makes masks has these.
-_MASK_HEAD = "roi_heads.mask_head."
 
 
 @dataclass(frozen=True)
@@ -63,20 +60,9 @@ def load_detector(run: TrainedRun, device: torch.device) -> Detector:
     Raises:
         PreflightError: The run kept no whole state of its last step, or one of another network.
     """
-    state = StateFolder(run.work / STATES, {}).finished()
-    if state is None or state.step != run.num_steps:
-        found = "no whole state" if state is None else f"a state of step {state.step:,}"
-        raise PreflightError(
-            f"{run.work / STATES} holds {found}, and the detector is that of step "
-            f"{run.num_steps:,}; train it again with --rerun all, or name another run."
-        )
-    tensors = {
-        name.removeprefix(_MODEL).removeprefix(_OBJECTIVE): value
-        for name, value in state.tensors.items()
-        if name.startswith(_MODEL)
-    }
+    tensors = detector_tensors(_last_state(run.work, run.num_steps).tensors)
     config = run.config.resolved()
-    has_masks = any(name.startswith(_MASK_HEAD) for name in tensors)
+    has_masks = any(name.startswith(MASK_HEAD) for name in tensors)
     # Every tensor comes from the state: the weights that the training began with are not needed.
     fresh = Checkpoint(run.spec.name, None, FRESH)
     net, _ = build_backbone(run.spec, fresh, build_options(config, run.spec), 0)
@@ -88,6 +74,33 @@ def load_detector(run: TrainedRun, device: torch.device) -> Detector:
     layout = torch.channels_last if run.channels_last else torch.contiguous_format
     detector.to(device, memory_format=layout).eval()
     return detector
+
+
+def state_file(work: Path, num_steps: int) -> Path:
+    """Return the file of the state that a run's last step left.
+
+    Args:
+        work: Folder of the run's states.
+        num_steps: Steps of the training.
+
+    Raises:
+        PreflightError: The run kept no whole state of its last step.
+    """
+    _last_state(work, num_steps)
+    path = StateFolder(work / STATES, {}).newest_file()
+    assert path is not None
+    return path
+
+
+def _last_state(work: Path, num_steps: int) -> TrainingState:
+    state = StateFolder(work / STATES, {}).finished()
+    if state is None or state.step != num_steps:
+        found = "no whole state" if state is None else f"a state of step {state.step:,}"
+        raise PreflightError(
+            f"{work / STATES} holds {found}, and the detector is that of step {num_steps:,}; train "
+            "it again with --rerun all, or name another run."
+        )
+    return state
 
 
 def export_detector(run: TrainedRun, out: Path, facts: Mapping[str, Any]) -> int:
@@ -109,7 +122,7 @@ def export_detector(run: TrainedRun, out: Path, facts: Mapping[str, Any]) -> int
     detector = load_detector(run, torch.device("cpu"))
     tensors = {name: value.contiguous() for name, value in detector.state_dict().items()}
     with atomic_file(out) as file:
-        torch.save({"model": tensors, "backbench": dict(facts)}, file)
+        torch.save({"model": tensors, NOTES: dict(facts)}, file)
     return len(tensors)
 
 

@@ -39,6 +39,7 @@ from detection.protocols import build_options
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
 from detection.scoring.speed import rehearse_test
+from detection.start import DetectorStart, fill
 
 # Folder of training states within a run's.
 STATES = "states"
@@ -64,6 +65,8 @@ class TransferJob:
         runs: Folder of runs, each with a folder named as ``out_dir``, from which the state of the
             very same training may be taken; None for none.
         timed: Whether to time training and testing alone at the end.
+        start: Trained detector whose weights replace the fresh ones and the backbone's; None for
+            none.
     """
 
     spec: BackboneSpec
@@ -79,6 +82,7 @@ class TransferJob:
     channels_last: bool = True
     runs: Path | None = None
     timed: bool = False
+    start: DetectorStart | None = None
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,11 @@ def _build(job: TransferJob, facts: DataFacts, device: torch.device) -> tuple[De
     net, coverage = build_backbone(job.spec, job.checkpoint, options, job.seed)
     known = (len(facts.class_names), facts.has_masks)
     detector = build_detector(net, job.spec, job.config, known, job.seed)
+    said = coverage.sentence()
+    if job.start is not None:
+        said = fill(detector, job.start, facts.class_names).sentence()
     layout = torch.channels_last if job.channels_last else torch.contiguous_format
-    return detector.to(device, memory_format=layout), coverage.sentence()
+    return detector.to(device, memory_format=layout), said
 
 
 def _proven(
@@ -276,6 +283,7 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
         "data": _training_data(facts),
         "image limit": str(job.limit_images),
         "seed": str(job.seed),
+        **({"first weights": job.start.sha256} if job.start else {}),
     }
 
 

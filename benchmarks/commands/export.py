@@ -7,6 +7,7 @@ from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import ExportOptions
 from benchmarks.work.detectors import NUMBERED, annotations_of, category_ids_of, find_detector
+from benchmarks.work.starts import trained_on
 
 _DETECTION = "detectron2"
 _TRACED = ("torchscript", "onnx")
@@ -38,6 +39,11 @@ def _weights(options: ExportOptions) -> str:
     return export(options.source, options.layout, options.out, options.plugins)
 
 
+def _portable(source: str) -> str:
+    """Return an entry's source where other machines know it: not that of a file here."""
+    return "" if source.startswith("ckpt:") else source
+
+
 def _detector(options: ExportOptions) -> str:
     if options.source.is_file():
         raise UserError(
@@ -56,7 +62,12 @@ def _detector(options: ExportOptions) -> str:
     facts = {
         "run": detector.record.run_id,
         "entry": detector.record.labels.entry,
+        "source": _portable(detector.folder.read_request().source),
+        "weights_sha256": spec.weights_sha256,
+        "recipe_name": detector.record.labels.recipe,
         "protocol": detector.record.labels.protocol,
+        "data": detector.record.labels.data,
+        "data_fingerprint": trained_on(spec),
         "backbone": spec.backbone,
         "mean": list(detector.spec.mean),
         "std": list(detector.spec.std),

@@ -32,6 +32,7 @@ from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
 from benchmarks.work.contract import STOPPED as INTERRUPTED
 from benchmarks.work.outcome import Ended
+from benchmarks.work.starts import find_start
 
 SOME_FAILED, CANNOT_SERVE = 3, 4
 
@@ -49,7 +50,7 @@ def main(options: RunOptions) -> int:
     if not options.dry_run:
         store.check_writable()
     with facts_cache(options, store) as cache:
-        requests = assemble(_order(options), cache)
+        requests = assemble(_order(options, store), cache)
     refuse_unused(parse_data(options.data, own_names=True), (r.data for r in requests))
     return carry_out(options, store, requests, show_results)
 
@@ -114,18 +115,24 @@ def carry_out(
     return reporter(options, store, cells, ended)
 
 
-def _order(options: RunOptions) -> PlanRequest:
+def _order(options: RunOptions, store: Store) -> PlanRequest:
     suite = choose_suite(options.suite, options.tasks)
+    entries, recipe = list(options.entries), options.recipe
+    start = find_start(store, options.init_from, options.plugins) if options.init_from else None
+    if start is not None:
+        entries = entries or ([start.entry] if start.entry else [])
+        recipe = recipe or start.recipe
     return PlanRequest(
         suite=suite,
-        entries=parse_entries(list(options.entries)),
-        recipe=options.recipe,
+        entries=parse_entries(entries),
+        recipe=recipe,
         overrides=options.overrides,
         seeds=options.seeds,
         data=parse_data(options.data, own_names=True),
         plugins=options.plugins,
         evaluator=options.evaluator,
         limit_images=options.limit_images,
+        start=start,
     )
 
 

@@ -111,7 +111,10 @@ def anonymous_record(record: R) -> R:
 def _request(request: RunRequest) -> RunRequest:
     entry = _text(_without_folders(request.entry), [])
     data = replace(request.data, path=Path(_PATH)) if request.data.path else request.data
-    return structs.replace(request, entry=entry, source=entry, data=data, plugins=None)
+    first = request.first
+    if first is not None:
+        first = structs.replace(first, path=Path(_PATH), source=_text(first.source, []))
+    return structs.replace(request, entry=entry, source=entry, data=data, plugins=None, first=first)
 
 
 def _without_folders(entry: str) -> str:

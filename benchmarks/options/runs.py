@@ -115,6 +115,13 @@ class RunOptions(HowToPlan):
     evaluator: str = flag(
         "evaluation engine (default: the task's first)", default="", metavar="NAME"
     )
+    init_from: str | None = flag(
+        "detector that training begins with: a finished detection run of --out (entry, run id or "
+        "its first digits), or a file of `run.py export --format detectron2`",
+        default=None,
+        type=given,
+        metavar="RUN|FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

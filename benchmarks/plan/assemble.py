@@ -18,6 +18,7 @@ from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
 from benchmarks.plan.weights import (
+    FIRST_WEIGHTS,
     PlanContext,
     RunInputs,
     make_request,
@@ -25,8 +26,8 @@ from benchmarks.plan.weights import (
     pretraining_request,
     promised,
 )
-from benchmarks.store.spec import RunRequest
-from benchmarks.suites import Suite, get_task
+from benchmarks.store.spec import RunRequest, Start
+from benchmarks.suites import Suite, get_task, task_names
 from benchmarks.task import Facts, Task
 
 
@@ -45,6 +46,7 @@ class PlanRequest:
         plugins: Folder of additional backbones.
         evaluator: Evaluation engine, in tasks that have it; empty means each task's default.
         limit_images: Use only that many images of each split.
+        start: Detector that training begins with; None begins with the entries' weights.
     """
 
     suite: Suite
@@ -56,6 +58,7 @@ class PlanRequest:
     plugins: Path | None = None
     evaluator: str = ""
     limit_images: int | None = None
+    start: Start | None = None
 
 
 def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
@@ -70,11 +73,28 @@ def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
     Raises:
         UserError: Any part of the order is wrong; nothing has been written then.
     """
+    if order.start is not None:
+        _refuse_other_tasks(order.suite, order.start)
     requests: dict[str, RunRequest] = {}
     for name in order.suite.tasks:
         for request in _of_task(order, get_task(name), cache):
             requests.setdefault(request.spec.run_id, request)
     return list(requests.values())
+
+
+def _refuse_other_tasks(suite: Suite, start: Start) -> None:
+    """Refuse a suite with tasks that train no detector.
+
+    Raises:
+        UserError: With the tasks that may be asked for.
+    """
+    others = [name for name in suite.tasks if not get_task(name).takes_detector]
+    if others:
+        may = ", ".join(name for name in task_names() if get_task(name).takes_detector)
+        raise UserError(
+            f"--init-from {start.first.source}: the task {others[0]} trains no detector; use "
+            f"--tasks {may}."
+        )
 
 
 def _for_task(order: PlanRequest, task: Task) -> PlanRequest:
@@ -148,6 +168,27 @@ def _context(order: PlanRequest, cache: Path) -> PlanContext:
     return PlanContext(order.data or {}, order.plugins, order.limit_images, cache, order.suite.name)
 
 
+def _refuse_other_weights(start: Start, chosen: _Chosen) -> None:
+    """Refuse an entry whose name would stand for what another entry's detector found.
+
+    Raises:
+        UserError: The detector has another backbone, or was trained from other weights.
+    """
+    weights, name = chosen.checkpoint, chosen.entry.name
+    own = f"--init-from {start.first.source}"
+    if weights.backbone != start.backbone:
+        raise UserError(
+            f"{own} is a detector with the backbone {start.backbone}, but the entry {name} has "
+            f"{weights.backbone}; name an entry of {start.backbone}."
+        )
+    if start.weights and weights.sha256 != start.weights:
+        which = f"name {start.entry}" if start.entry else "name the entry that it was trained from"
+        raise UserError(
+            f"{own} was trained from other weights than those of the entry {name}, and a row has "
+            f"one pretraining; {which} with --entries."
+        )
+
+
 def _of_entry(
     order: PlanRequest, task: Task, data: DataRoot, facts: Facts, chosen: _Chosen, cache: Path
 ) -> Iterator[RunRequest]:
@@ -160,9 +201,16 @@ def _of_entry(
     if not data.mini and order.limit_images is None:
         config, told = task.fit_to_data(config, facts, named)
         facts = dataclasses.replace(facts, notes=(*facts.notes, *told))
+    first = None
+    if order.start is not None:
+        first = order.start.first
+        _refuse_other_weights(order.start, chosen)
+        config, said = task.begin(config, order.start, backbone, data, cache)
+        facts = dataclasses.replace(facts, notes=(*facts.notes, f"{FIRST_WEIGHTS}{said}"))
     inputs = RunInputs(
-        chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0, use=chosen.use
-    )
+        chosen.entry.name, chosen.checkpoint, recipe, data, facts, seed=0, use=chosen.use,
+        first=first,
+    )  # fmt: skip
     request = replace(
         make_request(task, config, inputs, _context(order, cache)),
         source=chosen.entry.source,

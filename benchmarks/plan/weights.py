@@ -22,12 +22,12 @@ from benchmarks.overrides import apply_overrides, overrides_outside_identity
 from benchmarks.plan.rules import RunFacts, rules_of
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
-from benchmarks.store.spec import RunRequest, RunSpec
+from benchmarks.store.spec import FirstWeights, RunRequest, RunSpec
 from benchmarks.suites import get_task
 from benchmarks.task import PRETRAIN, Facts, Task
 
 WEIGHTS_FILE = "weights.safetensors"
-# Begins the note of a plan that says what a pretraining begins with.
+# Begins the note of a plan that says what a training begins with, where it is not the usual.
 FIRST_WEIGHTS = "first weights: "
 
 
@@ -144,6 +144,7 @@ class RunInputs:
         facts: Facts about the data.
         seed: Seed of everything random.
         use: What the weights say about their use; None asks their checkpoint only.
+        first: Detector that training begins with; None begins with ``weights``.
     """
 
     entry: str
@@ -153,6 +154,7 @@ class RunInputs:
     facts: Facts
     seed: int
     use: WeightsUse | None = None
+    first: FirstWeights | None = None
 
 
 def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext) -> RunRequest:
@@ -180,6 +182,7 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         precision=work.precision,
         batch_size=work.batch_size,
         limit_images=where.limit_images,
+        first_sha256=inputs.first.sha256 if inputs.first else "",
     )
     use = inputs.use or WeightsUse.of_checkpoint(weights)
     spec = structs.replace(spec, rules=rules_of(RunFacts(spec, use, where.plugins)))
@@ -198,6 +201,7 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         former_fingerprint=inputs.facts.former_fingerprint,
         notes=inputs.facts.notes,
         weights_notes=use.said,
+        first=inputs.first,
     )
 
 

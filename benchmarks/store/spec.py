@@ -41,6 +41,7 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         rules: Rules of ``benchmarks.plan.rules`` that apply to the run, each as NAME/VERSION: what
             this program came to do otherwise for some networks only. Runs to which none applies
             keep the id that they had before there were rules.
+        first_sha256: As in ``FirstWeights``; empty where a run begins with its backbone's weights.
     """
 
     task: str
@@ -57,11 +58,53 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     batch_size: Count
     limit_images: int | None
     rules: tuple[str, ...] = ()
+    first_sha256: str = ""
 
     @cached_property
     def run_id(self) -> str:
         """16 hex digits that name this run everywhere."""
         return hash16(said_fields(self))
+
+
+class FirstWeights(Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of a whole detector that a run's training begins with.
+
+    Attributes:
+        path: File of the tensors: a training state of another run, or an exported detector.
+        sha256: SHA-256 over the names and values of the tensors and the names of the classes.
+        class_names: Classes of that detector, in order of its class index.
+        source: The detector as ``--init-from`` takes it: a run id, or the path of a file.
+    """
+
+    path: Path
+    sha256: str
+    class_names: tuple[str, ...]
+    source: str
+
+
+class Start(Struct, frozen=True):
+    """A trained detector that another training begins with, as plans know it.
+
+    Attributes:
+        first: Its weights.
+        backbone: Name of its network.
+        weights: SHA-256 of the backbone's weights that it was trained from, "random", or
+            "pretrain:" and a run id; empty where an exported file does not say it.
+        entry: Its entry, as ``--entries`` takes it; empty where an exported file does not say it.
+        recipe: Name of its recipe.
+        protocol: Id of its protocol.
+        data: Name of the data that it was trained on.
+        fingerprint: Identity of these data.
+    """
+
+    first: FirstWeights
+    backbone: str
+    weights: str
+    entry: str
+    recipe: str
+    protocol: str
+    data: str
+    fingerprint: str
 
 
 class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +130,7 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
         former_fingerprint: As in ``benchmarks.task.Facts``.
         notes: On the data, as in ``benchmarks.task.Facts``.
         weights_notes: How the weights are read and used, in words, for plans.
+        first: Detector that training begins with; None begins with the backbone's weights.
     """
 
     spec: RunSpec
@@ -106,6 +150,7 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     former_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     weights_notes: tuple[str, ...] = ()
+    first: FirstWeights | None = None
 
     @property
     def former_cell(self) -> str:
@@ -136,7 +181,9 @@ def cell_of(spec: RunSpec, recipe: str, protocol: str) -> str:
         "weights_branch", "seed", "limit_images",
     )  # fmt: skip
     custom = protocol.partition("+custom:")[2]
-    return hash16({**{n: getattr(spec, n) for n in ours}, "recipe": recipe, "custom": custom})
+    first = {"first": spec.first_sha256} if spec.first_sha256 else {}
+    same = {**{n: getattr(spec, n) for n in ours}, "recipe": recipe, "custom": custom, **first}
+    return hash16(same)
 
 
 class _RequestFile(RunRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -88,6 +88,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
         evaluator=request.evaluator,
         channels_last=verdict.channels_last,
         timed=True,
+        first=request.first,
     )
     return task, inputs, facts
 

@@ -3,11 +3,13 @@
 import shlex
 
 import pytest
+from msgspec import structs
 
 from benchmarks import cli
 from benchmarks.entries import Entry, parse_entries
 from benchmarks.leaderboard.page.repeat import Repeater
 from benchmarks.plan.assemble import PlanRequest, assemble
+from benchmarks.store.spec import FirstWeights
 from benchmarks.suites import choose_suite, get_suite
 
 
@@ -53,3 +55,13 @@ def test_a_recipe_that_changed_since_is_told(tmp_path):
     (request,) = assemble(PlanRequest(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
     request.spec.recipe["gone"] = {"field": 1}
     assert "another recipe" in Repeater().of_request(request)["note"]
+
+
+def test_the_detector_that_a_training_began_with_is_named(tmp_path):
+    (request,) = assemble(PlanRequest(get_suite("coco"), [Entry("vit-nano")]), tmp_path)
+    first = FirstWeights(tmp_path / "state.safetensors", "d" * 64, ("a",), "5eed")
+    recipe = {**request.spec.recipe, "protocol": "mini/v1+from-abc123"}
+    spec = structs.replace(request.spec, recipe=recipe, first_sha256=first.sha256)
+    found = Repeater().of_request(structs.replace(request, spec=spec, first=first))
+    assert found == {"command": Repeater().of_request(request)["command"].replace(
+        "--seeds", "--init-from 5eed --seeds"), "note": ""}  # fmt: skip

@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
+
 from backbones.base.errors import UserError
 from backbones.base.files import canonical_json
 from backbones.base.sections import as_plain
@@ -14,10 +16,11 @@ from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.suites import find_measurement, get_task
 from benchmarks.task import EXTERNAL, PRETRAIN, Task
+from detection.small_sets import without_start
 
 _PROGRAM = ("python", "benchmarks/run.py")
 # Words for what no record knows.
-_DIR, _KIND, _RESULTS = "DIR", "KIND", "RESULTS.json"
+_DIR, _KIND, _RESULTS, _RUN = "DIR", "KIND", "RESULTS.json", "RUN"
 
 
 class Repeater:
@@ -42,6 +45,9 @@ class Repeater:
             note = "Put in where the results and the data lie."
             return _scored(record.spec, labels.entry, [_RESULTS], data, note)
         note = "Put in where the data lie." if data else ""
+        if record.spec.first_sha256:
+            data += ["--init-from", _RUN]
+            note = " ".join(filter(None, [note, "Put in the detector that training began with."]))
         arguments = [
             *self._what(record.spec, labels.entry),
             *("--recipe", labels.recipe),
@@ -63,6 +69,8 @@ class Repeater:
             arguments += ["--data", f"{request.data.kind}={request.data.path}"]
         if request.plugins is not None:
             arguments += ["--plugins", str(request.plugins)]
+        if request.first is not None:
+            arguments += ["--init-from", request.first.source]
         if request.evaluator:
             arguments += ["--evaluator", request.evaluator]
         for text in request.overrides_not_in_spec:
@@ -92,6 +100,10 @@ class Repeater:
 
     def _overrides(self, spec: RunSpec, recipe: str) -> tuple[list[str], str]:
         """Return the ``--set`` texts that make a recipe what a run had, and a warning."""
+        if spec.first_sha256:
+            # ``--init-from`` marks the protocol, not a value of the recipe.
+            plain = {**spec.recipe, "protocol": without_start(str(spec.recipe["protocol"]))}
+            spec = structs.replace(spec, recipe=plain)
         key = canonical_json([spec.task, recipe, spec.recipe])
         if key not in self._known:
             self._known[key] = _overrides(spec, recipe)

@@ -1,11 +1,14 @@
 """Mask R-CNN on COCO-format data: APbox, APmask and what they cost."""
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backbones.base.cores import loader_workers
+from backbones.base.errors import PreflightError
+from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
@@ -21,6 +24,7 @@ from benchmarks.data.coco import open_coco
 from benchmarks.data.roots import DataRoot
 from benchmarks.seed_floors import COCO_FLOORS
 from benchmarks.store.folders import CACHE
+from benchmarks.store.spec import Start
 from benchmarks.task import (
     Facts,
     PublishedResults,
@@ -34,7 +38,7 @@ from detection.model.arithmetic import head_multiply_adds
 from detection.protocols import fit
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
-from detection.small_sets import FEWEST_STEPS, lengthened, with_more_detections
+from detection.small_sets import FEWEST_STEPS, begun_with, lengthened, with_more_detections
 
 # Three times the scatter of ViTDet's five seeds (0.1 APbox, detectron2 projects/ViTDet README).
 _TOLERANCE = 0.3
@@ -66,6 +70,7 @@ class CocoTask(AnnotatedTask):
     published = PublishedResults("COCO 2017", _TOLERANCE, _is_coco)
     is_transfer = True
     reads_maps = True
+    takes_detector = True
     columns = COCO_COLUMNS
     metrics = COCO_METRICS
 
@@ -101,6 +106,38 @@ class CocoTask(AnnotatedTask):
         """Return the recipe that a backbone is measured by; see ``detection.protocols``."""
         return fit(config, backbone)
 
+    def begin(
+        self,
+        config: DetectionConfig,
+        start: Start,
+        backbone: BackboneSpec,
+        data: DataRoot,
+        cache: Path,
+    ) -> tuple[DetectionConfig, str]:
+        """Return the recipe whose training begins with a detector, after a look whether it fits."""
+        # torch and detectron2 come in here: weights that do not fit shall not wait in a queue.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' own, about each other
+            from detection.start import DetectorStart, planned
+
+        given = DetectorStart(start.first.path, start.first.sha256, start.first.class_names)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the libraries' own, about each other
+                filled = planned(given, backbone, config, open_coco(data), cache)
+        except PreflightError as error:
+            raise PreflightError(
+                f"--init-from {start.first.source}: {error} It was trained by {start.recipe} "
+                f"({start.protocol}); use its recipe and size, or another detector."
+            ) from error
+        digits = hash16({"protocol": start.protocol, "data": start.fingerprint})[:6]
+        name = Path(start.first.source).name
+        sentence = (
+            f"the detector {name} ({start.protocol} on {start.data}): {filled.sentence()}. Only "
+            "rows that begin with detectors of this protocol and these data share a table."
+        )
+        return replace(config, protocol=begun_with(config.protocol, digits)), sentence
+
     def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
         num_train = min(facts.num_train, limit_images or facts.num_train)
@@ -131,8 +168,10 @@ class CocoTask(AnnotatedTask):
     def run(self, inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         """Train and evaluate."""
         # detectron2 and torch come in here, so that planning does without them.
+        from detection.start import DetectorStart
         from detection.transfer import TransferJob, transfer
 
+        first = inputs.first
         job = TransferJob(
             spec=inputs.backbone,
             checkpoint=inputs.checkpoint,
@@ -147,6 +186,7 @@ class CocoTask(AnnotatedTask):
             runs=inputs.cache.parent if inputs.cache.name == CACHE else None,
             channels_last=inputs.channels_last,
             timed=inputs.timed,
+            start=DetectorStart(first.path, first.sha256, first.class_names) if first else None,
         )
         outcome = transfer(job, monitor)
         return TaskResult(

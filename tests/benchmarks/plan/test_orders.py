@@ -1,5 +1,6 @@
 """What one command asks of suites with several tasks; planning alone, so no torch."""
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ import pytest
 from backbones.base.errors import UserError
 from benchmarks.entries import parse_entries
 from benchmarks.plan.assemble import PlanRequest, assemble
-from benchmarks.suites import choose_suite, get_suite
+from benchmarks.plan.weights import first_weights
+from benchmarks.store.spec import FirstWeights, Start
+from benchmarks.suites import choose_suite, get_suite, get_task
+from detection.small_sets import begun_with, without_start
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -103,3 +107,47 @@ def test_a_plan_of_everything_is_made_without_torch_in_a_second(tmp_path):
     assert "lowshot-mini" in done.stdout
     # A second on a machine of its own; the bound is what a busy one takes.
     assert time.perf_counter() - start < 10
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Return a maker of detectors to begin with; whether they fit is not looked at."""
+
+    def begin(config, start, backbone, data, cache):
+        return dataclasses.replace(config, protocol=begun_with(config.protocol, "abc123")), "taken"
+
+    monkeypatch.setattr(get_task("coco"), "begin", begin)
+
+    def make(sha256="d" * 64, **changes):
+        first = FirstWeights(Path("state.safetensors"), sha256, ("a",), "5eed")
+        values = {"backbone": "vit-nano", "weights": "random", "entry": "vit-nano"}
+        values |= {"recipe": "mini", "protocol": "mini/v1", "data": "coco", "fingerprint": "f"}
+        return Start(first, **{**values, **changes})
+
+    return make
+
+
+def test_a_run_that_begins_with_a_detector_is_a_run_of_its_own(plan, start):
+    suite = choose_suite("", ["coco"])
+    plain = plan(suite)["coco"]
+    begun = plan(suite, start=start())["coco"]
+    other = plan(suite, start=start("e" * 64))["coco"]
+    assert begun.protocol == "mini/v1+from-abc123"
+    assert without_start(begun.protocol) == plain.protocol
+    assert first_weights(begun) == ["first weights: taken"]
+    assert len({request.spec.run_id for request in (plain, begun, other)}) == 3
+    # None of them answers another's question under older rules.
+    assert len({request.cell for request in (plain, begun, other)}) == 3
+    custom = plan(suite, start=start(), overrides=["optim.base_lr=0.1"])["coco"].protocol
+    assert custom.startswith("mini/v1+from-abc123+custom:")
+
+
+def test_a_detector_that_does_not_belong_is_refused(plan, start):
+    for changes, words in (
+        ({"backbone": "swin-nano"}, "backbone swin-nano, but the entry vit-nano has vit-nano"),
+        ({"weights": "a" * 64}, "trained from other weights .* name vit-nano with --entries"),
+    ):
+        with pytest.raises(UserError, match=words):
+            plan(choose_suite("", ["coco"]), start=start(**changes))
+    with pytest.raises(UserError, match="task knn trains no detector; use --tasks coco"):
+        plan(choose_suite("", ["knn"]), start=start())
