@@ -35,8 +35,8 @@ class BlockAttention:
 
     Attributes:
         window: Side of its windows in tokens; 0 attends to all tokens.
-        relative: Its relative positions: "decomposed" (ViTDet), "rotary", "bias table", "iRPE" or
-            "none".
+        relative: Its relative positions: "decomposed" (ViTDet), "rotary", "bias table",
+            "bias MLP", "iRPE" or "none".
     """
 
     window: int = 0

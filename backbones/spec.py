@@ -29,7 +29,7 @@ class BuildOptions:
             empty means the last block of each quarter (ViTDet, section 3).
         relative_positions: Plain layout only: adds decomposed relative positions to attention,
             zero-initialised, hence fresh parameters, unless the network brings relative positions
-            of its own (rotary, bias tables, iRPE).
+            of its own (rotary, bias tables or MLPs, iRPE).
         tile_positions: Plain layout only: absolute positions are repeated over a larger grid in
             place of being interpolated to it.
         keep_windows: Swin only: windows keep their size on maps that are smaller, which are padded,
@@ -89,7 +89,7 @@ class BackboneSpec:
         std: Per-channel standard deviation, likewise.
         img_size: Side in pixels of the images that the network was designed for.
         fixed_size: Whether it runs only at the square size that it is built for
-            (``BuildOptions.img_size``).
+            (``BuildOptions.img_size``), unless it is built with windows.
         runs_at: Of a network of fixed size: takes a side in pixels, returns whether the network
             can be built for it; None where nobody can tell.
         windows: Plain layout only: whether it heeds ``BuildOptions.window_size`` and

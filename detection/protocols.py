@@ -43,7 +43,9 @@ def fit(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
         config = _fit_attention(config, spec)
     else:
         _check_levels(config, spec)
-    return _fit_size(config, spec) if spec.fixed_size else config
+    # On maps of tokens, a network runs at any size.
+    on_maps = spec.windows and (config.model.window_size or config.model.relative_positions)
+    return _fit_size(config, spec) if spec.fixed_size and not on_maps else config
 
 
 def build_options(config: DetectionConfig, spec: BackboneSpec) -> BuildOptions:

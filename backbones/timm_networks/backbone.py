@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import RelPosMlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -231,17 +232,25 @@ class TimmBackbone(Backbone):
         return cropped
 
 
-def _attention_of(block: Any, net: Any) -> BlockAttention:
+def own_relative(net: Any, block: Any) -> str:
+    """Return the kind of a block's relative positions, in ``BlockAttention``'s words."""
     attention = getattr(block, "attn", None)
-    window = getattr(block, "window_size", 0)
-    relative = "none"
+    shared = getattr(net, "shared_rel_pos", None)
     if getattr(net, "rope", None) is not None:
-        relative = "rotary"
-    elif getattr(attention, "rel_pos_h", None) is not None:
-        relative = "decomposed"
-    elif any("rel_pos" in name or "relative" in name for name, _ in block.named_parameters()):
-        relative = "bias table"
-    return BlockAttention(window if isinstance(window, int) else 0, relative)
+        return "rotary"
+    if getattr(attention, "rel_pos_h", None) is not None:
+        return "decomposed"
+    if isinstance(shared or getattr(attention, "rel_pos", None), RelPosMlp):
+        return "bias MLP"
+    names = [name for name, _ in block.named_parameters()]
+    if shared is not None or any("rel_pos" in name or "relative" in name for name in names):
+        return "bias table"
+    return "none"
+
+
+def _attention_of(block: Any, net: Any) -> BlockAttention:
+    window = getattr(block, "window_size", 0)
+    return BlockAttention(window if isinstance(window, int) else 0, own_relative(net, block))
 
 
 def create_net(

@@ -25,6 +25,7 @@ from backbones.timm_networks.plain import (
     can_be_dense,
     is_dense,
 )
+from backbones.timm_networks.relpos import DenseRelPosBackbone, can_be_dense_relpos
 from backbones.timm_networks.swin import SwinBlock, shifted_windows
 from backbones.vit.positions_rule import ANTIALIASED
 
@@ -118,6 +119,7 @@ _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": 
 _DENSE: dict[str, Callable[[Any, BuildOptions], TimmBackbone]] = {
     "Beit": DenseBeitBackbone,
     "NaFlexVit": DenseNaFlexBackbone,
+    "VisionTransformerRelPos": DenseRelPosBackbone,
 }
 
 
@@ -147,7 +149,7 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
 def _can_be_dense(name: str, arguments: dict[str, Any]) -> bool:
     with torch.device("meta"):
         net = create_net(name, BuildOptions(), own_size=True, **arguments)
-    return can_be_dense(net) or can_be_dense_naflex(net)
+    return can_be_dense(net) or can_be_dense_naflex(net) or can_be_dense_relpos(net)
 
 
 def _ramp_drop_path(net: nn.Module, rate: float) -> None:

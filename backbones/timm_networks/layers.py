@@ -27,8 +27,11 @@ _BEHIND_BLOCKS = re.compile(
     r"|incre_modules|downsamp_modules|final_layer|features\.conv5_bn_ac|features\.norm5)(\.|$)"
 )
 
+# CLIP's norm in front of the first block, and relative positions that all blocks share.
+_BEFORE_BLOCKS = ("norm_pre.", "rope.", "shared_rel_pos.")
+
 # A block inside a stage that timm groups as one.
-_INNER_BLOCK = re.compile(r"^\w*stages\.\d+\.blocks\.(\d+)\.")
+_INNER_BLOCK = re.compile(r"^(?:\w*stages|transformers)\.\d+\.blocks\.(\d+)\.")
 
 # CoaT's relative positions: modules of the network that all blocks of a stage share.
 _SHARED = re.compile(r"^crpe(\d)\.")
@@ -51,8 +54,8 @@ def number_layers(net: Any) -> tuple[dict[str, int], int]:
     matcher = net.group_matcher() if hasattr(net, "group_matcher") else _STAGES
     groups = group_parameters(net, _without_later_stems(matcher), reverse=True)
     order = [name for name, _ in net.named_parameters()]
-    if hasattr(net, "blocks"):  # CLIP's norm in front of the first block, learned rotary rates
-        groups |= {name: 0 for name in order if name.startswith(("norm_pre.", "rope."))}
+    if hasattr(net, "blocks"):
+        groups |= {name: 0 for name in order if name.startswith(_BEFORE_BLOCKS)}
     behind = {name for name in order if groups[name] and _BEHIND_BLOCKS.match(name)}
     keys = _split_stages({name: groups[name] for name in order if name not in behind})
     before = next(iter(keys.values()))

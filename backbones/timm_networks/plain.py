@@ -7,6 +7,7 @@ positions of its own.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from backbones.features import BlockAttention, Features
 from backbones.spec import BuildOptions
-from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.backbone import TimmBackbone, own_relative
 from backbones.timm_networks.beit import BeitBackbone
 from backbones.timm_networks.tables import resize_geometric
 from backbones.timm_networks.windows import attend_on_maps, can_attend_on_maps
@@ -60,11 +61,10 @@ class DensePlainBackbone(TimmBackbone):
             options: Windows, global blocks and relative positions.
         """
         side = math.ceil(options.img_size / net.feature_info[-1]["reduction"])
-        rotary = getattr(net, "rope", None) is not None
         everywhere = global_blocks(len(net.blocks), options)
         for index, block in enumerate(net.blocks):
             window = 0 if index in everywhere else options.window_size
-            relative = options.relative_positions and not rotary
+            relative = options.relative_positions and own_relative(net, block) == "none"
             attend_on_maps(block.attn, window, (window or side) if relative else 0)
         super().__init__(net)
         self._tiled = options.tile_positions
@@ -84,16 +84,8 @@ class DensePlainBackbone(TimmBackbone):
 
     def block_attention(self) -> tuple[BlockAttention, ...]:
         """Return how each block attends; see ``Backbone.block_attention``."""
-        rotary = getattr(self.net, "rope", None) is not None
         return tuple(
-            BlockAttention(
-                block.attn.window,
-                "rotary"
-                if rotary
-                else "decomposed"
-                if block.attn.rel_pos_h is not None
-                else "none",
-            )
+            BlockAttention(block.attn.window, own_relative(self.net, block))
             for block in self.net.blocks
         )
 
@@ -106,10 +98,10 @@ class DensePlainBackbone(TimmBackbone):
     def _encode(self, images: Tensor) -> list[Tensor]:
         """Return what leaves every block, each (B, rows, columns, C), without the final norm."""
         tokens = self._embed(images)
-        rotary = _Rotary(self.net, (tokens.shape[1], tokens.shape[2]))
+        relative = self._relative_to((tokens.shape[1], tokens.shape[2]))
         outputs = []
         for index, block in enumerate(self.net.blocks):
-            tokens = self._block(block, tokens, rotary.of(index, block.attn.window))
+            tokens = self._block(block, tokens, relative(index, block.attn.window))
             outputs.append(tokens)
         return outputs
 
@@ -124,6 +116,16 @@ class DensePlainBackbone(TimmBackbone):
             tokens = tokens + placed.view(1, *grid, -1)
         out: Tensor = net.norm_pre(net.pos_drop(tokens))
         return out
+
+    def _relative_to(self, grid: Grid) -> Callable[[int, int], dict[str, Tensor]]:
+        """Return what gives block i with windows of w tokens its keyword arguments, of (i, w)."""
+        rope = getattr(self.net, "rope", None)
+        if rope is None:
+            return lambda index, window: {}
+        embeddings = once_per_grid(lambda side: rope.get_embed(shape=list(side)), grid)
+        if getattr(self.net, "rope_mixed", False):
+            return lambda index, window: {"rope": embeddings(window)[index]}
+        return lambda index, window: {"rope": embeddings(window)}
 
     def _block(self, block: nn.Module, tokens: Tensor, further: dict[str, Tensor]) -> Tensor:
         """Return (B, rows, columns, C) tokens after a block, which may be recomputed."""
@@ -202,21 +204,18 @@ def _features(norm: Any, outputs: list[Tensor], num_last_blocks: int) -> Feature
     )
 
 
-class _Rotary:
-    """The rotary embeddings of one forward pass, each computed once."""
+def once_per_grid(make: Callable[[Grid], Tensor], grid: Grid) -> Callable[[int], Tensor]:
+    """Return what gives blocks with windows of w tokens the result of ``make``, computed once.
 
-    def __init__(self, net: Any, grid: Grid) -> None:
-        self._rope = getattr(net, "rope", None)
-        self._by_depth = bool(getattr(net, "rope_mixed", False))
-        self._grid = grid
-        self._made: dict[Grid, Tensor] = {}
+    Args:
+        make: Computes it for the rows and columns that attend to each other.
+        grid: Rows and columns of the whole map, for blocks without windows (w = 0).
+    """
+    made: dict[int, Tensor] = {}
 
-    def of(self, index: int, window: int) -> dict[str, Tensor]:
-        """Return the keyword arguments of block ``index``."""
-        if self._rope is None:
-            return {}
-        grid = (window, window) if window else self._grid
-        if grid not in self._made:
-            self._made[grid] = self._rope.get_embed(shape=list(grid))
-        made = self._made[grid]
-        return {"rope": made[index] if self._by_depth else made}
+    def of(window: int) -> Tensor:
+        if window not in made:
+            made[window] = make((window, window) if window else grid)
+        return made[window]
+
+    return of

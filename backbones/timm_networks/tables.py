@@ -1,8 +1,10 @@
-"""Tables of relative position biases, resized to other windows and grids."""
+"""Biases of relative positions on other windows and grids: tables resized, MLPs evaluated."""
 
 import math
+from typing import Any
 
 import torch
+from timm.layers import gen_relative_position_index
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -73,6 +75,28 @@ def resize_geometric(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
     horizontal = _interpolation(old[1], new[1]).to(plane)
     resized = torch.einsum("ij,kl,jlh->ikh", vertical, horizontal, plane)
     return torch.cat([resized.flatten(0, 1), table[-3:]])
+
+
+def mlp_bias(relative: Any, grid: tuple[int, int]) -> Tensor:
+    """Return the bias of every pair of patches of a grid, (1, heads, N, N), N = rows * columns.
+
+    The bias is an MLP of the offset in rows and in columns, each as sign(d) * ln(1 + abs(d)), d in
+    patches (Swin V2, section 3.3; timm's mode "cr", which does not divide d by the side of the
+    grid). It depends only on the offset, so that nothing is resized on another grid.
+
+    Args:
+        relative: A ``RelPosMlp`` of timm in mode "cr".
+        grid: Rows and columns.
+    """
+    weight = relative.mlp.fc1.weight
+    rows, columns = (
+        torch.arange(1 - side, side, device=weight.device, dtype=weight.dtype) for side in grid
+    )
+    offsets = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
+    by_offset = relative.mlp(offsets.sign() * offsets.abs().log1p()).flatten(0, 1)
+    pairs = gen_relative_position_index(grid, device=weight.device)
+    bias: Tensor = by_offset[pairs].permute(2, 0, 1)[None]
+    return bias
 
 
 def _ratio(old: int, new: int) -> float:

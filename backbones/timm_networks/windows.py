@@ -13,8 +13,10 @@ from timm.layers import apply_rot_embed_cat
 from timm.layers.attention import Attention, AttentionRope
 from timm.models.beit import Attention as BeitAttention
 from timm.models.eva import EvaAttention
+from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
 
+from backbones.timm_networks.tables import mlp_bias
 from backbones.vit.attention import partition, unpartition
 from backbones.vit.relative_attention import attend_relative
 
@@ -140,11 +142,29 @@ class _MapBeitAttention(MapAttention, BeitAttention):  # type: ignore[misc]
     pass
 
 
+class _MapRelPosAttention(MapAttention, RelPosAttention):  # type: ignore[misc]
+    rel_pos: Any
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        shared_rel_pos_bias: Tensor | None = None,
+        shared_rel_pos: Tensor | None = None,
+        **unused: Any,
+    ) -> Tensor:
+        """Attend with the bias of the block, or with the one that all blocks share."""
+        grid = (self.window, self.window) if self.window else (x.shape[1], x.shape[2])
+        bias = shared_rel_pos if self.rel_pos is None else mlp_bias(self.rel_pos, grid)
+        return super().forward(x, shared_rel_pos_bias=bias)
+
+
 _CLASSES: dict[type, type] = {
     Attention: _MapViTAttention,
     AttentionRope: _MapRopeAttention,
     EvaAttention: _MapEvaAttention,
     BeitAttention: _MapBeitAttention,
+    RelPosAttention: _MapRelPosAttention,
 }
 
 

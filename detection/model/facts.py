@@ -19,7 +19,7 @@ from detection.model.detector import Detector
 from detection.protocols import DIGITS, READS, numbers_in_words, stated_facts
 
 # Any of these is what "relative positions" asks for: a network keeps those of its own.
-_RELATIVE = ("decomposed", "rotary", "bias table", "iRPE")
+_RELATIVE = ("decomposed", "rotary", "bias table", "bias MLP", "iRPE")
 
 
 def detector_facts(

@@ -47,6 +47,7 @@ TWELVE = (
 FAST = (
     "test_vit", "test_convnext", "xcit_nano_12_p8_224", "cait_xxs24_224", "coat_tiny",
     "hrnet_w18_small", "legacy_xception", "mvitv2_tiny", "volo_d1_224", "levit_128s",
+    "vit_srelpos_small_patch16_224", "pit_ti_224",
 )  # fmt: skip
 
 # Blocks by hand, from the papers' tables or timm's model definitions.
@@ -62,6 +63,8 @@ BLOCKS = {
     "swin_tiny_patch4_window7_224": 2 + 2 + 6 + 2,
     "poolformerv2_s12": 12,
     "hiera_tiny_224": 12,
+    "pit_ti_224": 2 + 6 + 4,
+    "vit_srelpos_small_patch16_224": 12,
     "vit_large_patch16_siglip_256": 24,
     "vit_pe_core_large_patch14_336": 24,
 }

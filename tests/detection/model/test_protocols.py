@@ -34,7 +34,7 @@ def planned(name: str, recipe: str) -> tuple[BackboneSpec, DetectionConfig]:
         ("timm:samvit_base_patch16", "mini", "mini-own-windows/v1"),
         ("timm:naflexvit_base_patch16_siglip", "vitdet-25ep", "vitdet/v1+25ep"),
         ("timm:vitamin_small_224", "vitdet-25ep", "vitdet/v1+25ep"),
-        ("timm:test_vit_relpos", "vitdet-25ep", "vitdet-global/v1+25ep"),
+        ("timm:test_vit_relpos", "vitdet-25ep", "vitdet/v1+25ep"),
         ("timm:xcit_nano_12_p16_224", "vitdet-25ep", "vitdet-global/v1+25ep"),
         ("timm:cait_xxs24_224", "vitdet-25ep", "vitdet-global/v1+25ep"),
         ("timm:cait_xxs24_224", "vitdet-frozen-12ep", "vitdet-frozen/v1+12ep+last"),
