@@ -259,7 +259,7 @@ class SwinBlock(SwinTransformerBlock):  # type: ignore[misc]
             drop = self.attn.attn_drop.p if self.training else 0.0
             fused = F.scaled_dot_product_attention(q, k, v, attn_mask=each, dropout_p=drop)
             return fused.transpose(1, 2).reshape(count, length, -1)
-        logits = (q * self.attn.scale) @ k.mT
+        logits = (q * self.attn.scale) @ k.transpose(-2, -1)
         logits = logits.view(-1, len(bias), heads, length, length) + bias
         weights = self.attn.attn_drop(F.softmax(logits, dim=-1))
         found: Tensor = weights.view(count, heads, length, length) @ v

@@ -40,7 +40,10 @@ def attend_relative(heads: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: G
     """
     table_h = offset_table(rel_pos_h, grid[0]).to(heads.dtype)
     table_w = offset_table(rel_pos_w, grid[1]).to(heads.dtype)
-    if heads.device.type == "cpu" and heads.dtype in (torch.float32, torch.float64):
+    chunked = heads.device.type == "cpu" and heads.dtype in (torch.float32, torch.float64)
+    # A trace can hold no function of ours.
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if chunked and not tracing:
         out: Tensor = _ChunkedAttention.apply(heads, table_h, table_w)
         return out
     return attend_folded(heads, table_h, table_w)

@@ -1,12 +1,19 @@
 """``run.py export``: our weights, and detectors of finished runs, for others' code."""
 
 import warnings
+from typing import Any
 
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.commands.status import open_store
 from benchmarks.options import ExportOptions
-from benchmarks.work.detectors import NUMBERED, annotations_of, category_ids_of, find_detector
+from benchmarks.work.detectors import (
+    NUMBERED,
+    FoundDetector,
+    annotations_of,
+    category_ids_of,
+    find_detector,
+)
 from benchmarks.work.starts import trained_on
 
 _DETECTION = "detectron2"
@@ -20,9 +27,8 @@ def main(options: ExportOptions) -> int:
         UserError: Layout and weights do not go together, no run or several are called so, or a
             file cannot be read or written.
     """
-    if options.layout in _TRACED:
-        raise UserError(f"--format {options.layout} is not supported yet; use {_DETECTION}.")
-    sentence = _detector(options) if options.layout == _DETECTION else _weights(options)
+    of_run = options.layout in (_DETECTION, *_TRACED)
+    sentence = _detector(options) if of_run else _weights(options)
     if options.json:
         output.document({"written": str(options.out), "layout": options.layout})
     else:
@@ -47,8 +53,8 @@ def _portable(source: str) -> str:
 def _detector(options: ExportOptions) -> str:
     if options.source.is_file():
         raise UserError(
-            f"--format {_DETECTION} writes the detector of a finished detection run; name an entry "
-            f"or a run id instead of the file {options.source}."
+            f"--format {options.layout} writes the detector of a finished detection run; name an "
+            f"entry or a run id instead of the file {options.source}."
         )
     if options.out.is_dir():
         raise UserError(f"--to {options.out} is a folder; name a file, for example detector.pth.")
@@ -77,7 +83,24 @@ def _detector(options: ExportOptions) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own, about each other
         # torch is imported only here, so that a mistyped name is reported at once.
-        from detection.trained import TrainedRun, export_detector
+        return _write(options, detector, facts)
 
-        count = export_detector(TrainedRun(**detector.trained()), options.out, facts)
-    return f"{options.out}: {count} tensors of the detector of run {spec.run_id}."
+
+def _write(options: ExportOptions, detector: FoundDetector, facts: dict[str, Any]) -> str:
+    from detection.trained import TrainedRun, export_detector
+
+    run = TrainedRun(**detector.trained())
+    of = f"run {detector.record.run_id}"
+    if options.layout == _DETECTION:
+        count = export_detector(run, options.out, facts)
+        return f"{options.out}: {count} tensors of the detector of {of}."
+    from detection.traced import export_traced
+
+    evaluation = run.config.resolved().evaluation
+    facts |= {"short_side": evaluation.short_side, "max_size": evaluation.max_size}
+    written = export_traced(run, options.out, options.layout, facts)
+    return (
+        f"{options.out}: the detector of {of} as {options.layout}, {written.compared}. Input: RGB "
+        f"image (3, H, W) from 0 to 255, short side {evaluation.short_side}, long side at most "
+        f"{evaluation.max_size}; outputs: {', '.join(written.outputs)}."
+    )

@@ -20,11 +20,12 @@ class ExportOptions(WithPlugins):
         metavar="FILE|RUN",
     )
     layout: str = flag(
-        "mae, lomar, dino, esvit, mocov3, simmim, swin or timm; detectron2 for a detection run",
+        "mae, lomar, dino, esvit, mocov3, simmim, swin or timm; for a detection run detectron2, "
+        "torchscript or onnx",
         name="format",
         metavar="NAME",
     )
-    out: Path = flag("file to write, for torch.load", name="to", type=Path, metavar="FILE")
+    out: Path = flag("file to write", name="to", type=Path, metavar="FILE")
     runs: Path = flag(
         "folder of runs (default: %(default)s)", default=Path("runs"), name="out", type=Path,
         metavar="DIR")  # fmt: skip

@@ -33,7 +33,7 @@ class MapNorm(nn.Module):
         """Normalise each position; (B, C, H, W) to the same shape."""
         rows = swapped(maps.flatten(2))
         normed = F.layer_norm(rows, self.weight.shape, self.weight, self.bias, self.eps)
-        return swapped(normed).view(maps.shape)
+        return swapped(normed).reshape(maps.shape)
 
 
 class SimplePyramid(nn.Module):
@@ -152,9 +152,13 @@ def laid_out(maps: Tensor) -> Tensor:
 
 
 def swapped(rows: Tensor) -> Tensor:
-    """Return the transpose (B, N, M) of (B, M, N): written out on a CPU, a view elsewhere."""
-    if rows.device.type != "cpu":
-        return rows.mT
+    """Return the transpose (B, N, M) of (B, M, N): written out on a CPU, a view elsewhere.
+
+    A trace records the view: it can hold no function of ours.
+    """
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if rows.device.type != "cpu" or tracing:
+        return rows.transpose(1, 2)
     out: Tensor = _Swap.apply(rows)
     return out
 

@@ -1,5 +1,6 @@
 """A trained detector used again: what its own evaluation found, to the last bit."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,14 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from PIL import Image
 
-from backbones.base.errors import PreflightError
+from backbones.base.errors import PreflightError, UserError
 from backbones.base.monitor import SilentMonitor
 from backbones.spec import BackboneSpec
+from detection import traced
 from detection.config import DetectionConfig
 from detection.data.dataset import find_coco, load_split
 from detection.scoring.detections import Detections, read_detections
+from detection.traced import NOTES_FILE, export_traced
 from detection.trained import (
     TrainedRun,
     export_detector,
@@ -120,3 +123,55 @@ def test_unreadable_images_are_named(tmp_path: Path) -> None:
         sample_of(tmp_path / "broken.png", 1)
     with pytest.raises(PreflightError, match=r"absent\.png cannot be read"):
         sample_of(tmp_path / "absent.png", 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize("layout", ["torchscript", "onnx"])
+def test_a_graph_finds_what_the_detector_finds(
+    trained: TrainedRun, tmp_path: Path, layout: str
+) -> None:
+    """At a size that it was not traced with, run by torch or onnxruntime only."""
+    if layout == "onnx":
+        pytest.importorskip("onnx")
+        runtime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "graph"
+    written = export_traced(trained, path, layout, {"entry": "toy"})
+    assert written.outputs == ("boxes", "classes", "scores", "masks")
+    assert "equal to the detector" in written.compared
+    image = 255 * torch.rand((3, 40, 56), generator=torch.Generator().manual_seed(3))
+    own = load_detector(trained, torch.device("cpu"))
+    found = own.inference([{"image": image}], do_postprocess=False)[0]
+    assert len(found) > 0
+    if layout == "onnx":
+        values = runtime.InferenceSession(path.read_bytes()).run(None, {"image": image.numpy()})
+        boxes, classes, scores, masks = map(torch.from_numpy, values[:4])
+    else:
+        notes = {NOTES_FILE: ""}
+        boxes, classes, scores, masks = torch.jit.load(path, _extra_files=notes)(image)
+        assert json.loads(notes[NOTES_FILE]) == {"entry": "toy"}
+    assert boxes.shape == found.pred_boxes.tensor.shape
+    # Nearly equal scores may change places; the sums of coordinates and scores may not.
+    for one, other in (
+        (boxes, found.pred_boxes.tensor),
+        (scores, found.scores),
+        (masks, found.pred_masks),
+    ):
+        torch.testing.assert_close(one.sum(), other.sum(), rtol=1e-3, atol=1e-2)
+    assert torch.equal(classes.bincount(), found.pred_classes.bincount())
+
+
+def test_a_graph_that_finds_something_else_is_not_written(
+    trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = [torch.zeros(1, 4), torch.zeros(1), torch.zeros(1), torch.zeros(1, 1, 28, 28)]
+    monkeypatch.setattr(traced, "_torchscript_runner", lambda content: lambda image: nothing)
+    with pytest.raises(UserError, match=r"0 of its [0-9]+ detections are those of its graph"):
+        export_traced(trained, tmp_path / "graph", "torchscript", {})
+
+    def fail(*given: object, **options: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.jit, "trace", fail)
+    with pytest.raises(UserError, match=r"cannot be written as torchscript \(no such operator\)"):
+        export_traced(trained, tmp_path / "graph", "torchscript", {})
+    assert not (tmp_path / "graph").exists()

@@ -68,7 +68,8 @@ def test_exports_that_cannot_be_are_refused(
     to = ["--to", str(tmp_path / "out.pth"), "--out", str(tmp_path / "runs")]
     for source, layout, words in (
         ("nobody", "detectron2", "No finished detection run"),
-        ("nobody", "onnx", "--format onnx is not supported yet"),
+        ("nobody", "onnx", "No finished detection run"),
+        (str(tmp_path / "weights.safetensors"), "torchscript", "name an entry or a run id"),
         ("nobody", "mae", "There is no file nobody"),
         (str(tmp_path / "weights.safetensors"), "detectron2", "name an entry or a run id"),
     ):
