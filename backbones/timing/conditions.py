@@ -12,6 +12,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 # Up to this many busy cores, or this share of all, other processes are the machine's own upkeep.
 _UPKEEP_CORES, _UPKEEP_SHARE = 0.2, 0.02
+# Among undisturbed repetitions of a step, the three fastest lie within 2 %.
+_STEADY_SHARE = 0.05
 # Fields of a cpu line in /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 
@@ -31,6 +33,8 @@ class Conditions:
         clock_mhz: Mean clock of the cores at the end of the section; None if unknown.
         alone: Whether the section was a timing of its own, see ``timing.alone``.
         waited: Seconds that a timing of its own waited for other runs to pause.
+        spread: By how much, as a share, the third fastest repetition of a timing of its own was
+            slower than the fastest; None where there were fewer.
     """
 
     seconds: float
@@ -42,11 +46,16 @@ class Conditions:
     clock_mhz: float | None = None
     alone: bool = False
     waited: float = 0.0
+    spread: float | None = None
 
     @property
     def quiet(self) -> bool | None:
-        """Whether nothing but the machine's upkeep ran next to the section; None if unknown."""
-        if self.sibling_runs:
+        """Whether nothing but the machine's upkeep ran next to the section; None if unknown.
+
+        Repetitions that disagree were disturbed by something that ``/proc`` does not show: another
+        virtual machine on the same cores, or a clock that changes.
+        """
+        if self.sibling_runs or (self.spread is not None and self.spread > _STEADY_SHARE):
             return False
         if self.other_cores is None:
             return None
@@ -79,7 +88,12 @@ class Watch:
         return None if now is None or self._own is None else now - self._own
 
     def conditions(
-        self, *, own: float | None, threads: int | None, siblings: int | None
+        self,
+        *,
+        own: float | None,
+        threads: int | None,
+        siblings: int | None,
+        spread: float | None = None,
     ) -> Conditions:
         """Return what happened since the watch was made.
 
@@ -87,6 +101,7 @@ class Watch:
             own: Processor seconds of all processes of the run on this machine; None if unknown.
             threads: Threads that the run computes with.
             siblings: Other runs of this program that were computing.
+            spread: As in ``Conditions``.
         """
         seconds = max(time.perf_counter() - self._start, 1e-9)
         busy, others = busy_seconds(), None
@@ -100,6 +115,7 @@ class Watch:
             sibling_runs=siblings,
             load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
             clock_mhz=clock_mhz(),
+            spread=None if spread is None else round(spread, 4),
         )
 
 

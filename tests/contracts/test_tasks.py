@@ -4,7 +4,7 @@ import json
 import pkgutil
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from backbones.base.errors import UserError
 from backbones.base.sections import as_plain, restore
 from backbones.catalog import get_spec, list_specs
+from backbones.timing import alone
 from backbones.weights.source import open_checkpoint
 from benchmarks import tasks
 from benchmarks.overrides import apply_overrides
@@ -70,6 +71,26 @@ def test_planning_on_mini_data_needs_neither_torch_nor_the_data(name, tmp_path):
 def test_a_task_can_be_tried_with_a_network_without_attention(name, tmp_path):
     checkpoint = open_checkpoint("random:resnet-nano", None)
     assert get_task(name).try_out(get_spec("resnet-nano"), checkpoint, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted({t for s in SUITES.values() for t in s.tasks}))
+def test_every_speed_of_a_task_is_timed_alone(name, tmp_path, monkeypatch):
+    task, results = get_task(name), []
+    run = type(task).run
+
+    def run_timed(self, inputs, monitor):
+        results.append(run(self, replace(inputs, timed=True), monitor))
+        return results[-1]
+
+    monkeypatch.setattr(type(task), "run", run_timed)
+    monkeypatch.setattr(alone, "_SECONDS", 0.01)
+    task.try_out(get_spec("vit-nano"), open_checkpoint("random:vit-nano", None), tmp_path)
+    rates = results[-1].rates
+    speeds = {key for key in results[-1].cost if key.startswith("images_per_second_")}
+    assert "images_per_second_test" in speeds
+    assert speeds == set(rates.images_per_second) == set(rates.conditions)
+    assert all(rate > 0 for rate in rates.images_per_second.values())
+    assert all(conditions.alone for conditions in rates.conditions.values())
 
 
 @pytest.mark.parametrize(("name", "recipe"), RECIPES)

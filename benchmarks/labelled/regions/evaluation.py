@@ -14,6 +14,8 @@ from backbones.base.cores import loader_workers
 from backbones.base.errors import PreflightError, StoppedError
 from backbones.base.monitor import Monitor, Progress
 from backbones.base.workers import make_in_workers
+from backbones.timing.alone import Rehearsal, time_alone
+from backbones.timing.conditions import Rates
 from backbones.training.pixels import Pixels
 from backbones.training.state import StateFolder, TrainingState
 from backbones.training.stream import refuse_too_many
@@ -70,6 +72,7 @@ class RegionEvaluation:
         config: RegionConfig = inputs.config
         self._config = config
         self._monitor = monitor
+        self._timed = inputs.timed
         images = open_labelled(inputs.data, inputs.cache, inputs.limit_images)
         self._val = images.val
         count = min(config.look.num_images or len(self._val), len(self._val))
@@ -102,11 +105,8 @@ class RegionEvaluation:
             PreflightError: Too many images cannot be read, or none can.
             StoppedError: The monitor asked to stop; what was collected is saved.
         """
-        show = Show(Subset(self._val, self.numbers), CentralView.of(self._config.data))
-        make = show if second is None else second(show)
-        size, count = self._config.extraction.batch_size, len(self.numbers)
-        keys = [range(at, min(at + size, count)) for at in range(0, count, size)]
-        todo = keys[self._first :]
+        make, keys = self._work(second)
+        count, todo = len(self.numbers), keys[self._first :]
         made = make_in_workers(make, todo, loader_workers())
         saved_at = time.perf_counter()
         for number, (key, found) in enumerate(zip(todo, made, strict=True), self._first):
@@ -116,8 +116,7 @@ class RegionEvaluation:
                 saved_at = time.perf_counter()
             if stop:
                 raise StoppedError
-            shown, *others = found if isinstance(found, tuple) else (found,)
-            yield self._readable(key, shown, others)
+            yield self._readable(key, found)
             self._monitor.progress(Progress(what, number + 1, len(keys)))
         if len(self.unreadable) == count:
             raise PreflightError(f"Not one of the test images of {self._val.name} can be read.")
@@ -140,14 +139,46 @@ class RegionEvaluation:
             "seconds": seconds,
         }
 
+    def rates(
+        self,
+        look: Callable[[Seen], object],
+        second: Callable[[Show], Callable[[Sequence[int]], Any]] | None = None,
+    ) -> Rates:
+        """Return the speed of the look at a batch, timed alone; nothing where a run is not timed.
+
+        Args:
+            look: What is done with a batch; its results are not used.
+            second: As for ``batches``.
+        """
+        if not self._timed:
+            return Rates()
+
+        def first_batch() -> Rehearsal:
+            make, keys = self._work(second)
+            seen = self._readable(keys[0], make(keys[0]))
+            return Rehearsal(lambda: look(seen), len(seen.numbers))
+
+        return time_alone({"images_per_second_test": first_batch}, self._monitor)
+
     def _save(self, finished: int, collected: dict[str, Tensor]) -> None:
         """Keep what the first batches came to."""
         tensors = {name: value.cpu().contiguous() for name, value in collected.items()}
         unreadable = {str(number): text for number, text in self.unreadable.items()}
         self._states.save(TrainingState(finished, tensors, {"unreadable": unreadable}))
 
-    def _readable(self, key: range, shown: ViewBatch, others: Sequence[Tensor]) -> Seen:
+    def _work(
+        self, second: Callable[[Show], Callable[[Sequence[int]], Any]] | None
+    ) -> tuple[Callable[[Sequence[int]], Any], list[range]]:
+        """Return what makes the views of a batch, and the batches, as places in ``numbers``."""
+        show = Show(Subset(self._val, self.numbers), CentralView.of(self._config.data))
+        size, count = self._config.extraction.batch_size, len(self.numbers)
+        keys = [range(at, min(at + size, count)) for at in range(0, count, size)]
+        return show if second is None else second(show), keys
+
+    def _readable(self, key: range, found: Any) -> Seen:
         """Return the n images of a batch that could be read, views (n, V, 3, S, S)."""
+        shown: ViewBatch
+        shown, *others = found if isinstance(found, tuple) else (found,)
         self.unreadable |= {self.numbers[key[at]]: text for at, text in shown.unreadable.items()}
         refuse_too_many(self.unreadable, self._config.data.max_corrupt)
         good = [at for at in range(len(key)) if at not in shown.unreadable]

@@ -1,6 +1,7 @@
 """The work of the task attention: entropy and reach by block and head, and pictures."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.monitor import Monitor
 from benchmarks.labelled.regions.config import RegionConfig
-from benchmarks.labelled.regions.evaluation import RegionEvaluation
+from benchmarks.labelled.regions.evaluation import RegionEvaluation, Seen
 from benchmarks.task import TaskInputs, TaskResult
 from benchmarks.tasks.attention.maps import Geometry, geometries, watch_attention
 from benchmarks.tasks.attention.pictures import draw_attention, draw_heads
@@ -45,8 +46,7 @@ def run_attention(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     for seen in look.batches("attend", sums.tensors):
         if not seen.numbers:
             continue
-        sums.begin(seen.drawn, len(seen.numbers))
-        watch_attention(backbone, look.ready(seen.views[:, 0]), sums.take)
+        sums.attend(look, seen)
         if seen.drawn:
             maps, asking = sums.last_maps()
             sums.keep(draw_attention(seen.views[seen.drawn, 0], maps.cpu(), asking))
@@ -71,6 +71,7 @@ def run_attention(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         },
         files=tuple(files),
         warnings=tuple(look.warnings()),
+        rates=look.rates(partial(_Sums(blocks, {}).attend, look)),
     )
 
 
@@ -113,10 +114,11 @@ class _Sums:
         """Add pictures of some images."""
         self.pictures = torch.cat([self.pictures, pictures]) if len(self.pictures) else pictures
 
-    def begin(self, drawn: list[int], count: int) -> None:
-        """Get ready for a batch of ``count`` images, of which some are to be drawn."""
-        self._drawn, self._count = drawn, count
-        self.images += count
+    def attend(self, look: RegionEvaluation, seen: Seen) -> None:
+        """Add what the blocks attend to in a batch of images."""
+        self._drawn, self._count = seen.drawn, len(seen.numbers)
+        self.images += self._count
+        watch_attention(look.frozen.backbone, look.ready(seen.views[:, 0]), self.take)
 
     def take(self, number: int, shares: Tensor) -> None:
         """Add a block's shares of a batch, (B * W, heads, N, N)."""

@@ -34,16 +34,18 @@ def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
     backbone = look.frozen.backbone
     stride = backbone.strides[-1]
     columns = -(-config.data.img_size // stride)
-    found = _Found(look.saved)
-    for seen in look.batches("match", found.tensors, partial(ShowPairs, seed=inputs.seed)):
-        if not seen.numbers:
-            continue
+    found, pairs = _Found(look.saved), partial(ShowPairs, seed=inputs.seed)
+
+    def match(seen: Seen) -> RegionMatches:
         with torch.no_grad():
             first, second = (
                 encode_regions(backbone, look.ready(view))[1] for view in seen.views.unbind(dim=1)
             )
-        matches = match_mirrored(first, second, columns, stride, config.look.num_pairs)
-        found.add(seen, matches, stride)
+        return match_mirrored(first, second, columns, stride, config.look.num_pairs)
+
+    for seen in look.batches("match", found.tensors, pairs):
+        if seen.numbers:
+            found.add(seen, match(seen), stride)
     numbers, *measured = (found.parts[name].numpy() for name in _COLUMNS)
     by_image = dict(zip(_COLUMNS[1:], measured, strict=True))
     files = _write(inputs.out_dir, {"indices": numbers, **by_image}, found.parts["pictures"])
@@ -65,6 +67,7 @@ def run_correspondence(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         },
         files=files,
         warnings=tuple(look.warnings()),
+        rates=look.rates(match, pairs),
     )
 
 

@@ -20,6 +20,7 @@ from backbones.base.errors import StoppedError, UserError
 from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, Progress
 from backbones.features import Backbone
+from backbones.timing.alone import Rehearsal
 from backbones.training.pixels import Pixels
 from benchmarks.labelled.features.extract import Frozen
 from benchmarks.tasks.regions.boxes import Floats, ImageBoxes, Ints, boxes_of
@@ -143,6 +144,23 @@ class RegionExtractor:
             parts.append(block)
         return _joined(parts, drawn, with_copies)
 
+    def rehearse(self, samples: Sequence[dict[str, Any]]) -> Rehearsal:
+        """Return the work on the first images of a split, which lie in memory.
+
+        Args:
+            samples: As for ``pool``.
+        """
+        few = samples[: self._config.extraction.batch_size]
+        drawn = [boxes_of(sample, self._config.boxes, self._seed) for sample in few]
+        batches = list(self._batches(few, range(len(few)), num_workers=0))
+
+        def work() -> None:
+            for batch in batches:
+                for _ in self._forward(batch, drawn, len(few)):
+                    pass
+
+        return Rehearsal(work, len(few))
+
     def _block(
         self,
         samples: Sequence[dict[str, Any]],
@@ -155,7 +173,7 @@ class RegionExtractor:
         what, monitor = progress
         found: dict[int, dict[str, Any]] = {}
         start = time.perf_counter()
-        for batch in self._batches(samples, places):
+        for batch in self._batches(samples, places, loader_workers()):
             if monitor.should_stop():
                 raise StoppedError("Stopped while boxes were pooled; finished blocks are kept.")
             for place, rows in self._forward(batch, drawn, with_copies):
@@ -169,7 +187,7 @@ class RegionExtractor:
         return {name: np.concatenate([found[place][name] for place in places]) for name in names}
 
     def _batches(
-        self, samples: Sequence[dict[str, Any]], places: range
+        self, samples: Sequence[dict[str, Any]], places: range, num_workers: int
     ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
         """Yield images of equal resized size together: padding would take part in attention."""
         order = sorted(places, key=lambda p: (samples[p]["height"], samples[p]["width"], p))
@@ -178,9 +196,8 @@ class RegionExtractor:
             max_size=self._config.images.max_size,
             batch_size_per_device=self._config.extraction.batch_size,
         )
-        loaded = evaluation_batches(
-            [samples[p] for p in order], config, num_workers=loader_workers()
-        )
+        ordered = [samples[place] for place in order]
+        loaded = evaluation_batches(ordered, config, num_workers=num_workers)
         numbers = iter(order)
         for batch in loaded:
             same: list[tuple[int, dict[str, Any]]] = []

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from backbones.base import devices
 from backbones.base.errors import PreflightError
 from backbones.base.monitor import Monitor, Progress
+from backbones.timing.alone import time_alone
+from backbones.timing.conditions import Rates
 from benchmarks.annotated.task import facts_of
 from benchmarks.data.coco import open_coco
 from benchmarks.labelled.features.extract import Frozen, freeze
@@ -81,7 +83,14 @@ def run_regions(inputs: TaskInputs, monitor: Monitor) -> TaskResult:
         files=tuple(files),
         warnings=_warnings(images, splits, config),
         unmeasured="no object of this kind",
+        rates=_rates(extractor, images["val"], monitor) if inputs.timed else Rates(),
     )
+
+
+def _rates(extractor: RegionExtractor, images: Sequence[dict[str, Any]], monitor: Monitor) -> Rates:
+    """Return the speed at which test images are pooled, timed alone."""
+    work = {"images_per_second_test": lambda: extractor.rehearse(images)}
+    return time_alone(work, monitor)
 
 
 def _chosen(
