@@ -1,11 +1,11 @@
 """Tables of text on a terminal of any width."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -15,6 +15,8 @@ _GAP = "  "
 _INDENT = "    "
 # A file or a pipe has no width; this one shows every column without a line break.
 _UNLIMITED = 10_000
+# A terminal that does not tell its width.
+_USUAL = 80
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,22 @@ def _lines_below(layout: _Layout, row: Mapping[str, str], limit: int) -> list[st
     ]
 
 
-def terminal_width() -> int:
-    """Return the terminal's width in characters, practically no limit where there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
+def terminal_width(stream: TextIO | None = None) -> int:
+    """Return a terminal's width in characters, practically no limit where there is none.
+
+    Args:
+        stream: What is written to; None takes standard output.
+    """
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        return _UNLIMITED
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except OSError:
+        return _USUAL
 
 
 def _width(column: Column, rows: Sequence[Mapping[str, str]]) -> int:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module, util
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from backbones.base.cores import loader_workers, usable_cores
 from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.data.mini.cache import default_cache
-from benchmarks.data.roots import parse_data
+from benchmarks.data.roots import VARIABLES, parse_data
 from benchmarks.options import DoctorOptions
 from benchmarks.store.environment import detectron2_version, version, worker_environment
 from benchmarks.store.folders import Store
 from benchmarks.suites import get_task, suite_tasks
+from benchmarks.task import Task
 
 _CANNOT_SERVE = 4
 _SETUP = "run `make setup`, or pip install {}"
@@ -129,29 +130,37 @@ def _device() -> Iterator[Requirement]:
 
 
 def _data(given: Sequence[str], cache: Path) -> Iterator[Requirement]:
+    """Yield what tasks find, once for tasks that find the same."""
+    tasks: dict[Requirement, list[str]] = {}
     for name in suite_tasks():
-        task = get_task(name)
-        try:
-            root = task.find_data(parse_data(given, own_names=True))
-            # Exactly what a run checks; data that nobody named may take hours to read.
-            checked = root.path is not None and root.origin.startswith("--data")
-            facts = task.read_facts(root, cache) if checked else None
-        except UserError as error:
-            yield Requirement(f"{name} data", "missing", str(error))
-            continue
-        if facts is not None:
-            found = f"{root.path} ({root.origin}): {facts.num_train:,} training images"
-            tested = f", {facts.num_test:,} test images" if facts.num_test else ""
-            yield Requirement(f"{name} data", "ok", f"{found}{tested}")
-            for note in facts.notes:
-                yield Requirement(f"{name} data", "note", note)
-        elif root.path is not None:
-            yield Requirement(f"{name} data", "ok", f"{root.path} ({root.origin})")
-        else:
-            fix = "--data or $DETECTRON2_DATASETS names real data"
-            yield Requirement(
-                f"{name} data", "note", f"embedded mini data in {default_cache()}", fix
-            )
+        for finding in _data_of(get_task(name), given, cache):
+            tasks.setdefault(finding, []).append(name)
+    for finding, names in tasks.items():
+        yield replace(finding, found=f"{finding.found} (for {', '.join(names)})")
+
+
+def _data_of(task: Task, given: Sequence[str], cache: Path) -> Iterator[Requirement]:
+    kind = task.data_kind
+    try:
+        root = task.find_data(parse_data(given, own_names=True))
+        kind = root.kind
+        # Exactly what a run checks; data that nobody named may take hours to read.
+        checked = root.path is not None and root.origin.startswith("--data")
+        facts = task.read_facts(root, cache) if checked else None
+    except UserError as error:
+        yield Requirement(f"{kind} data", "missing", str(error))
+        return
+    if facts is not None:
+        found = f"{root.path} ({root.origin}): {facts.num_train:,} training images"
+        tested = f", {facts.num_test:,} test images" if facts.num_test else ""
+        yield Requirement(f"{kind} data", "ok", f"{found}{tested}")
+        for note in facts.notes:
+            yield Requirement(f"{kind} data", "note", note)
+    elif root.path is not None:
+        yield Requirement(f"{kind} data", "ok", f"{root.path} ({root.origin})")
+    else:
+        fix = f"--data {kind}=DIR or {VARIABLES[kind]} names real data"
+        yield Requirement(f"{kind} data", "note", f"embedded mini data in {default_cache()}", fix)
 
 
 def _disk(out: Path) -> Iterator[Requirement]:

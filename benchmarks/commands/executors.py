@@ -1,6 +1,7 @@
 """Which executor the command line asks for."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from backbones.base.errors import UserError
 from backbones.base.micro_batches import micro_batches
@@ -104,7 +105,8 @@ class Printer:
         """Print the script and leave the rest to a person."""
         for cell in cells:
             self._store.prepare(cell.request)
-        output.line(plain_text(self._store, [cell.request for cell in cells]))
+        requests = [cell.request for cell in cells]
+        output.line(plain_text(self._store, requests, Path.cwd()))
         for cell in cells:
             yield Ended(cell, "submitted", "left to you")
 

@@ -24,8 +24,13 @@ _COLUMNS = (
 )
 
 
-def plan_table(cells: Sequence[Cell]) -> list[str]:
-    """Return the plan as lines, a line a run; none where there is no run."""
+def plan_table(cells: Sequence[Cell], width: int | None = None) -> list[str]:
+    """Return the plan as lines, a line a run; none where there is no run.
+
+    Args:
+        cells: The plan.
+        width: In characters; None takes that of standard output.
+    """
     if not cells:
         return []
     rows = [
@@ -43,7 +48,7 @@ def plan_table(cells: Sequence[Cell]) -> list[str]:
         }
         for cell in cells
     ]
-    return text_table(_COLUMNS, rows)
+    return text_table(_COLUMNS, rows, width)
 
 
 def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell], gpu: bool) -> list[str]:

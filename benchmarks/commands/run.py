@@ -30,6 +30,7 @@ from benchmarks.store.folders import Store
 from benchmarks.store.killed_writes import planning_noted, remove_killed_writes
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import choose_suite
+from benchmarks.text_table import terminal_width
 from benchmarks.work.contract import STOPPED as INTERRUPTED
 from benchmarks.work.outcome import Ended
 from benchmarks.work.starts import find_start
@@ -87,13 +88,16 @@ def carry_out(
         reporter: Shows the outcome and returns the exit code.
     """
     check_flags(options)
-    say = output.note if options.json else output.line
+    # Standard output is kept for what a program reads: one JSON document, or the script.
+    for_programs = options.json or (options.executor == "print" and not options.dry_run)
+    say, stream = (output.note, sys.stderr) if for_programs else (output.line, sys.stdout)
     gpu = has_gpus(options)
     scan = store.scan()
     cells = make_plan(requests, store, scan, gpu)
     todo = chosen(cells, options.rerun)
     check_batches(options, todo)
-    plan = [*plan_table(cells), *plan_lines(cells, todo, gpu), *advice(options, todo)]
+    plan = [*plan_table(cells, terminal_width(stream)), *plan_lines(cells, todo, gpu)]
+    plan += advice(options, todo)
     for text in plan:
         say(text)
     if options.dry_run or options.json:
@@ -162,8 +166,20 @@ def show_results(
         )
         return code
     show(scan, store, "table")
+    if ended:
+        output.line(_next_steps(options, cells))
     print_failures(ended)
     return code
+
+
+def _next_steps(options: HowToRun, cells: Sequence[Cell]) -> str:
+    """Return where the records are, and the commands that a person probably wants next."""
+    where = ["--out", options.out] if options.out != Path("runs") else []
+    entries = list(dict.fromkeys(cell.request.entry for cell in cells))
+    steps = [command("leaderboard", "--html", "board.html", *where)]
+    if len(entries) > 1:
+        steps.insert(0, command("compare", *entries[:2], *where))
+    return f"records: {options.out}; next: {', '.join(steps)}"
 
 
 def print_failures(ended: Sequence[Ended]) -> None:

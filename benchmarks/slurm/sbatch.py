@@ -12,9 +12,10 @@ from pathlib import Path
 from backbones.base.cores import CORES, threads_of
 from backbones.base.errors import UserError
 from backbones.base.monitor import GRACE_SECONDS
+from backbones.base.wording import quoted
 from benchmarks.slurm.cluster import Cluster, RunResources
 from benchmarks.slurm.submission import Submission
-from benchmarks.store.environment import with_tunables
+from benchmarks.store.environment import ROOT, with_tunables
 from benchmarks.store.folders import Store
 from benchmarks.store.spec import RunRequest
 from benchmarks.work.tracking import TRACK
@@ -80,21 +81,47 @@ def sbatch_text(
     return "\n".join(["#!/bin/bash", *lines, "", *_body(cluster, submission, index, modules), ""])
 
 
-def plain_text(store: Store, requests: Sequence[RunRequest]) -> str:
-    """Return a script of one command a run, needed ones first, for whatever scheduler there is.
+def plain_text(store: Store, requests: Sequence[RunRequest], folder: Path) -> str:
+    """Return a script that does runs one after the other, for whatever scheduler there is.
+
+    A run that needs another one starts when that one is done. The script ends with exit code 3 if a
+    run failed, as the command does.
 
     Args:
         store: Folder of runs.
         requests: The runs, needed ones first.
+        folder: Where the script works.
     """
-    lines = ["#!/bin/bash", *_environment(None, None)]
-    for request in requests:
-        spec = request.spec
-        needs = f"; needs {request.needs}" if request.needs else ""
-        folder = store.folder(spec.run_id).path.absolute()
-        lines.append(f"# {spec.task}: {request.entry!r}, seed {spec.seed}{needs}")
-        lines.append(f"{_python('benchmarks.work.worker')} {shlex.quote(str(folder))}")
-    return "\n".join([*lines, ""])
+    planned = {request.spec.run_id for request in requests}
+    first = [request for request in requests if request.needs not in planned]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            "set -eu",
+            f"cd {shlex.quote(str(folder))}",
+            *_environment(None, str(ROOT)),
+            "failed=0",
+            *(line for request in first for line in _plain(store, request, requests, "")),
+            "exit $((failed * 3))",
+            "",
+        ]
+    )
+
+
+def _plain(
+    store: Store, request: RunRequest, requests: Sequence[RunRequest], indent: str
+) -> list[str]:
+    """Return the lines of a run and of those that need it."""
+    spec = request.spec
+    folder = store.folder(spec.run_id).path.absolute()
+    run = f"{_python('benchmarks.work.worker')} {shlex.quote(str(folder))}"
+    about = f"{indent}# {spec.task}: {quoted(request.entry)}, seed {spec.seed}"
+    after = [other for other in requests if other.needs == spec.run_id]
+    if not after:
+        return [about, f"{indent}{run} || failed=1"]
+    inner = [line for own in after for line in _plain(store, own, requests, f"{indent}  ")]
+    end = [f"{indent}else", f"{indent}  failed=1", f"{indent}fi"]
+    return [about, f"{indent}if {run}; then", *inner, *end]
 
 
 def _resources(cluster: Cluster, shape: RunResources) -> dict[str, str]:

@@ -82,5 +82,15 @@ def test_doctor_names_the_fix_for_what_is_missing(monkeypatch, capsys, tmp_path)
     assert "/absent" in lines["coco"]
     assert lines["hotcoco"].startswith("ok")
     column = lines["torch"].index("2.5.1")
-    assert lines["correspondence"][:column].endswith("correspondence data  ")
+    assert lines["imagenet"][:column].endswith("imagenet data  ")
     assert lines["hotcoco"][column] == "9"
+
+
+def test_doctor_names_each_kind_of_data_once_with_its_own_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+    found = {own.name: own for own in doctor._data([], tmp_path)}
+    assert list(found) == ["imagenet data", "coco data"]
+    assert found["coco data"].found.endswith(" (for coco, regions)")
+    assert found["coco data"].fix == "--data coco=DIR or $DETECTRON2_DATASETS names real data"
+    assert found["imagenet data"].fix == "--data imagenet=DIR or $IMAGENET_DIR names real data"

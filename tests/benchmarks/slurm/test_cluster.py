@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -248,13 +249,37 @@ def test_one_controller_of_a_pair_is_enough(tmp_path, monkeypatch):
 def test_print_gives_a_script_that_does_the_runs(run_py):
     done = run_py("--executor", "print", "--entries", "mae-nano,swin-nano")
     assert done.returncode == 0, done.stderr
-    script = "#!/bin/bash" + done.stdout.partition("#!/bin/bash")[2]
+    script = done.stdout
+    assert script.startswith("#!/bin/bash\nset -eu\ncd ")
+    assert "3 missing; 3 to run" in done.stderr
     environment = run_py.environment()
     environment["PYTHONPATH"] += os.pathsep + str(RUN.parents[1])
     ran = subprocess.run(["bash"], input=script, text=True, cwd="/", env=environment,
                          capture_output=True, check=False)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert "3 done" in run_py("status").stdout
+
+
+def test_a_printed_script_skips_what_needs_a_failed_run_and_goes_on(run_py):
+    done = run_py("--executor", "print", "--entries", "mae-nano,swin-nano")
+    planned = json.loads(run_py("status", "--json").stdout)
+    runs = {(run["task"], run["entry"]): run_py.runs / run["run"] for run in planned}
+    (runs["pretrain", "mae-nano"] / "run.json").write_text("damaged")
+    environment = run_py.environment()
+    environment["PYTHONPATH"] += os.pathsep + str(RUN.parents[1])
+    ran = subprocess.run(["bash"], input=done.stdout, text=True, cwd="/", env=environment,
+                         capture_output=True, check=False)  # fmt: skip
+    assert ran.returncode == 3, ran.stderr
+    assert not (runs["coco", "mae-nano"] / "record.json").exists()
+    assert (runs["coco", "swin-nano"] / "record.json").exists()
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_a_printed_script_has_no_fault_that_shellcheck_finds(run_py):
+    done = run_py("--executor", "print", "--entries", "mae-nano,swin-nano", "--out", "my runs")
+    checked = subprocess.run(["shellcheck", "-"], input=done.stdout, text=True,
+                             capture_output=True, check=False)  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_logs_and_retry_without_the_first_command(run_py):

@@ -124,6 +124,6 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(run_py):
 
 
 def test_scripts_pass_the_choice_on(tmp_path, monkeypatch, make_request):
-    assert TRACK not in plain_text(Store(tmp_path), [make_request()])
+    assert TRACK not in plain_text(Store(tmp_path), [make_request()], tmp_path)
     monkeypatch.setenv(TRACK, "wandb")
-    assert f"export {TRACK}=wandb" in plain_text(Store(tmp_path), [make_request()])
+    assert f"export {TRACK}=wandb" in plain_text(Store(tmp_path), [make_request()], tmp_path)
