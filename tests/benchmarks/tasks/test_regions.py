@@ -18,11 +18,13 @@ from backbones.weights.source import open_checkpoint
 from benchmarks.annotated.task import facts_of
 from benchmarks.suites import choose_suite, get_task
 from benchmarks.task import inputs_on_mini
+from benchmarks.tasks.regions import ridge
 from benchmarks.tasks.regions.boxes import boxes_of, moved, offsets, paired_iou
 from benchmarks.tasks.regions.extract import maps_of
-from benchmarks.tasks.regions.readers import _Rows, held_out
+from benchmarks.tasks.regions.readers import held_out
 from benchmarks.tasks.regions.recipes import BoxesConfig, region_probe_mini
 from benchmarks.tasks.regions.results import RESULTS_FILE, RegionResults, read_results
+from benchmarks.tasks.regions.ridge import BoxRidge
 
 SAMPLE = {
     "image_id": 7,
@@ -70,21 +72,39 @@ def test_offsets_lead_back_and_are_torchvisions():
     assert np.allclose(by, reference.numpy(), atol=1e-12)
 
 
-@pytest.mark.parametrize("rows", [300, 5000])
-def test_ridge_is_scikit_learns_on_standardised_rows(rows):
+@pytest.mark.parametrize("rows", [8, 300, 5000])
+@pytest.mark.parametrize("chunk", [2**24, 70])
+def test_ridge_is_scikit_learns_on_standardised_rows(rows, chunk, monkeypatch):
+    """More and fewer rows than features: the normal equations and their dual."""
+    monkeypatch.setattr(ridge, "_CHUNK_VALUES", chunk if rows < 5000 else 2**14)
     random = np.random.default_rng(1)
     cells = (random.normal(3, 2, (rows, 12)) * random.uniform(0.1, 9, 12)).astype(np.float16)
     cells[:, 5] = 1.5
     targets = random.normal(0, 1, (rows, 4)) + cells[:, :4].astype(float)
-    half, l2 = rows // 2, 0.03
-    reader = _Rows(cells, torch.device("cpu"), clip=1e6)
-    places = np.arange(rows)
-    moments = reader.moments(places[:half], targets) + reader.moments(places[half:], targets)
-    found = reader.predict(moments.solve(l2), cells, places)
-    scaler = StandardScaler().fit(cells.astype(float))
+    l2 = 0.03
+    reader = BoxRidge(cells, torch.device("cpu"), clip=1e6)
+    places = random.permutation(rows)[: rows - 2]
+    fit = reader.fit(places, targets)
+    assert fit.dual == (rows == 8)
+    assert fit.gram.shape == (min(len(places), 12),) * 2
+    found = reader.predict(reader.solve(fit, l2), cells, np.arange(rows))
+    scaler = StandardScaler().fit(cells[places].astype(float))
     ours = scaler.transform(cells.astype(float))
-    reference = Ridge(alpha=l2 * rows).fit(ours, targets).predict(ours)
+    reference = Ridge(alpha=l2 * len(places)).fit(ours[places], targets[places]).predict(ours)
     assert np.allclose(found, reference, atol=1e-8)
+
+
+def test_a_wide_ridge_needs_no_matrix_of_its_features():
+    """100,000 features and 12 rows: a matrix of all pairs of features would take 75 GiB."""
+    random = np.random.default_rng(3)
+    cells = random.normal(0, 1, (12, 100_000)).astype(np.float16)
+    targets = random.normal(0, 1, (12, 4))
+    reader = BoxRidge(cells, torch.device("cpu"), clip=5.0)
+    fit = reader.fit(np.arange(12), targets)
+    assert fit.gram.shape == (12, 12)
+    found = reader.predict(reader.solve(fit, 1e-3), cells, np.arange(12))
+    # So many features fit the targets almost exactly.
+    assert np.abs(found - targets).max() < 0.05
 
 
 def test_a_cell_far_out_throws_no_box_away():
@@ -92,9 +112,9 @@ def test_a_cell_far_out_throws_no_box_away():
     cells = random.normal(0, 1, (400, 6)).astype(np.float16)
     cells[::80, 0] = 40
     targets = random.normal(0, 0.1, (400, 4)) + 0.1 * cells[:, 1:5].astype(float)
-    reader = _Rows(cells, torch.device("cpu"), clip=5.0)
+    reader = BoxRidge(cells, torch.device("cpu"), clip=5.0)
     places = np.arange(400)
-    solved = reader.moments(places, targets).solve(0.03)
+    solved = reader.solve(reader.fit(places, targets), 0.03)
     z = StandardScaler().fit_transform(cells.astype(float)).clip(-5, 5)
     scaler = StandardScaler().fit(z)
     reference = Ridge(alpha=0.03 * 400).fit(scaler.transform(z), targets)
