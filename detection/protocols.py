@@ -25,6 +25,13 @@ READS = {
 # Rates and factors are compared and shown with this many digits.
 DIGITS = 4
 
+# What ``squared_name`` and ``_renamed`` put into ids, and what that means.
+_SQUARE = "+square"
+_ATTENTION = {
+    "-global": "its attention cannot be put into windows, so every block attends as it is built",
+    "-own-windows": "it keeps the attention windows of its own design",
+}
+
 # Networks of one size may want more than whole strides: windows that divide the map (HaloNet).
 _MULTIPLES = (1, 2, 4, 8)
 
@@ -116,14 +123,14 @@ def _fit_attention(config: DetectionConfig, spec: BackboneSpec) -> DetectionConf
     if spec.own_window and spec.own_window == model.window_size:
         return replace(config, model=replace(model, attention="own"))
     own = replace(model, window_size=0, relative_positions=False, attention="own")
-    suffix = "own-windows" if spec.own_window else "global"
+    suffix = "-own-windows" if spec.own_window else "-global"
     return replace(config, protocol=_renamed(config.protocol, suffix), model=own)
 
 
 def _renamed(protocol: str, suffix: str) -> str:
     """Return ``vitdet-global/v1+25ep`` of ``vitdet/v1+25ep``."""
     family, slash, rest = protocol.partition("/")
-    return f"{family}-{suffix}{slash}{rest}"
+    return f"{family}{suffix}{slash}{rest}"
 
 
 def _check_levels(config: DetectionConfig, spec: BackboneSpec) -> None:
@@ -174,7 +181,28 @@ def square_for(spec: BackboneSpec, sizes: Sequence[int], protocol: str) -> int:
 def squared_name(protocol: str, size: int) -> str:
     """Return the id of a protocol whose images are padded to squares of ``size`` pixels."""
     protocol, mark, custom = protocol.partition("+custom:")
-    return f"{protocol}+square{size}{mark}{custom}"
+    return f"{protocol}{_SQUARE}{size}{mark}{custom}"
+
+
+def measured_as(name: str, asked: str, found: str) -> str:
+    """Return, in one sentence, why a network is measured by another protocol; "" where it is not.
+
+    Args:
+        name: Of the network.
+        asked: Protocol of the recipe.
+        found: Protocol of the recipe after ``fit``.
+    """
+    size = found.partition(_SQUARE)[2].partition("+")[0] if _SQUARE not in asked else ""
+    family = found.partition("/")[0].removeprefix(asked.partition("/")[0])
+    reasons = [_ATTENTION[family]] if family in _ATTENTION else []
+    if size:
+        reasons.append(
+            "it runs only at the square size that it is built for, so images are padded to squares "
+            f"of {size} pixels, and published numbers by another rule do not compare"
+        )
+    if not reasons:
+        return ""
+    return f"{name} is measured by {found} and not by {asked}: {'; '.join(reasons)}."
 
 
 def _up(length: int, multiple: int) -> int:

@@ -7,7 +7,7 @@ from benchmarks.data.roots import VARIABLES
 from benchmarks.local.terminal import duration
 from benchmarks.output import clean
 from benchmarks.plan.plan import Cell
-from benchmarks.plan.weights import FIRST_WEIGHTS
+from benchmarks.plan.weights import FIRST_WEIGHTS, PROTOCOL
 from benchmarks.text_table import Column, text_table
 
 _COLUMNS = (
@@ -75,7 +75,8 @@ def _data_lines(cells: Sequence[Cell]) -> list[str]:
     lines = [f"data: {clean(str(root.path))} ({root.origin})" for root in roots if not root.mini]
     notes = dict.fromkeys(note for cell in cells for note in cell.request.notes)
     lines += [
-        clean(note) if note.startswith(FIRST_WEIGHTS) else f"data: {clean(note)}" for note in notes
+        clean(note) if note.startswith((FIRST_WEIGHTS, PROTOCOL)) else f"data: {clean(note)}"
+        for note in notes
     ]
     used = {cell.request.entry: cell.request.weights_notes for cell in cells}
     lines += [f"weights of {clean(entry)}: {clean('; '.join(n))}" for entry, n in used.items() if n]

@@ -19,6 +19,7 @@ from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
 from benchmarks.plan.weights import (
     FIRST_WEIGHTS,
+    PROTOCOL,
     PlanContext,
     RunInputs,
     make_request,
@@ -29,6 +30,7 @@ from benchmarks.plan.weights import (
 from benchmarks.store.spec import RunRequest, Start
 from benchmarks.suites import Suite, get_task, task_names
 from benchmarks.task import Facts, Task
+from detection.protocols import measured_as
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ def _of_entry(
     recipe = order.recipe or task.default_recipe(backbone, data)
     named = lookup("recipe", recipe, dict(task.recipes()))()
     refuse_broken(backbone, known_verdict(backbone, cache), task.reads_maps)
-    config = task.fit(task.check(apply_overrides(named, order.overrides)), backbone)
+    asked = task.check(apply_overrides(named, order.overrides))
+    config = task.fit(asked, backbone)
+    if note := measured_as(backbone.name, asked.protocol, config.protocol):
+        facts = dataclasses.replace(facts, notes=(*facts.notes, f"{PROTOCOL}{note}"))
     # A quick look at few images is as short as it is asked to be.
     if not data.mini and order.limit_images is None:
         config, told = task.fit_to_data(config, facts, named)

@@ -29,6 +29,8 @@ from benchmarks.task import PRETRAIN, Facts, Task
 WEIGHTS_FILE = "weights.safetensors"
 # Begins the note of a plan that says what a training begins with, where it is not the usual.
 FIRST_WEIGHTS = "first weights: "
+# The same, of one that says why the protocol is not that of the recipe.
+PROTOCOL = "protocol: "
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, drop_path_by_block, prove
-from detection.protocols import build_options, fit
+from detection.protocols import build_options, fit, measured_as
 from detection.recipes import RECIPES, default_recipe
 
 
@@ -83,6 +83,31 @@ def test_odd_networks_are_planned_by_name_or_refused_in_one_sentence(name: str) 
     # Windows belong to networks that have them, and squares to those of one size.
     assert "vitdet/" not in found or spec.windows
     assert "+square" not in found or spec.fixed_size
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "reason"),
+    [
+        ("vit-b16", "vitdet-25ep", ""),
+        ("timm:vit_base_patch16_224.mae", "vitdet-25ep", ""),
+        ("timm:hiera_tiny_224", "mini", ""),
+        (
+            "timm:hiera_tiny_224",
+            "swin-1x",
+            "padded to squares of 1344 pixels, and published",
+        ),
+        ("timm:xcit_nano_12_p16_224", "vitdet-25ep", "every block attends as it is built."),
+        ("timm:samvit_base_patch16", "mini", "keeps the attention windows of its own design."),
+    ],
+)
+def test_the_plan_says_why_a_protocol_is_another(name: str, recipe: str, reason: str) -> None:
+    asked = RECIPES[recipe]().resolved()
+    found = fit(asked, get_spec(name)).protocol
+    sentence = measured_as(name, asked.protocol, found)
+    assert reason in sentence
+    assert bool(sentence) == (found != asked.protocol)
+    head = f"{name} is measured by {found} and not by {asked.protocol}: "
+    assert sentence.startswith(head) or not reason
 
 
 def test_own_networks_keep_their_recipes_to_the_byte() -> None:
