@@ -105,10 +105,18 @@ def _shapes(subject: _Subject) -> str:
     sizes = ((side, side), (2 * side, 2 * side)) if subject.spec.fixed_size else SIZES
     for size in sizes:
         options = BuildOptions(img_size=size[0] if subject.spec.fixed_size else side)
-        with torch.device("meta"):
-            backbone = subject.spec.build(options).eval()
-            maps = backbone.forward_maps(torch.empty(2, 3, *size))
-            pooled = backbone(torch.empty(2, 3, *size)).pooled
+        try:
+            with torch.device("meta"):
+                backbone = subject.spec.build(options).eval()
+                maps = backbone.forward_maps(torch.empty(2, 3, *size))
+                pooled = backbone(torch.empty(2, 3, *size)).pooled
+        except UserError as error:
+            if subject.spec.fixed_size:
+                raise
+            raise BrokenError(
+                f"{str(error).removesuffix('.')}; declare fixed_size=True in its spec, and every "
+                "task and detector builds it for the size of its images"
+            ) from error
         _check_maps(subject.spec, Features(pooled, maps), size)
     return ", ".join(f"{height} x {width}" for height, width in sizes)
 

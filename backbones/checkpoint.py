@@ -1,13 +1,15 @@
 """The ``Checkpoint`` record: weights and what made them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct, defstruct
 from msgspec.structs import asdict, fields
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import sha256_file
+from backbones.base.files import canonical_json, sha256_file
 from backbones.base.json_files import JsonFormat
 
 FRESH = "random"
@@ -33,6 +35,12 @@ class Checkpoint(Struct, frozen=True):
         mean: Per-channel mean of the images that the weights were trained on, RGB on the scale 0 to
             1; None means the backbone's own.
         std: Per-channel standard deviation; None means the backbone's own.
+        positions: How the weights' table of positions was resized in training, one of
+            ``positions_rule.RULES``; empty means the rule of the method and the backbone.
+        settings: What makes the network compute otherwise than its format or backbone says, as
+            options: ``hidden_act=relu&layer_norm_eps=0.001``.
+        origin: Of own files that hold weights of another project: the format that they came in,
+            whose epsilons, activation and position rule they keep.
         method: What made the weights: mae, supervised, …; ``FRESH`` for none.
         data: What they were made from.
         epochs: Passes over that data.
@@ -52,6 +60,9 @@ class Checkpoint(Struct, frozen=True):
     prefix: str = ""
     mean: Rgb | None = None
     std: Rgb | None = None
+    positions: str = ""
+    settings: str = ""
+    origin: str = ""
     method: str = ""
     data: str = ""
     epochs: int | float | None = None
@@ -66,13 +77,17 @@ class Checkpoint(Struct, frozen=True):
         """Return how the file is read and used, as it enters a run's identity.
 
         The format, and what differs from the format's and the backbone's own: a place in the file
-        that the user named, and a normalisation other than the backbone's.
+        that the user named, a normalisation other than the backbone's, a position rule other than
+        the method's, and settings other than the format's.
         """
         parts = [self.format]
         parts += [f"key={self.key}"] if self.key else []
         parts += [f"prefix={self.prefix}"] if self.prefix else []
         for name, values in (("mean", self.mean), ("std", self.std)):
             parts += [f"{name}={','.join(f'{value:g}' for value in values)}"] if values else []
+        parts += [f"positions={self.positions}"] if self.positions else []
+        parts += [self.settings] if self.settings else []
+        parts += [f"origin={self.origin}"] if self.origin else []
         return "&".join(parts)
 
 
@@ -84,6 +99,56 @@ _Record: Any = defstruct(
     forbid_unknown_fields=True,
 )
 _FORMAT = JsonFormat(_Record, "checkpoint record")
+
+
+# What decides how own weights are used. It stands in the header of their file, too, so that the
+# file without its record is the same weights.
+_IN_HEADER = ("backbone", "mean", "std", "positions", "settings", "origin", "method", "img_size")
+_HEADER = "backbench"
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors limits it
+_Header: Any = defstruct(
+    "CheckpointHeader",
+    [
+        (one.name, one.type, *([] if one.required else [one.default]))
+        for one in fields(Checkpoint)
+        if one.name in _IN_HEADER
+    ],
+    forbid_unknown_fields=True,
+)
+
+
+def header_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what the header of a safetensors file says of our own weights."""
+    facts = {name: getattr(checkpoint, name) for name in _IN_HEADER}
+    kept = {name: value for name, value in facts.items() if value not in ("", None)}
+    return {_HEADER: canonical_json(kept)}
+
+
+def read_header(weights: Path) -> Checkpoint | None:
+    """Return what the header of a weights file says of its use, None where it says nothing.
+
+    Args:
+        weights: A file of any kind.
+
+    Raises:
+        PreflightError: The header has our name and other content than this program writes.
+    """
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length < min(weights.stat().st_size, _LONGEST_HEADER):
+                return None
+            text = json.loads(file.read(length))["__metadata__"][_HEADER]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # another kind of file
+    try:
+        facts = msgspec.json.decode(text, type=_Header)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise PreflightError(
+            f"{weights}: what its header says of the weights is not valid ({error}); use the "
+            "version that wrote it."
+        ) from error
+    return Checkpoint(**asdict(facts), path=weights, sha256=sha256_file(weights))
 
 
 def record_path(weights: Path) -> Path:

@@ -57,6 +57,18 @@ def resizes_itself(net: Any) -> bool:
     return plain and net.dynamic_img_size and net.pos_embed is not None
 
 
+def rule_of(net: Any) -> PositionRule | None:
+    """Return how a network resizes its table of positions, None where it has none of ours.
+
+    Args:
+        net: A network of timm, or an own ViT.
+    """
+    rule = getattr(net, "position_rule", None)
+    if rule is None and type(net) is VisionTransformer and resizes_itself(net):
+        return ANTIALIASED
+    return rule
+
+
 def follow_rule(net: Any, rule: PositionRule) -> None:
     """Make a plain ViT of timm resize its table by a rule; other networks keep timm's."""
     rotary = type(net) in (Eva, RuledEva) and net.pos_embed is not None and net.rope is not None

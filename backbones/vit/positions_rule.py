@@ -41,5 +41,19 @@ ANTIALIASED = PositionRule(antialias=True)
 # Perception Encoder (facebookresearch/perception_models core/vision_encoder/pe.py, rope.py).
 PERCEPTION = PositionRule(mode="bilinear", counts_patches=True)
 
-# By what made the weights, for our own files, whose layout does not tell.
+# As cards of weights name them.
+RULES = {
+    "bicubic": BICUBIC,
+    "nudged": NUDGED,
+    "antialiased": ANTIALIASED,
+    "perception": PERCEPTION,
+}
+
+
+def name_of_rule(rule: PositionRule | None) -> str:
+    """Return the name of a rule on cards, "" for None and for a rule without a name."""
+    return next((name for name, known in RULES.items() if known == rule), "")
+
+
+# By what made the weights, for own networks in our own files whose card does not tell.
 RULE_OF_METHOD = dict.fromkeys(("dino", "esvit", "ibot", "dinov2", "franca"), NUDGED)

@@ -2,16 +2,17 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from timm.layers import GELUTanh, QuickGELU
+from timm.layers import GELUTanh, GluMlp, QuickGELU, SwiGLU
 from torch import Tensor, nn
 
 from backbones.features import Backbone
-from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.backbone import NET, TimmBackbone
 from backbones.timm_networks.beit import BeitBackbone
 from backbones.timm_networks.positions import follow_rule, take_tables
 from backbones.timm_networks.tables import resize_bias_table, resize_geometric
@@ -80,11 +81,22 @@ def _norm_behind_pooling(backbone: Backbone) -> None:
 
 
 def set_norm_eps(
-    backbone: nn.Module, eps: float | None, kind: type[nn.Module] = nn.LayerNorm
+    backbone: nn.Module,
+    eps: float | None,
+    kind: type[nn.Module] = nn.LayerNorm,
+    names: Sequence[str] = ("*",),
 ) -> None:
-    """Set the epsilon of all norms of a kind; None leaves them as they are."""
-    for module in backbone.modules() if eps is not None else ():
-        if isinstance(module, kind):
+    """Set the epsilon of norms.
+
+    Args:
+        backbone: Changed in place.
+        eps: The value; None leaves the norms as they are.
+        kind: Class of the norms.
+        names: Shell patterns of their names in timm's network.
+    """
+    for name, module in backbone.named_modules() if eps is not None else ():
+        plain = name.removeprefix(NET)
+        if isinstance(module, kind) and any(fnmatchcase(plain, pattern) for pattern in names):
             module.eps = eps  # type: ignore[assignment]  # a number, not one of a module's parts
 
 
@@ -95,30 +107,44 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "gelu_python": nn.GELU,
     "quick_gelu": QuickGELU,
     **dict.fromkeys(_TANH, GELUTanh),
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+    "mish": nn.Mish,
 }
 
 
-def set_activation(backbone: nn.Module, name: str) -> None:
-    """Give the blocks of a ViT the activation that their weights were trained with.
-
-    Gated MLPs keep theirs, which the settings of DINOv2's giant do not name.
+def set_activation(backbone: nn.Module, name: str, gates: bool = False) -> None:
+    """Give the MLPs of a network the activation that their weights were trained with.
 
     Args:
         backbone: Changed in place.
         name: One of ``ACTIVATIONS``; others, and an empty one, change nothing.
+        gates: Whether gated MLPs take it, too. The settings of DINOv2's giant, for one, do not name
+            the activation of its gates.
     """
     if name in ACTIVATIONS:
-        for mlp in plain_mlps(backbone):
+        for mlp in mlps_of(backbone, gated=False) + (mlps_of(backbone, gated=True) * gates):
             mlp.act = ACTIVATIONS[name]()
 
 
-def plain_mlps(backbone: nn.Module) -> list[Any]:
-    """Return the MLPs of a ViT's blocks and pooling that compute with a kind of GELU."""
-    net = getattr(backbone, "net", backbone)
-    blocks = (*(getattr(net, "blocks", None) or ()), getattr(net, "attn_pool", None))
-    mlps = [getattr(block, "mlp", None) for block in blocks]
-    kinds = tuple(set(ACTIVATIONS.values()))
-    return [mlp for mlp in mlps if isinstance(getattr(mlp, "act", None), kinds)]
+def mlps_of(backbone: nn.Module, gated: bool) -> list[Any]:
+    """Return the MLPs of a network's blocks and pooling, those with gates or those without."""
+    mlps = [module for name, module in backbone.named_modules() if name.split(".")[-1] == "mlp"]
+    return [
+        mlp
+        for mlp in mlps
+        if isinstance(getattr(mlp, "act", None), nn.Module)
+        and isinstance(mlp, (GluMlp, SwiGLU)) == gated
+    ]
+
+
+def computes(backbone: nn.Module, name: str) -> bool:
+    """Tell whether all activations of a network without MLPs are of one kind, and of that one."""
+    kinds = {type(m) for m in backbone.modules() if type(m) in set(ACTIVATIONS.values())}
+    return kinds == {ACTIVATIONS.get(name)}
 
 
 def resize(state: State, backbone: Backbone, rule: PositionRule) -> tuple[State, tuple[str, ...]]:
@@ -226,7 +252,8 @@ def classifier_of(backbone: Backbone) -> Reasons:
     return tuple((f"{name}.*", "classifier") for name in names)
 
 
-def num_heads(backbone: Backbone) -> int | None:
-    """Return the attention heads of the first block of a plain ViT, ours or timm's."""
-    blocks = getattr(getattr(backbone, "net", backbone), "blocks", None)
-    return getattr(getattr(blocks[0], "attn", None), "num_heads", None) if blocks else None
+def num_heads(backbone: Backbone) -> list[int]:
+    """Return the attention heads of a network's stages, one number where all stages have it."""
+    modules = [module for name, module in backbone.named_modules() if name.endswith(".attn")]
+    found = [getattr(module, "num_heads", getattr(module, "heads", None)) for module in modules]
+    return list(dict.fromkeys(heads for heads in found if isinstance(heads, int)))

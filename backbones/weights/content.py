@@ -40,6 +40,31 @@ class Content:
     holds: tuple[str, ...]
 
 
+# Names of tensors that stand for a change of other tensors, each with what to do.
+_UNMERGED = (
+    (
+        re.compile(r"\.?lora_(A|B|embedding_[AB]|magnitude_vector)(\.|$)|\.hada_w|\.ia3_l"),
+        "holds adapters (LoRA or similar); merge them into the weights (merge_and_unload of peft) "
+        "and save those",
+    ),
+    (
+        re.compile(r"\.parametrizations\.|\.weight_[gvu]$|\.weight_orig$"),
+        "holds parametrised weights (weight_norm, spectral_norm or pruning); remove the "
+        "parametrisation and save the plain weights",
+    ),
+    (
+        re.compile(r"\.(SCB|weight_format|absmax|quant_map|nested_absmax|qweight|qzeros|g_idx)$"),
+        "holds quantised weights (bitsandbytes or GPTQ); save them as floating point",
+    ),
+)
+
+
+def unmerged(content: Content) -> str:
+    """Return a clause on tensors that are not plain weights and what to do, "" for none."""
+    clauses = (clause for names, clause in _UNMERGED if any(map(names.search, content.tensors)))
+    return next(clauses, "")
+
+
 def flatten(content: Mapping[str, Any]) -> Content:
     """Return the content of a checkpoint as one flat dictionary.
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
@@ -18,10 +17,10 @@ from backbones.checkpoint import Checkpoint
 from backbones.features import Backbone
 from backbones.spec import BackboneSpec, BuildOptions
 from backbones.timm_networks.backbone import NET
-from backbones.weights.content import Content, flatten
-from backbones.weights.facts import fact, named
+from backbones.weights.content import Content, flatten, unmerged
+from backbones.weights.facts import deviations, fact, named
 from backbones.weights.fingerprint import ranked, refuse_unread
-from backbones.weights.fit import Fit, first, hold
+from backbones.weights.fit import Fit, RefusedFitError, first, hold
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
@@ -100,6 +99,19 @@ def examine(question: Question) -> Answer:
         named_already = str(question.path) in text
         raise error.reworded(text if named_already else f"{question.path} {text}") from error
     return Answer(arch, fit, fact(content.facts, "image"))
+
+
+def settings_of_network(stated: Mapping[str, Any], form: Format) -> str:
+    """Return what settings next to a file say otherwise than its format, see ``facts.deviations``.
+
+    Args:
+        stated: As ``folders.settings_of`` returns them.
+        form: Format of the file.
+
+    Raises:
+        PreflightError: They contradict each other.
+    """
+    return deviations(flatten(stated).facts, form)
 
 
 def verify(checkpoint: Checkpoint, plugins: Path | None = None) -> WeightsUse:
@@ -216,12 +228,21 @@ def _first_fit(question: Question, content: Content, forms: Sequence[Format]) ->
         spec = get_spec(question.arch, question.plugins)
         return question.arch, find(content, forms, spec, _bare(spec), question.wish)
     tried = 0
+    refused: RefusedFitError | None = None
     for form in forms:
         for arch in _archs(question, content, form):
             tried += 1
-            with suppress(PreflightError):
+            try:
                 spec = get_spec(arch, question.plugins)
                 return arch, find(content, (form,), spec, _bare(spec), question.wish)
+            except RefusedFitError as error:
+                refused = refused or error
+            except PreflightError:
+                continue
+    if refused is not None:
+        raise refused
+    if why := unmerged(content):
+        raise PreflightError(f"{why}.")
     what = f" as {forms[0].name}" if len(forms) == 1 else ""
     raise UserError(
         f"needs arch=: {'no' if tried else 'nothing tells a'} backbone that this program tries by "

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from backbones.base.errors import PreflightError
 from backbones.base.files import sha256_file, write_atomically
-from backbones.checkpoint import Checkpoint, record_path, write_record
+from backbones.checkpoint import OWN_FORMAT, Checkpoint, header_of, record_path, write_record
+from backbones.timm_networks.backbone import TimmBackbone
+from backbones.timm_networks.positions import rule_of
+from backbones.vit.positions_rule import name_of_rule
 
 
 def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoint:
@@ -21,7 +24,8 @@ def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoin
     Args:
         module: Its ``state_dict()`` is stored, every tensor contiguous on the CPU.
         path: The weights file, suffix ``.safetensors``; the record takes ``.json``.
-        record: What made the weights; its path, sha256 and format are filled in here.
+        record: What made the weights; its path, sha256, format and position rule are filled in
+            here. The facts that decide how the weights are used also stand in the file's header.
 
     Returns:
         The record as written.
@@ -29,11 +33,23 @@ def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoin
     Raises:
         PreflightError: The disk is full, or the folder cannot be written.
     """
-    content = save(_tensors(module))
+    net = module.net if isinstance(module, TimmBackbone) else module
+    imported = record.format if record.path and record.format != OWN_FORMAT else record.origin
+    facts = replace(
+        record,
+        path=path,
+        format=OWN_FORMAT,
+        branch="",
+        key="",
+        prefix="",
+        positions=name_of_rule(rule_of(net)),
+        origin=imported,
+    )
+    content = save(_tensors(module), metadata={"format": "pt", **header_of(facts)})
 
     record_path(path).unlink(missing_ok=True)
     write_atomically(path, content)
-    written = replace(record, path=path, sha256=sha256_file(path), format="backbench", branch="")
+    written = replace(facts, sha256=sha256_file(path))
     write_record(written)
     return written
 

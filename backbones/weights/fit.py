@@ -15,7 +15,7 @@ from backbones.spec import BackboneSpec
 from backbones.timm_networks.backbone import NET
 from backbones.weights.adapt import adopt, classifier_of, rename, resize
 from backbones.weights.branches import branch_of, official
-from backbones.weights.content import Content
+from backbones.weights.content import Content, unmerged
 from backbones.weights.layout import BESIDE, BESIDE_ANY_METHOD, Format, Reasons
 from backbones.weights.steps.table import STEPS
 from backbones.weights.wish import Wish
@@ -24,6 +24,10 @@ State = dict[str, Tensor]
 
 # A file rarely has more places where a network may begin; each costs a comparison of all names.
 _MOST_PREFIXES = 200
+
+
+class RefusedFitError(PreflightError):
+    """A network fits a file by names and shapes, and the file is refused for another reason."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,9 @@ def _why_none(content: Content, spec: BackboneSpec, nearest: Fit | None, wish: W
     parts = [f"lacks {first(nearest.missing)}"] if nearest.missing else []
     spare = nearest.spare
     parts += [f"holds {first(spare)} that it has no place for"] if spare else []
+    why = unmerged(content)
+    if why:
+        return f"does not fit {spec.name}: it {why}."
     return (
         f"does not fit {spec.name}: nearest is format {nearest.form.name}{where}, where it "
         f"{' and '.join(parts)}; name the right arch=."

@@ -69,8 +69,24 @@ def open_folder(path: Path) -> Folder:
             f"{path} is a folder without weights; it must hold one of {', '.join(WEIGHTS[:2])} and "
             f"{WEIGHTS[4]}, or name a file in it."
         )
-    config = _read(path / CONFIG)
-    return Folder(found[0], config, _norm(config, _read(path / PREPROCESSOR)))
+    return _with_settings(found[0])
+
+
+def folder_of(weights: Path) -> Folder:
+    """Return a weights file with the settings of the folder that a library saved it in.
+
+    Only files with the names that libraries give belong to the settings next to them.
+
+    Raises:
+        PreflightError: The settings cannot be read.
+    """
+    named_so = weights.name in WEIGHTS and (weights.parent / CONFIG).is_file()
+    return _with_settings(weights) if named_so else Folder(weights)
+
+
+def _with_settings(weights: Path) -> Folder:
+    config = _read(weights.parent / CONFIG)
+    return Folder(weights, config, _norm(config, _read(weights.parent / PREPROCESSOR)))
 
 
 def sha256_weights(path: Path) -> str:

@@ -75,13 +75,19 @@ class Format:
             layout does not tell.
         positions: How its position table is resized to other image sizes.
         norm_eps: Epsilon of its layer norms, where it is not the backbone's own.
-        batch_norm_eps: Likewise of its batch norms.
+        batch_norm_eps: Epsilon of its batch norms, where it is not the backbone's own.
+        eps_norms: Shell patterns of the norms, by timm's names, that take ``layer_norm_eps`` of
+            transformers' settings.
+        stated_eps: Value of ``layer_norm_eps`` that its files have unless they deviate; None means
+            ``norm_eps``.
         num_heads: Attention heads by width, where shapes cannot tell and the usual number is wrong.
         archs: Shell patterns of backbones that such a file may be for, with fields of a file's
             facts in braces; tried in order when ``arch=`` is absent.
         model_types: ``model_type`` of the ``config.json`` next to such a file.
         activation: Of its blocks, as transformers' settings call it, where it is not the
-            backbone's; empty for the backbone's own.
+            backbone's; empty for the backbone's own. What the settings next to a file state counts
+            before it.
+        names_gates: Whether the activation in its settings is that of gated MLPs, too.
         square: Shell patterns of full names of matrices that must be square in such a file, where
             names alone do not tell it from another format.
         refused: Why such files are not read, a clause that follows the file's name; empty for
@@ -106,9 +112,12 @@ class Format:
     positions: PositionRule = BICUBIC
     norm_eps: float | None = None
     batch_norm_eps: float | None = None
+    eps_norms: tuple[str, ...] = ("*",)
+    stated_eps: float | None = None
     num_heads: Mapping[int, int] = field(default_factory=dict)
     archs: tuple[str, ...] = ()
     model_types: tuple[str, ...] = ()
     activation: str = ""
+    names_gates: bool = False
     square: tuple[str, ...] = ()
     refused: str = ""

@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,14 @@ from backbones.timm_networks.backbone import NET
 from backbones.vit.positions_rule import BICUBIC
 from backbones.weights.adapt import set_activation, set_norm_eps
 from backbones.weights.content import Content, flatten
-from backbones.weights.facts import refuse_contradictions, stated
+from backbones.weights.facts import ACT, EPS, refuse_contradictions
 from backbones.weights.fingerprint import marked, refuse_unread
-from backbones.weights.fit import Fit, first, hold, search
+from backbones.weights.fit import Fit, RefusedFitError, first, hold, search
 from backbones.weights.folders import settings_of, sha256_weights
 from backbones.weights.foreign import read_foreign
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import Format
-from backbones.weights.use import positions_of
+from backbones.weights.use import positions_of_checkpoint
 from backbones.weights.wish import Wish
 
 State = dict[str, Tensor]
@@ -115,9 +116,7 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
     wanted = backbone.state_dict()
     filled = {name: tensor for name, tensor in fit.state.items() if name in wanted}
     backbone.load_state_dict(filled, strict=False)
-    set_norm_eps(backbone, form.norm_eps)
-    set_norm_eps(backbone, form.batch_norm_eps, nn.BatchNorm2d)
-    set_activation(backbone, stated(content.facts, "hidden_act") or form.activation)
+    _set_computation(backbone, form, checkpoint.settings)
     return Coverage(
         spec.name,
         checkpoint.source,
@@ -128,6 +127,23 @@ def load_into(backbone: Backbone, spec: BackboneSpec, checkpoint: Checkpoint) ->
         fit.resized,
         tuple(how(fit, checkpoint, spec)),
     )
+
+
+def _set_computation(backbone: Backbone, form: Format, settings: str) -> None:
+    """Give a network what no tensor of its file shows: epsilons and activation.
+
+    Args:
+        backbone: Changed in place.
+        form: Of the file.
+        settings: What deviates from the format, see ``Checkpoint.settings``.
+    """
+    stated = dict(parse_qsl(settings))
+    set_norm_eps(backbone, form.norm_eps)
+    eps = float(stated[EPS]) if EPS in stated else form.stated_eps
+    set_norm_eps(backbone, eps, names=form.eps_norms)
+    set_norm_eps(backbone, form.batch_norm_eps, nn.BatchNorm2d)
+    gates = form.names_gates and ACT in stated
+    set_activation(backbone, stated.get(ACT, form.activation), gates)
 
 
 def find(
@@ -155,9 +171,12 @@ def find(
         raise PreflightError(
             f"{text}, or leave format= out: by its names it is of format {other.name}."
         ) from error
-    refuse_contradictions(content.facts, fit.form, spec, bare)
-    _refuse_others(fit, content, spec)
-    _refuse_integers(fit, bare)
+    try:
+        refuse_contradictions(content.facts, fit.form, spec, bare)
+        _refuse_others(fit, content, spec)
+        _refuse_integers(fit, bare)
+    except PreflightError as error:
+        raise RefusedFitError(str(error)) from error
     return fit
 
 
@@ -173,10 +192,28 @@ def skeleton(backbone: Backbone) -> Backbone:
 
 
 def format_of(checkpoint: Checkpoint, spec: BackboneSpec) -> Format:
-    """Return the format of a checkpoint, with the rule for the positions of its weights."""
+    """Return the format of a checkpoint, with the rules by which its weights are used.
+
+    Raises:
+        PreflightError: The card of own weights names a format or a position rule that does not
+            exist.
+    """
     form = FORMATS[checkpoint.format]
-    positions = positions_of(form.name, checkpoint.method, checkpoint.backbone)
-    return replace(form, positions=positions or spec.position_rule)
+    if checkpoint.origin:
+        form = _as_first(form, checkpoint)
+    return replace(form, positions=positions_of_checkpoint(checkpoint) or spec.position_rule)
+
+
+def _as_first(form: Format, checkpoint: Checkpoint) -> Format:
+    """Return our own format with what the format that the weights came in says of their use."""
+    if checkpoint.origin not in FORMATS:
+        raise PreflightError(
+            f"{checkpoint.source}: its card names the format {checkpoint.origin!r}, which this "
+            "version does not read; use the version that wrote it."
+        )
+    first = FORMATS[checkpoint.origin]
+    names = ("norm_eps", "eps_norms", "stated_eps", "batch_norm_eps", "activation", "names_gates")
+    return replace(form, **{name: getattr(first, name) for name in names})
 
 
 def wish_of(checkpoint: Checkpoint) -> Wish:

@@ -42,14 +42,6 @@ class Options:
     data: str = ""
     epochs: float | None = None
 
-    @property
-    def read_otherwise(self) -> bool:
-        """Return whether a record next to the file is to be ignored."""
-        labels = ("name", "method", "data", "epochs")
-        return any(
-            getattr(self, f.name) not in ("", None) for f in fields(self) if f.name not in labels
-        )
-
 
 _KNOWN: dict[str, None] = dict.fromkeys(item.name for item in fields(Options))
 _AUTO = "auto"

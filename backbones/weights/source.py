@@ -13,13 +13,21 @@ from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import path_of, sha256_file
 from backbones.base.registry import lookup
 from backbones.catalog import TIMM, get_spec, zoo
-from backbones.checkpoint import FRESH, Checkpoint, read_record, record_path
+from backbones.checkpoint import (
+    FRESH,
+    OWN_FORMAT,
+    Checkpoint,
+    read_header,
+    read_record,
+    record_path,
+)
 from backbones.spec import PackagedWeights
 from backbones.weights.branches import allowed, default
-from backbones.weights.folders import Folder, open_folder
+from backbones.weights.folders import Folder, folder_of, open_folder, settings_of
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import HALF, Format, Rgb
 from backbones.weights.options import Options, parse_options, split_source
+from backbones.weights.use import positions_of_checkpoint
 from backbones.weights.wish import Wish
 
 _FILE = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|npz|pkl|tar)$")
@@ -172,11 +180,60 @@ def _file(asked: _Asked) -> Checkpoint:
         return _described(asked, open_folder(path), options)
     if not path.is_file():
         raise PreflightError(f"{source}: there is no file {path}.")
-    if not options.read_otherwise and record_path(path).is_file():
-        checkpoint = replace(read_record(path), source=source)
-        _check_arch(checkpoint.backbone, asked.plugins)
-        return _labelled(checkpoint, options)
-    return _described(asked, Folder(path), options)
+    card = read_card(path)
+    if card is not None and _is_asked(card, options, asked.plugins):
+        return _labelled(_normalised(_own(card, asked), options, asked.plugins), options)
+    return _described(asked, folder_of(path), options)
+
+
+def read_card(path: Path) -> Checkpoint | None:
+    """Return what our own weights file says of itself, None for other files.
+
+    The record next to the file counts. Without one, the header of the file states what decides how
+    the weights are used.
+
+    Raises:
+        PreflightError: The record or the header is damaged, or the weights are other ones.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    return read_record(path) if record_path(path).is_file() else read_header(path)
+
+
+def _is_asked(card: Checkpoint, options: Options, plugins: Path | None) -> bool:
+    """Tell whether options ask for nothing but what a card says of place and network."""
+    if options.branch or options.key or options.prefix:
+        return False
+    if options.format not in ("", OWN_FORMAT):
+        return False
+    return not options.arch or _check_arch(options.arch, plugins) == card.backbone
+
+
+def _own(card: Checkpoint, asked: _Asked) -> Checkpoint:
+    """Return the checkpoint of an own file, without what is its network's default."""
+    checkpoint = replace(card, source=asked.source)
+    _check_arch(checkpoint.backbone, asked.plugins)
+    if not checkpoint.positions:
+        return checkpoint
+    usual = replace(checkpoint, positions="")
+    spec = get_spec(checkpoint.backbone, asked.plugins)
+    same = positions_of_checkpoint(checkpoint) == (
+        positions_of_checkpoint(usual) or spec.position_rule
+    )
+    return usual if same else checkpoint
+
+
+def _normalised(card: Checkpoint, options: Options, plugins: Path | None) -> Checkpoint:
+    """Return the checkpoint of an own file with the normalisation that the user states."""
+    if options.mean is None and options.std is None:
+        return card
+    spec = get_spec(card.backbone, plugins)
+    mean, std = options.mean or card.mean, options.std or card.std
+    return replace(
+        card,
+        mean=None if mean == spec.mean else mean,
+        std=None if std == spec.std else std,
+    )
 
 
 def _described(asked: _Asked, folder: Folder, options: Options) -> Checkpoint:
@@ -208,11 +265,25 @@ def _described(asked: _Asked, folder: Folder, options: Options) -> Checkpoint:
         prefix=options.prefix,
         mean=mean,
         std=std,
+        settings=_settings(folder.weights, known),
         method=known.method,
         img_size=img_size,
         source=source,
     )
     return _labelled(checkpoint, options)
+
+
+def _settings(weights: Path, form: Format) -> str:
+    """Return what the settings next to a file say otherwise than its format."""
+    stated = settings_of(weights, form.model_types)
+    if not stated:
+        return ""
+    from backbones.weights.examine import settings_of_network
+
+    try:
+        return settings_of_network(stated, form)
+    except PreflightError as error:
+        raise error.reworded(f"{weights} {error}") from error
 
 
 def _labelled(checkpoint: Checkpoint, options: Options) -> Checkpoint:

@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from backbones.base.errors import PreflightError
 from backbones.catalog import TIMM
 from backbones.checkpoint import FRESH, OWN_FORMAT, Checkpoint
 from backbones.vit.positions_rule import (
     BICUBIC,
     NUDGED,
     RULE_OF_METHOD,
+    RULES,
     PositionRule,
 )
 from backbones.weights.formats import FORMATS
@@ -25,6 +27,7 @@ class WeightsUse:
         table: Side, in patches, of the table in the file; 0 where it has none, None if unknown.
         img_size: Side in pixels of the images of pretraining; None if unknown.
         norm_behind_pooling: Whether the file has its final norm behind mean pooling.
+        method: What made the weights; empty if unknown.
         said: How the file is read and used, in words, for plans.
     """
 
@@ -33,17 +36,18 @@ class WeightsUse:
     table: int | None = None
     img_size: int | None = None
     norm_behind_pooling: bool = False
+    method: str = ""
     said: tuple[str, ...] = ()
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint) -> Self:
         """Return what a checkpoint says without a look into its file."""
-        return cls.of_record(
-            checkpoint.sha256,
-            checkpoint.format,
-            checkpoint.method,
+        return cls(
+            checkpoint.sha256 != FRESH,
+            positions_of_checkpoint(checkpoint),
+            None,
             checkpoint.img_size,
-            checkpoint.backbone,
+            method=checkpoint.method,
         )
 
     @classmethod
@@ -59,7 +63,8 @@ class WeightsUse:
             img_size: Side in pixels of the images of pretraining, None if unknown.
             backbone: Name of the network.
         """
-        return cls(sha256 != FRESH, positions_of(form, method, backbone), None, img_size)
+        positions = positions_of(form, method, backbone)
+        return cls(sha256 != FRESH, positions, None, img_size, method=method)
 
 
 # timm's names of DINOv2 without registers, whatever the tag, and its tag of DINO.
@@ -78,8 +83,27 @@ def is_nudged(backbone: str) -> bool:
     return "_reg4_" not in backbone and _NUDGED.fullmatch(backbone) is not None
 
 
+def positions_of_checkpoint(checkpoint: Checkpoint) -> PositionRule | None:
+    """Return how a checkpoint's table is resized: as its card states, or as ``positions_of`` says.
+
+    Raises:
+        PreflightError: The card names a rule that does not exist.
+    """
+    if checkpoint.positions:
+        if checkpoint.positions not in RULES:
+            raise PreflightError(
+                f"{checkpoint.source}: positions {checkpoint.positions!r} on its card is not a "
+                f"rule; use one of {', '.join(RULES)}."
+            )
+        return RULES[checkpoint.positions]
+    form = checkpoint.origin or checkpoint.format
+    return positions_of(form, checkpoint.method, checkpoint.backbone)
+
+
 def positions_of(form: str, method: str, backbone: str) -> PositionRule | None:
-    """Return how a table of positions is resized; our own files follow the method in them.
+    """Return how a table of positions is resized; own ViTs in our own files follow their method.
+
+    Networks of timm are pretrained here with timm's rule, whatever the method.
 
     Args:
         form: Name of the weights' format.
@@ -87,7 +111,7 @@ def positions_of(form: str, method: str, backbone: str) -> PositionRule | None:
         backbone: Name of the network.
 
     Returns:
-        None for our own files of other methods, which follow ``BackboneSpec.position_rule``.
+        None for other files of ours, which follow ``BackboneSpec.position_rule``.
     """
     if form not in FORMATS:
         return BICUBIC
@@ -95,4 +119,4 @@ def positions_of(form: str, method: str, backbone: str) -> PositionRule | None:
         return NUDGED
     if form != OWN_FORMAT:
         return FORMATS[form].positions
-    return RULE_OF_METHOD.get(method)
+    return None if backbone.startswith(TIMM) else RULE_OF_METHOD.get(method)

@@ -16,8 +16,9 @@ from typing import Any
 
 from backbones.base.errors import UserError
 from backbones.catalog import TIMM, get_spec
+from backbones.checkpoint import OWN_FORMAT
 from backbones.spec import BackboneSpec
-from backbones.vit.positions_rule import BICUBIC
+from backbones.vit.positions_rule import BICUBIC, RULE_OF_METHOD
 from backbones.weights.use import WeightsUse, is_nudged
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunSpec
@@ -151,6 +152,17 @@ def _resizes_as_authors(facts: RunFacts) -> bool:
     return form == "timm" and is_nudged(facts.spec.backbone) and _resizes_positions(facts)
 
 
+def _resizes_as_trained(facts: RunFacts) -> bool:
+    """Tell whether a network of timm that DINO or EsViT trained here is used at another size.
+
+    Until this rule its table was resized with the 0.1 of DINO's code, without which it was trained.
+    """
+    own = facts.spec.weights_format.partition("&")[0] == OWN_FORMAT
+    if not own or not facts.spec.backbone.startswith(TIMM):
+        return False
+    return facts.use.method in RULE_OF_METHOD and _resizes_positions(facts)
+
+
 def _pools_before_norm(facts: RunFacts) -> bool:
     """Tell whether a task reads the features of a network that norms after pooling."""
     return facts.spec.task not in (_DETECTION, PRETRAIN) and facts.use.norm_behind_pooling
@@ -165,6 +177,12 @@ RULES = (
         1,
         "positions of timm's DINO and DINOv2 are resized as their authors do",
         _resizes_as_authors,
+    ),
+    Rule(
+        "trained-positions",
+        1,
+        "positions of timm networks pretrained here are resized as in training",
+        _resizes_as_trained,
     ),
     Rule("pooled-norm", 1, "the final norm stays behind mean pooling", _pools_before_norm),
 )

@@ -29,6 +29,8 @@ CLIP_TOWER = Format(
     drops=_DROPS,
     norm=CLIP,
     norm_eps=1e-5,
+    # Default of CLIPVisionConfig, as OpenAI trained it.
+    activation="quick_gelu",
     archs=("timm:vit_*_patch{patch}_clip_{image}",),
     model_types=("clip", "clip_vision_model"),
 )
@@ -52,6 +54,8 @@ SIGLIP_TOWER = Format(
     drops=_DROPS,
     norm=HALF,
     norm_eps=1e-6,
+    # Default of SiglipVisionConfig.
+    activation="gelu_pytorch_tanh",
     archs=("timm:vit_*_patch{patch}_siglip_{image}",),
     # SigLIP 2's files for images of one size are of these models, too.
     model_types=("siglip", "siglip_vision_model"),

@@ -24,6 +24,8 @@ FORMAT = Format(
     norm=IMAGENET,
     # The norms between stages have 1e-6; the last one takes layer_norm_eps, 1e-12.
     norm_eps=1e-6,
+    eps_norms=("head.norm",),
+    stated_eps=1e-12,
     archs=("timm:convnext_*", "timm:convnextv2_*"),
     model_types=("convnext", "convnextv2"),
 )

@@ -25,6 +25,7 @@ VIT = Format(
     drops=(("rope_embeddings.*", "buffer, computed again"),),
     norm=IMAGENET,
     norm_eps=1e-5,
+    names_gates=True,
     archs=("timm:vit_*_patch16_dinov3", "timm:vit_*_patch16_dinov3_qkvb"),
     model_types=("dinov3_vit",),
 )

@@ -27,7 +27,6 @@ FORMAT = Format(
     ),
     steps=("join_kv",),
     norm=IMAGENET,
-    # layer_norm_eps of its configuration; the norms of patch embeddings have torch's 1e-5.
     norm_eps=1e-6,
     archs=("timm:pvt_v2_b*",),
     model_types=("pvt_v2",),

@@ -20,6 +20,7 @@ FORMAT = Format(
         *((rf"\.layer\.{i}\.normalization\.", f".bn{i + 1}.") for i in range(3)),
     ),
     norm=IMAGENET,
+    activation="relu",
     archs=("zoo", "timm:resnet18", "timm:resnet34", "timm:resnet101", "timm:resnet152"),
     model_types=("resnet",),
 )

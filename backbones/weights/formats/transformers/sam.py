@@ -23,6 +23,7 @@ SAM = Format(
     ),
     norm=IMAGENET,
     norm_eps=1e-6,
+    eps_norms=("blocks.*",),
     archs=("timm:samvit_*_patch{patch}*",),
     model_types=("sam",),
 )

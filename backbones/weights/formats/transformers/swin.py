@@ -21,6 +21,9 @@ _RENAMES = (
     (r"^layernorm\.", "norm."),
 )
 
+# The norms of patch embedding and merging keep torch's 1e-5.
+_EPS_NORMS = ("*.norm1", "*.norm2", "norm")
+
 SWIN = Format(
     name="hf-swin",
     project="transformers Swin",
@@ -33,6 +36,7 @@ SWIN = Format(
     drops=POOLER,
     norm=IMAGENET,
     norm_eps=1e-5,
+    eps_norms=_EPS_NORMS,
     archs=("zoo", "timm:swin_*_patch4_window*_{image}"),
     model_types=("swin",),
 )
@@ -48,6 +52,7 @@ SWIN_V2 = Format(
     drops=POOLER,
     norm=IMAGENET,
     norm_eps=1e-5,
+    eps_norms=_EPS_NORMS,
     archs=("timm:swinv2_*_window*_{image}",),
     model_types=("swinv2",),
 )
