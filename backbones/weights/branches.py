@@ -19,8 +19,23 @@ _PATTERNS = {
 }
 
 
-def branch_of(prefix: str, form: Format) -> str:
-    """Return the branch that the part of a name in front of a network's own names means."""
+# mmengine's hook exchanges the two copies when it saves, so that "state_dict" is the averaged one
+# (mmengine/hooks/ema_hook.py, before_save_checkpoint). Its counter tells such files.
+EXCHANGED = "ema_state_dict.steps"
+_IN_EXCHANGED = {"ema_state_dict.": RAW, "state_dict.": EMA}
+
+
+def branch_of(prefix: str, form: Format, exchanged: bool = False) -> str:
+    """Return the branch that the part of a name in front of a network's own names means.
+
+    Args:
+        prefix: That part.
+        form: Format of the file.
+        exchanged: Whether the file has the two copies of mmengine.
+    """
+    for begin, name in _IN_EXCHANGED.items() if exchanged else ():
+        if prefix.startswith(begin):
+            return name
     for name, pattern in form.branches:
         if re.search(pattern, prefix):
             return name

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from backbones.base.errors import PreflightError
+from backbones.weights.pickled import Skipped, state_of
 
 # Entries of checkpoints that hold other tensors than weights.
 _NOT_WEIGHTS = re.compile(
@@ -20,6 +21,7 @@ _WRAPPERS = re.compile(
     r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module"
     r"|_flax_module)\."
 )
+_DOTLESS = re.compile(r"(|.*\.)model_ema\.num_updates$")
 _DEEPEST = 6
 _SIMPLE = (str, int, float, bool)
 
@@ -33,36 +35,41 @@ class Content:
             dots, without the segments that wrappers put in between.
         facts: Plain values by full name: arguments, settings, names of networks.
         holds: First keys of the file, for messages.
+        unnamed: Full names of lists of tensors, which nobody can tell apart.
     """
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
     holds: tuple[str, ...]
+    unnamed: tuple[str, ...] = ()
 
 
 # Names of tensors that stand for a change of other tensors, each with what to do.
 _UNMERGED = (
     (
         re.compile(r"\.?lora_(A|B|embedding_[AB]|magnitude_vector)(\.|$)|\.hada_w|\.ia3_l"),
-        "holds adapters (LoRA or similar); merge them into the weights (merge_and_unload of peft) "
+        "adapters (LoRA or similar); merge them into the weights (merge_and_unload of peft) "
         "and save those",
     ),
     (
         re.compile(r"\.parametrizations\.|\.weight_[gvu]$|\.weight_orig$"),
-        "holds parametrised weights (weight_norm, spectral_norm or pruning); remove the "
+        "parametrised weights (weight_norm, spectral_norm or pruning); remove the "
         "parametrisation and save the plain weights",
     ),
     (
         re.compile(r"\.(SCB|weight_format|absmax|quant_map|nested_absmax|qweight|qzeros|g_idx)$"),
-        "holds quantised weights (bitsandbytes or GPTQ); save them as floating point",
+        "quantised weights (bitsandbytes or GPTQ); save them as floating point",
     ),
 )
 
 
 def unmerged(content: Content) -> str:
     """Return a clause on tensors that are not plain weights and what to do, "" for none."""
-    clauses = (clause for names, clause in _UNMERGED if any(map(names.search, content.tensors)))
-    return next(clauses, "")
+    for pattern, clause in _UNMERGED:
+        found = next(filter(pattern.search, content.tensors), "")
+        if found:
+            return f"holds {found}: {clause}"
+    return ""
 
 
 def flatten(content: Mapping[str, Any]) -> Content:
@@ -76,15 +83,35 @@ def flatten(content: Mapping[str, Any]) -> Content:
     """
     tensors: dict[str, Tensor] = {}
     facts: dict[str, Any] = {}
+    unnamed: list[str] = []
     for name, value in _leaves(content, (), 0):
-        if isinstance(value, Tensor):
+        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+            unnamed.append(name)
+        elif isinstance(value, Tensor):
             plain = _WRAPPERS.sub("", name)
             if plain in tensors:
                 raise PreflightError(f"two tensors are called {plain} behind their prefixes.")
             tensors[plain] = value
         else:
             facts[name] = value
-    return Content(tensors, facts, tuple(str(key) for key in content))
+    holds = tuple(str(key) for key in content)
+    return Content(_with_dots(tensors), facts, holds, tuple(unnamed))
+
+
+def _with_dots(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the averaged copies of LitEma, whose names lack their dots, the raw copies' names.
+
+    ``model_ema.blocks0attnqkvweight`` stands next to ``model.blocks.0.attn.qkv.weight``.
+    """
+    runs = {name: _DOTLESS.match(name) for name in tensors}
+    around = {found[1] for found in runs.values() if found}
+    named = {
+        f"{first}model_ema.{own.replace('.', '')}": f"{first}model_ema.{own}"
+        for first in around
+        for name in tensors
+        if (own := name.removeprefix(f"{first}model.")) != name
+    }
+    return {named.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, Any]]:
@@ -96,5 +123,7 @@ def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[str
                 yield from _leaves(inner, (*path, str(key)), depth + 1)
     elif isinstance(value, list | tuple):
         yield ".".join(path), value
+    elif isinstance(value, Skipped) and (state := state_of(value)):  # a pickled module
+        yield from ((".".join((*path, name)), tensor) for name, tensor in state.items())
     elif depth < _DEEPEST and hasattr(value, "__dict__"):  # parsed arguments, settings objects
         yield from _leaves(vars(value), path, depth + 1)

@@ -30,7 +30,7 @@ def ranked(content: Content, file: str, model_type: object) -> list[Format]:
             scores[form.name] = 1000
         elif bears_marks(content, form):
             scores[form.name] = 100 + 10 * _weight(form) + 5 * named
-        elif named:
+        elif named or _states(content, form):
             scores[form.name] = 50
         elif form.anchors and not form.marks:
             scores[form.name] = 10
@@ -43,6 +43,11 @@ def bears_marks(content: Content, form: Format) -> bool:
     if not form.marks or not all(_occurs(mark, content.tensors) for mark in form.marks):
         return False
     return all(_is_square(content, pattern) for pattern in form.square)
+
+
+def _states(content: Content, form: Format) -> bool:
+    """Tell whether the settings in a file are those of a format that is known by them."""
+    return bool(form.stated) and all(_occurs(name, content.facts) for name in form.stated)
 
 
 def refuse_unread(form: Format) -> None:

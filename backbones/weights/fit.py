@@ -14,7 +14,7 @@ from backbones.features import Backbone
 from backbones.spec import BackboneSpec
 from backbones.timm_networks.backbone import NET
 from backbones.weights.adapt import adopt, classifier_of, rename, resize
-from backbones.weights.branches import branch_of, official
+from backbones.weights.branches import EXCHANGED, branch_of, official
 from backbones.weights.content import Content, unmerged
 from backbones.weights.layout import BESIDE, BESIDE_ANY_METHOD, Format, Reasons
 from backbones.weights.steps.table import STEPS
@@ -125,7 +125,7 @@ def hold(
     return Fit(
         form=form,
         prefix=prefix,
-        branch=branch_of(prefix, form),
+        branch=branch_of(prefix, form, EXCHANGED in content.tensors),
         state=state,
         fresh=fresh,
         dropped=dropped,
@@ -225,7 +225,7 @@ def _outside(content: Content, prefix: str) -> Iterator[str]:
     """Yield what lies next to a network, by the first word that tells it from the network."""
     words = prefix.split(".")
     seen = set()
-    for name in content.tensors:
+    for name in (*content.tensors, *content.unnamed):
         if name.startswith(prefix):
             continue
         parts = name.split(".")

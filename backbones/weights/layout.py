@@ -32,6 +32,8 @@ BESIDE: Reasons = (
     ("mask_token", "stands for masked patches in pretraining only"),
     ("masked_embed", "stands for masked patches in pretraining only"),
     ("n_averaged", "counter of averaged copies"),
+    ("num_updates", "counter of averaged copies"),
+    ("decay", "rate of averaging"),
     ("*.relative_position_index", "buffer, computed again"),
     ("*.attn_mask", "buffer, computed again"),
     ("*.relative_coords_table", "buffer, computed again"),
@@ -61,6 +63,8 @@ class Format:
             prefix; empty takes a tensor of the backbone at hand.
         marks: Shell patterns of full names; a file with a match for each is of this format.
         files: Shell patterns of the names of released files, for layouts without marks.
+        stated: Shell patterns of the names of settings in a file; a file with a match for each is
+            of this format, where its tensors alone do not tell.
         moves: Regular expressions and replacements for full names, of tensors that a project keeps
             outside of the network they belong to.
         renames: Regular expressions and replacements, applied in order, that turn the names into
@@ -102,6 +106,7 @@ class Format:
     anchors: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
     moves: tuple[tuple[str, str], ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     steps: tuple[str, ...] = ()

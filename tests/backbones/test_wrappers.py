@@ -1,5 +1,6 @@
 """One network in the wrappers of trainers: it is found whole, or the refusal says what is there."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,51 @@ def test_timms_rule_takes_the_averaged_copy_and_says_so(tmp_path: Path, content:
     assert "the ema copy" in sentence
     assert is_net(load(tmp_path, content, "&branch=ema")[0])
     assert is_net(load(tmp_path, content, "&branch=raw")[0], OTHER)
+
+
+def test_mmengines_hook_saves_the_averaged_copy_as_the_model(tmp_path: Path) -> None:
+    # mmengine/hooks/ema_hook.py exchanges the two before it saves.
+    content = {
+        "meta": {"epoch": 1},
+        "state_dict": under("backbone."),
+        "ema_state_dict": {**under("module.backbone.", OTHER), "steps": torch.tensor(3)},
+    }
+    state, sentence = load(tmp_path, content)
+    assert is_net(state)
+    assert "the ema copy" in sentence
+    assert is_net(load(tmp_path, content, "&branch=raw")[0], OTHER)
+
+
+def test_averaged_copies_without_dots_in_their_names_are_found(tmp_path: Path) -> None:
+    dotless = {f"model_ema.{name.replace('.', '')}": value for name, value in NET.items()}
+    counts = {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(3)}
+    content = {"state_dict": under("model.", OTHER) | dotless | counts}
+    state, sentence = load(tmp_path, content)
+    assert is_net(state)
+    assert "the ema copy" in sentence
+    assert is_net(load(tmp_path, content, "&branch=raw")[0], OTHER)
+
+
+def test_averaged_copies_without_names_are_said_to_be_left_out(tmp_path: Path) -> None:
+    average = {"decay": 0.9, "num_updates": 3, "shadow_params": list(OTHER.values())}
+    state, sentence = load(tmp_path, {"model": NET, "ema": average})
+    assert is_net(state)
+    assert "next to it ema" in sentence
+
+
+def test_whole_modules_in_a_dictionary_are_read(tmp_path: Path) -> None:
+    modules = [timm.create_model("test_vit", num_classes=0) for _ in range(2)]
+    for module, state in zip(modules, (OTHER, NET), strict=True):
+        module.load_state_dict(state)
+    content = {"model": modules[0], "ema": modules[1], "epoch": 1}
+    assert is_net(load(tmp_path, content)[0])
+    assert is_net(load(tmp_path, content, "&branch=raw")[0], OTHER)
+
+
+def test_options_of_maes_finetuning_tell_its_files(tmp_path: Path) -> None:
+    options = Namespace(model="mine", blr=5e-4, global_pool=True, finetune="mae.pth")
+    _, sentence = load(tmp_path, {"model": NET, "args": options})
+    assert "mean 0.485/0.456/0.406" in sentence
 
 
 def test_two_networks_that_nothing_tells_apart_are_named(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from timm.layers import GELUTanh, QuickGELU
 from torch import Tensor, nn
 
 from backbones.base.errors import PreflightError
@@ -174,21 +174,109 @@ def test_recorded_values_are_what_transformers_computes(tmp_path: Path, recorded
         assert worst(value, arrays[what]) <= 1e-5, what
 
 
+# Settings that no tensor shows, written into the recorded models' config.json; the values of
+# transformers with them are in recorded/settings.npz, one array for each.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "gelu_new": {"hidden_act": "gelu_new"},
+    "gelu_pytorch_tanh": {"hidden_act": "gelu_pytorch_tanh"},
+    "quick_gelu": {"hidden_act": "quick_gelu"},
+    "relu": {"hidden_act": "relu"},
+    "eps": {"layer_norm_eps": 0.05},
+}
+MODELS_WITH_SETTINGS = [
+    "beit",
+    "clip",
+    "convnext",
+    "convnext_v2",
+    "dinov2",
+    "dinov3",
+    "dinov3_convnext",
+    "hiera",
+    "pvt_v2",
+    "sam",
+    "siglip",
+    "swin",
+    "swin_v2",
+    "vit",
+]
+CASES = [(model, what) for model in MODELS_WITH_SETTINGS for what in SETTINGS]
+
+
+def with_settings(model: str, what: str, tmp_path: Path) -> tuple[dict[str, Any], Path]:
+    meta, arrays = read(HERE / "recorded" / "transformers" / f"{model}.npz")
+    config = {**meta["config"]}
+    inner = "vision_config" if "vision_config" in config else ""
+    config |= {inner: {**config[inner], **SETTINGS[what]}} if inner else SETTINGS[what]
+    return meta, write({**meta, "config": config}, arrays, tmp_path)
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("act", ["gelu_new", "quick_gelu", "relu"])
-def test_an_activation_is_taken_or_refused(tmp_path: Path, act: str) -> None:
-    meta, arrays = read(HERE / "recorded" / "transformers" / "vit.npz")
-    folder = write({**meta, "config": {**meta["config"], "hidden_act": act}}, arrays, tmp_path)
-    source = f"ckpt:{folder}?arch=tiny-vit"
-    if act == "relu":
-        with pytest.raises(PreflightError, match="states hidden_act 'relu', which is not support"):
-            open_checkpoint(source, HERE / "tiny")
-        return
-    checkpoint = open_checkpoint(source, HERE / "tiny")
+@pytest.mark.parametrize(("model", "what"), CASES)
+def test_settings_that_no_tensor_shows_are_honoured(tmp_path: Path, model: str, what: str) -> None:
+    meta, folder = with_settings(model, what, tmp_path)
+    checkpoint = open_checkpoint(f"ckpt:{folder}?arch={meta['arch']}", HERE / "tiny")
     spec = spec_for(checkpoint, HERE / "tiny")
-    backbone, _ = build_backbone(spec, checkpoint, BuildOptions(img_size=64), seed=0)
-    kind = {"gelu_new": GELUTanh, "quick_gelu": QuickGELU}[act]
-    assert all(isinstance(block.mlp.act, kind) for block in backbone.blocks)
+    options = BuildOptions(img_size=meta["size"])
+    backbone, _ = build_backbone(spec, checkpoint, options, seed=0)
+    found = numbers(backbone.eval(), images(meta["size"], meta["n"]))
+    with np.load(HERE / "recorded" / "settings.npz") as recorded:
+        (name,) = [n for n in recorded.files if n.startswith(f"{model}/{what}/")]
+        expected = torch.tensor(recorded[name])
+    assert worst(found[name.split("/")[-1]], expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "layout"),
+    [
+        ("vit", {}, "hf-vit"),
+        ("vit", {"hidden_act": "relu"}, "hf-vit&hidden_act=relu"),
+        ("vit", {"layer_norm_eps": 0.05}, "hf-vit&layer_norm_eps=0.05"),
+        ("siglip", {"hidden_act": "gelu_new"}, "hf-siglip"),
+        ("convnext", {}, "hf-convnext"),
+        ("resnet", {}, "hf-resnet"),
+        ("clip", {"hidden_act": "gelu"}, "hf-clip&hidden_act=gelu"),
+    ],
+)
+def test_settings_other_than_the_formats_are_part_of_a_runs_identity(
+    tmp_path: Path, model: str, settings: dict[str, Any], layout: str
+) -> None:
+    meta, arrays = read(HERE / "recorded" / "transformers" / f"{model}.npz")
+    folder = write({**meta, "config": {**meta["config"], **settings}}, arrays, tmp_path)
+    for path in (folder, folder / "model.safetensors"):
+        checkpoint = open_checkpoint(f"ckpt:{path}?arch={meta['arch']}", HERE / "tiny")
+        assert checkpoint.layout == layout
+
+
+@pytest.mark.parametrize(("model", "what"), CASES)
+def test_recorded_settings_are_what_transformers_computes(
+    tmp_path: Path, model: str, what: str
+) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5.0")
+    meta, folder = with_settings(model, what, tmp_path)
+    kind = getattr(transformers, meta["config"]["architectures"][0])
+    values = computed(kind, folder, meta["size"], meta["n"])
+    with np.load(HERE / "recorded" / "settings.npz") as recorded:
+        (name,) = [n for n in recorded.files if n.startswith(f"{model}/{what}/")]
+        assert worst(values[name.split("/")[-1]], torch.tensor(recorded[name])) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("vit", {"hidden_act": "gelu_10"}, "hidden_act 'gelu_10', which is not supported"),
+        ("swin", {"hidden_act": "laplace"}, "hidden_act 'laplace', which is not supported"),
+        ("resnet", {"hidden_act": "gelu"}, "'gelu', and tiny-resnet computes with another"),
+        ("pvt_v2", {"num_attention_heads": [2, 2, 5, 8]}, "have 2, 5, 8 heads"),
+        ("dinov3", {"rope_theta": 50.0}, "rope_theta 50"),
+    ],
+)
+def test_settings_that_a_network_cannot_have_are_refused(
+    tmp_path: Path, model: str, settings: dict[str, Any], said: str
+) -> None:
+    meta, arrays = read(HERE / "recorded" / "transformers" / f"{model}.npz")
+    folder = write({**meta, "config": {**meta["config"], **settings}}, arrays, tmp_path)
+    with pytest.raises(PreflightError, match=said):
+        open_checkpoint(f"ckpt:{folder}?arch={meta['arch']}", HERE / "tiny")
 
 
 def test_every_model_that_the_documents_promise_is_recorded() -> None:

@@ -9,6 +9,8 @@ FORMAT = Format(
     licence="CC-BY-NC-4.0",
     method="mae",
     marks=("*decoder_embed.weight", "*decoder_pred.weight", "*decoder_blocks.*"),
+    # Options of its fine-tuning and linear probe; the files have timm's names.
+    stated=("args.blr", "args.global_pool", "args.finetune"),
     files=("mae_pretrain_vit_*", "mae_finetune*_vit_*", "mae_visualize_vit_*"),
     drops=(("decoder_*", "MAE's decoder"),),
     norm=IMAGENET,
