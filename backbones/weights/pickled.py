@@ -37,6 +37,10 @@ _ALLOWED: list[Allowed] = [
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
+# How arrays are pickled with protocol 5.
+_FROM_BUFFER = tuple(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core"))
+# What files of torch.save begin with that are no zip archives.
+_TORCH = 0x1950A86A20F9469CFC6C
 # Functions that stand for plain values; their stand-ins do nothing either.
 _PLAIN = re.compile(
     r"builtins\.(int|float|str|bool|bytes|set|frozenset|complex|bytearray|slice|range|object|tuple|list|dict|type)"
@@ -50,6 +54,8 @@ _DANGEROUS = re.compile(
     r"|types|marshal|pickle|dill|cloudpickle|tempfile|_posixsubprocess)\."
 )
 _MOST_CLASSES = 200
+# torch's message on a protocol that its restricted unpickler does not know.
+_LATE = "Unsupported operand"
 
 
 class Skipped:
@@ -99,11 +105,16 @@ def read_pickle(path: Path) -> Any:
         try:
             return _load(path, stand_ins)
         except Exception as error:  # a damaged file may fail in any way inside the unpickler
-            if "magic number" in str(error):
+            if "magic number" in str(error) or _is_late_pickle(path, str(error)):
                 return _read_plain(path)
             if not _stand_in(str(error), stand_ins):
                 raise PreflightError(_why_not(path, str(error))) from error
     raise PreflightError(f"{path} holds objects of too many classes for a weights file.")
+
+
+def _is_late_pickle(path: Path, message: str) -> bool:
+    """Tell whether torch failed on a plain pickle of a protocol that it does not know (3 to 5)."""
+    return _LATE in message and _begin(path) == b"\x80"
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -116,6 +127,8 @@ class _ArrayUnpickler(pickle.Unpickler):
             pickle.UnpicklingError: It could run code.
         """
         full = f"{module}.{name}"
+        if full in _FROM_BUFFER:
+            return _array_of
         for item in _ALLOWED:
             function, known = item if isinstance(item, tuple) else (item, _name_of(item))
             if full == known:
@@ -139,9 +152,17 @@ def _read_plain(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return _as_tensors(_ArrayUnpickler(file, encoding="latin1").load())
+            content = _as_tensors(_ArrayUnpickler(file, encoding="latin1").load())
     except Exception as error:  # a damaged file may fail in any way inside the unpickler
         raise PreflightError(_why_not(path, str(error))) from error
+    if content == _TORCH:
+        raise PreflightError(_why_not(path, _LATE))
+    return content
+
+
+def _array_of(buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> Any:
+    """Return the array in some bytes, as ``numpy._core.numeric._frombuffer`` does."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
 
 def _as_tensors(content: Any) -> Any:
@@ -205,8 +226,19 @@ def _is_harmless(name: str) -> bool:
     return bool(_PLAIN.fullmatch(name)) or name.rpartition(".")[2].lstrip("_")[:1].isupper()
 
 
+def _begin(path: Path) -> bytes:
+    """Return the first byte of a file: 0x80 of a pickle, "P" of a zip archive."""
+    with path.open("rb") as file:
+        return file.read(1)
+
+
 def _why_not(path: Path, message: str) -> str:
     """Turn torch's page of advice into one sentence."""
+    if _LATE in message and _begin(path) in (b"\x80", b"P"):
+        return (
+            f"{path} was pickled with a protocol that torch's safe reader does not know; save it "
+            "again with torch.save(CONTENT, FILE) without pickle_protocol."
+        )
     named = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", message)
     if named:
         return (

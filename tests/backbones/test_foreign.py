@@ -218,3 +218,18 @@ def test_reading_leaves_torchs_own_allow_list_alone(tmp_path: Path) -> None:
     before = set(torch.serialization.get_safe_globals())
     read_foreign(path)
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+@pytest.mark.parametrize("archive", [True, False])
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_pickle_protocol_that_torch_does_not_read_is_named(
+    tmp_path: Path, archive: bool, protocol: int
+) -> None:
+    path = tmp_path / "late.pth"
+    torch.save(
+        {"a": torch.ones(2)},
+        path,
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=archive,
+    )
+    assert "with torch.save(CONTENT, FILE) without pickle_protocol" in refused(path)

@@ -274,7 +274,8 @@ def test_torchvisions_networks_give_its_own_features(tmp_path: Path, name: str) 
     torch.testing.assert_close(backbone.eval()(images).pooled, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_detectron2s_pickle_is_read_without_running_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_detectron2s_pickle_is_read_without_running_code(tmp_path: Path, protocol: int) -> None:
     state = network("timm:resnet18")
     theirs = renamed(
         state,
@@ -287,7 +288,7 @@ def test_detectron2s_pickle_is_read_without_running_code(tmp_path: Path) -> None
     )
     path = tmp_path / "model_final.pkl"
     arrays = {f"backbone.bottom_up.{name}": value.numpy() for name, value in theirs.items()}
-    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "detectron2"}, protocol=2))
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "detectron2"}, protocol=protocol))
     checkpoint = open_checkpoint(f"ckpt:{path}?arch=timm:resnet18")
     assert checkpoint.format == "detectron2"
     backbone, _ = build_backbone(spec_for(checkpoint), checkpoint, BuildOptions(), seed=0)
