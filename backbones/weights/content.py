@@ -1,7 +1,7 @@
 """What a file holds, as one flat dictionary: tensors by full name, and the facts beside them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +57,25 @@ _UNMERGED = (
         "parametrisation and save the plain weights",
     ),
     (
-        re.compile(r"\.(SCB|weight_format|absmax|quant_map|nested_absmax|qweight|qzeros|g_idx)$"),
-        "quantised weights (bitsandbytes or GPTQ); save them as floating point",
+        re.compile(r"\.(SCB|absmax|quant_map|qweight|qzeros|zero_point|_packed_params.*)$"),
+        "quantised weights (torch, bitsandbytes or GPTQ); save them as floating point",
     ),
 )
 
 
-def unmerged(content: Content) -> str:
-    """Return a clause on tensors that are not plain weights and what to do, "" for none."""
+# Heads of pretraining, whose last layers are parametrised in many projects.
+_HEADS = re.compile(r"(^|\.)(\w*head\w*|last_layer|project\w*|predict\w*|decoder\w*)\.")
+
+
+def unmerged(names: Iterable[str]) -> str:
+    """Return a clause on tensors that are not plain weights and what to do, "" for none.
+
+    Args:
+        names: Of the tensors of a file; those of heads are passed over.
+    """
+    own = [name for name in names if not _HEADS.search(name)]
     for pattern, clause in _UNMERGED:
-        found = next(filter(pattern.search, content.tensors), "")
+        found = next(filter(pattern.search, own), "")
         if found:
             return f"holds {found}: {clause}"
     return ""

@@ -91,6 +91,11 @@ def examine(question: Question) -> Answer:
         content = flatten({**_only_facts(question.config), **read_foreign(question.path)})
         if not content.tensors:
             raise PreflightError(f"holds {first(content.holds)} and no weights.")
+        if not any(tensor.numel() for tensor in content.tensors.values()):
+            raise PreflightError(
+                "holds empty tensors only, since DeepSpeed's ZeRO keeps their numbers in other "
+                "files; run zero_to_fp32.py in its folder and use what it writes."
+            )
         forms = _forms(question, content)
         refuse_unread(forms[0])
         arch, fit = _first_fit(question, content, forms)
@@ -241,7 +246,7 @@ def _first_fit(question: Question, content: Content, forms: Sequence[Format]) ->
                 continue
     if refused is not None:
         raise refused
-    if why := unmerged(content):
+    if why := unmerged(content.tensors):
         raise PreflightError(f"{why}.")
     what = f" as {forms[0].name}" if len(forms) == 1 else ""
     raise UserError(

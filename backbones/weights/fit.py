@@ -205,7 +205,7 @@ def _choose(whole: Sequence[Fit], form: Format, wish: Wish) -> Fit:
     if wish.branch and wish.branch not in by_branch:
         only = " and ".join(sorted(by_branch))
         raise PreflightError(
-            f"no {wish.branch} is in it, only {only} ({_shown(whole)}); leave branch= out."
+            f"holds no {wish.branch} copy, only {only} ({_shown(whole)}); leave branch= out."
         )
     branch = wish.branch or official(by_branch, form)
     candidates = by_branch.get(branch or "", list(whole))
@@ -241,11 +241,14 @@ def _distance(fit: Fit) -> tuple[int, int]:
 
 
 def _why_none(content: Content, spec: BackboneSpec, nearest: Fit | None, wish: Wish) -> str:
+    why = unmerged(nearest.spare if nearest else content.tensors)
+    if why:
+        return f"does not fit {spec.name}: it {why}."
     if nearest is None:
         named = f" under prefix {wish.prefix!r}" if wish.prefix else ""
         return (
             f"does not fit {spec.name}: no tensor{named} has the name of one of its first; the "
-            f"file holds {first([*content.tensors, *content.holds])}. Name the right arch=."
+            f"file holds {first([*content.tensors] or content.holds)}. Name the right arch=."
         )
     where = f" under {nearest.prefix!r}" if nearest.prefix else ""
     if nearest.wrong:
@@ -253,9 +256,6 @@ def _why_none(content: Content, spec: BackboneSpec, nearest: Fit | None, wish: W
     parts = [f"lacks {first(nearest.missing)}"] if nearest.missing else []
     spare = nearest.spare
     parts += [f"holds {first(spare)} that it has no place for"] if spare else []
-    why = unmerged(content)
-    if why:
-        return f"does not fit {spec.name}: it {why}."
     return (
         f"does not fit {spec.name}: nearest is format {nearest.form.name}{where}, where it "
         f"{' and '.join(parts)}; name the right arch=."

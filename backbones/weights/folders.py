@@ -21,6 +21,20 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# Folders of other programs by a file in them, each with what to do.
+_OTHER_FOLDERS = {
+    "adapter_config.json": (
+        "a folder of adapters (LoRA or similar); merge them into the weights (merge_and_unload of "
+        "peft), save those and name their folder"
+    ),
+    "zero_to_fp32.py": (
+        "a folder of DeepSpeed; run python zero_to_fp32.py FOLDER OUT in it and name what it writes"
+    ),
+    "*_model_states.pt": (
+        "a folder of DeepSpeed; run zero_to_fp32.py in the folder above and name what it writes"
+    ),
+    "saved_model.pb": "a folder of TensorFlow; save its weights with PyTorch's names",
+}
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 INDEX = ".index.json"
@@ -65,6 +79,9 @@ def open_folder(path: Path) -> Folder:
                 f"{path} is a folder of torch.distributed.checkpoint; turn it into one file with "
                 "torch.distributed.checkpoint.format_utils.dcp_to_torch_save(FOLDER, FILE)."
             )
+        for mark, advice in _OTHER_FOLDERS.items():
+            if any(path.glob(mark)):
+                raise PreflightError(f"{path} is {advice}.")
         raise PreflightError(
             f"{path} is a folder without weights; it must hold one of {', '.join(WEIGHTS[:2])} and "
             f"{WEIGHTS[4]}, or name a file in it."

@@ -11,7 +11,7 @@ import torch
 from backbones.base.errors import PreflightError
 from backbones.weights.files import read_safetensors
 from backbones.weights.folders import INDEX, shards_of
-from backbones.weights.pickled import Skipped, read_pickle, state_of
+from backbones.weights.pickled import Skipped, as_tensor, read_pickle, state_of
 
 # What a file begins with, and what to say of those that are not read.
 _MAGIC = {
@@ -23,6 +23,8 @@ _MAGIC = {
     b"BZh": "a bzip2 archive; unpack it first",
     b"version https://git-lfs": "a Git LFS pointer, not the file; run git lfs pull",
 }
+
+_LONGEST_BEGIN = 512  # bytes; a tar archive's mark stands in them
 
 
 def read_foreign(path: Path) -> dict[str, Any]:
@@ -61,9 +63,11 @@ def _reader_of(path: Path) -> Callable[[Path], Any]:
         return _read_shards
     try:
         with path.open("rb") as file:
-            begin = file.read(64)
+            begin = file.read(_LONGEST_BEGIN)
     except OSError as error:
         raise PreflightError(f"{path} cannot be read: {error.strerror}.") from error
+    if begin[257:262] == b"ustar":
+        raise PreflightError(f"{path} is a tar archive; unpack it first.")
     for magic, what in _MAGIC.items():
         if begin.startswith(magic):
             raise PreflightError(f"{path} is {what}.")
@@ -100,7 +104,7 @@ def _read_arrays(path: Path) -> dict[str, torch.Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {
-                name: torch.from_numpy(arrays[name])
+                name: as_tensor(arrays[name])
                 for name in arrays.files
                 if arrays[name].dtype.kind in "fiub"
             }

@@ -169,8 +169,13 @@ def _as_tensors(content: Any) -> Any:
     if isinstance(content, dict):
         return {str(key): _as_tensors(value) for key, value in content.items()}
     if isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
-        return torch.from_numpy(content.copy())
+        return as_tensor(content)
     return content
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return a copy of a numeric array of any byte order as a tensor of the same shape."""
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
 
 def state_of(module: Skipped) -> dict[str, torch.Tensor]:

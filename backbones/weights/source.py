@@ -22,7 +22,7 @@ from backbones.checkpoint import (
     record_path,
 )
 from backbones.spec import PackagedWeights
-from backbones.weights.branches import allowed, default
+from backbones.weights.branches import BRANCHES, allowed, default
 from backbones.weights.folders import Folder, folder_of, open_folder, settings_of
 from backbones.weights.formats import FORMATS
 from backbones.weights.layout import HALF, Format, Rgb
@@ -298,6 +298,8 @@ def _labelled(checkpoint: Checkpoint, options: Options) -> Checkpoint:
 
 
 def _check_names(source: str, options: Options) -> None:
+    if options.branch:
+        lookup("branch", options.branch, dict.fromkeys(BRANCHES))
     if options.format:
         form = lookup("format", options.format, dict(FORMATS))
         known = allowed(form)

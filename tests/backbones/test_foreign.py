@@ -6,6 +6,8 @@ import functools
 import json
 import os
 import pathlib
+import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +235,18 @@ def test_a_pickle_protocol_that_torch_does_not_read_is_named(
         _use_new_zipfile_serialization=archive,
     )
     assert "with torch.save(CONTENT, FILE) without pickle_protocol" in refused(path)
+
+
+@pytest.mark.parametrize("order", ["<f4", ">f4"])
+def test_arrays_of_either_byte_order_are_read(tmp_path: Path, order: str) -> None:
+    array = np.arange(3).astype(order)
+    np.savez(tmp_path / "a.npz", a=array)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": array}))
+    for name in ("a.npz", "a.pkl"):
+        assert read_foreign(tmp_path / name)["a"].tolist() == [0, 1, 2]
+
+
+def test_a_tar_archive_is_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "w.tar", "w") as archive:
+        archive.add(__file__, "w.pth")
+    assert "is a tar archive; unpack it first" in refused(tmp_path / "w.tar")

@@ -169,7 +169,7 @@ def test_two_networks_that_nothing_tells_apart_are_named(tmp_path: Path) -> None
     assert is_net(load(tmp_path, content, "&branch=teacher")[0], OTHER)
     assert is_net(load(tmp_path, content, "&prefix=teacher_backbone.")[0], OTHER)
     assert is_net(load(tmp_path, content, "&key=state_dict&prefix=student_backbone")[0])
-    with pytest.raises(PreflightError, match="no ema is in it, only student and teacher"):
+    with pytest.raises(PreflightError, match="holds no ema copy, only student and teacher"):
         load(tmp_path, content, "&branch=ema")
 
 
@@ -227,3 +227,59 @@ def test_a_network_of_a_stated_size_has_its_usual_heads(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(f"ckpt:{path}?arch=vit-ti16&format=mae")
     with pytest.raises(PreflightError, match="6 heads"):
         build_backbone(spec_for(checkpoint), checkpoint, BuildOptions(), seed=0)
+
+
+FOLDERS = {
+    "adapter_config.json": "a folder of adapters",
+    "zero_to_fp32.py": "a folder of DeepSpeed; run python zero_to_fp32.py FOLDER OUT",
+    "mp_rank_00_model_states.pt": "run zero_to_fp32.py in the folder above",
+    "saved_model.pb": "a folder of TensorFlow",
+    ".metadata": "a folder of torch.distributed.checkpoint",
+    "notes.txt": "a folder without weights",
+}
+
+
+@pytest.mark.parametrize(("file", "said"), FOLDERS.items())
+def test_a_folder_of_another_program_is_called_what_it_is(
+    tmp_path: Path, file: str, said: str
+) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(PreflightError, match=said):
+        open_checkpoint(f"ckpt:{tmp_path}")
+
+
+# As torch's quantize_dynamic names its states.
+QUANTISED = {
+    **{k: v for k, v in NET.items() if ".qkv." not in k},
+    "blocks.0.attn.qkv.scale": torch.tensor(1.0),
+    "blocks.0.attn.qkv.zero_point": torch.tensor(0),
+}
+WITHOUT_ARCH = {
+    "adapters": ({"base.blocks.0.attn.qkv.lora_A.default.weight": torch.ones(4, 64)}, "adapters"),
+    "bitsandbytes": ({**NET, "blocks.0.attn.qkv.SCB": torch.ones(192)}, "quantised weights"),
+    "dynamic": (QUANTISED, "quantised weights"),
+    "int8": ({k: (v * 20).to(torch.int8) for k, v in NET.items()}, "is int8"),
+    "weight_norm": (
+        {**{k: v for k, v in NET.items() if k != FC1}, f"{FC1}_g": torch.ones(1)},
+        "parametrised weights",
+    ),
+}
+
+
+# No backbone that is tried by itself has the shapes of the whole network.
+BOTH_WAYS = [(name, arch) for name in WITHOUT_ARCH for arch in (f"?arch={ARCH}", "")]
+BOTH_WAYS.remove(("int8", ""))
+
+
+@pytest.mark.parametrize(("name", "arch"), BOTH_WAYS)
+def test_the_reason_is_said_without_a_backbone_too(tmp_path: Path, name: str, arch: str) -> None:
+    path = tmp_path / "file.pth"
+    content, said = WITHOUT_ARCH[name]
+    torch.save(content, path)
+    with pytest.raises(PreflightError, match=said):
+        open_checkpoint(f"ckpt:{path}{arch}")
+
+
+def test_shards_of_zero_are_called_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match="DeepSpeed's ZeRO keeps their numbers in other files"):
+        load(tmp_path, {"module": {name: torch.empty(0) for name in NET}})
