@@ -226,25 +226,30 @@ def test_settings_that_no_tensor_shows_are_honoured(tmp_path: Path, model: str, 
 
 
 @pytest.mark.parametrize(
-    ("model", "settings", "layout"),
+    ("model", "settings", "part"),
     [
-        ("vit", {}, "hf-vit"),
-        ("vit", {"hidden_act": "relu"}, "hf-vit&hidden_act=relu"),
-        ("vit", {"layer_norm_eps": 0.05}, "hf-vit&layer_norm_eps=0.05"),
-        ("siglip", {"hidden_act": "gelu_new"}, "hf-siglip"),
-        ("convnext", {}, "hf-convnext"),
-        ("resnet", {}, "hf-resnet"),
-        ("clip", {"hidden_act": "gelu"}, "hf-clip&hidden_act=gelu"),
+        ("vit", {}, ""),
+        ("vit", {"hidden_act": "relu"}, "hidden_act=relu"),
+        ("vit", {"layer_norm_eps": 0.05}, "layer_norm_eps=0.05"),
+        ("siglip", {"hidden_act": "gelu_new"}, ""),
+        ("convnext", {}, ""),
+        ("resnet", {}, ""),
+        ("clip", {"hidden_act": "gelu"}, "hidden_act=gelu"),
     ],
 )
 def test_settings_other_than_the_formats_are_part_of_a_runs_identity(
-    tmp_path: Path, model: str, settings: dict[str, Any], layout: str
+    tmp_path: Path, model: str, settings: dict[str, Any], part: str
 ) -> None:
     meta, arrays = read(HERE / "recorded" / "transformers" / f"{model}.npz")
-    folder = write({**meta, "config": {**meta["config"], **settings}}, arrays, tmp_path)
+    config = {**meta["config"]}
+    inner = "vision_config" if "vision_config" in config else ""
+    config |= {inner: {**config[inner], **settings}} if inner else settings
+    folder = write({**meta, "config": config}, arrays, tmp_path)
     for path in (folder, folder / "model.safetensors"):
         checkpoint = open_checkpoint(f"ckpt:{path}?arch={meta['arch']}", HERE / "tiny")
-        assert checkpoint.layout == layout
+        assert checkpoint.settings == part
+        assert checkpoint.layout.endswith(part)
+        assert ("hidden_act" in checkpoint.layout) == ("hidden_act" in part)
 
 
 @pytest.mark.parametrize(("model", "what"), CASES)
