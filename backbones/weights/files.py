@@ -45,7 +45,8 @@ def save_weights(module: nn.Module, path: Path, record: Checkpoint) -> Checkpoin
         positions=name_of_rule(rule_of(net)),
         origin=imported,
     )
-    content = save(_tensors(module), metadata={"format": "pt", **header_of(facts)})
+    # One entry only: safetensors writes several in any order, and equal weights are equal bytes.
+    content = save(_tensors(module), metadata=header_of(facts))
 
     record_path(path).unlink(missing_ok=True)
     write_atomically(path, content)

@@ -141,3 +141,11 @@ def test_imported_weights_keep_their_use_when_saved_again(tmp_path: Path) -> Non
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(_built(again).eval()(images).pooled, before.eval()(images).pooled)
+
+
+def test_equal_weights_and_facts_are_equal_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = get_spec("vit-nano").build(BuildOptions(img_size=64))
+    card = Checkpoint(backbone="vit-nano", path=None, sha256="", method="dino", mean=HALF, std=HALF)
+    saved = {save_weights(backbone, tmp_path / f"{i}.safetensors", card).sha256 for i in range(20)}
+    assert len(saved) == 1
