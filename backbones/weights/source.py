@@ -195,8 +195,6 @@ def read_card(path: Path) -> Checkpoint | None:
     Raises:
         PreflightError: The record or the header is damaged, or the weights are other ones.
     """
-    if path.suffix != ".safetensors":
-        return None
     return read_record(path) if record_path(path).is_file() else read_header(path)
 
 
