@@ -7,8 +7,9 @@ from backbones.base.errors import PreflightError, UserError
 from benchmarks import output
 from benchmarks.leaderboard import gate
 from benchmarks.leaderboard.anonymous import anonymous_scan
+from benchmarks.leaderboard.formats.latex import to_latex
 from benchmarks.leaderboard.formats.readme import write_section
-from benchmarks.leaderboard.formats.render import FORMATS
+from benchmarks.leaderboard.formats.render import FORMATS, Form
 from benchmarks.leaderboard.formats.sheets import to_json
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.published.own import with_own
@@ -43,7 +44,7 @@ def main(options: LeaderboardOptions) -> int:
         write_section(options.readme, tables)
         _report_written(options.readme, "between its two markers", options)
     else:
-        _print(tables, store, scan, "json" if options.json else options.format)
+        _print(tables, store, scan, _form(options, tables))
     return _judge(tables, options)
 
 
@@ -94,14 +95,33 @@ def show(scan: Scan, store: Store, form: str) -> None:
         store: The folder.
         form: One of the formats of the command line.
     """
-    _print(shown_tables(scan, store), store, scan, form)
+    _print(shown_tables(scan, store), store, scan, FORMATS[form])
 
 
-def _print(tables: Sequence[ShownTable], store: Store, scan: Scan, form: str) -> None:
-    if form == "json":
+def _form(options: LeaderboardOptions, tables: Sequence[ShownTable]) -> Form | None:
+    """Return what makes text of the tables, None for JSON.
+
+    Raises:
+        UserError: A flag is for another format, or for one table.
+    """
+    form = "json" if options.json else options.format
+    if (options.caption or options.label) and form != "latex":
+        raise UserError(f"--caption and --label are for --format latex, not for {form}.")
+    if options.caption and len(tables) > 1:
+        raise UserError(
+            f"--caption is for one table, and there are {len(tables)}; choose one with --filter, "
+            "for example --filter 'task = coco'."
+        )
+    if form == "latex":
+        return lambda shown: to_latex(shown, options.caption, options.label).rstrip("\n")
+    return FORMATS.get(form)
+
+
+def _print(tables: Sequence[ShownTable], store: Store, scan: Scan, form: Form | None) -> None:
+    if form is None:
         output.document(to_json(tables))
     elif tables:
-        output.line(FORMATS[form](tables))
+        output.line(form(tables))
     else:
         runs = len(scan.records) + len(scan.unfinished)
         output.line(f"None of {runs} runs is in view." if runs else f"No runs in {store.root} yet.")

@@ -117,6 +117,16 @@ class LeaderboardOptions(Anonymous):
     columns: Sequence[str] = flag(
         "columns to show, in this order", default=(), type=names, metavar="A,B"
     )
+    caption: str = flag(
+        "with --format latex: caption of the table, as LaTeX source (default: what rows share)",
+        default="",
+        metavar="TEXT",
+    )
+    label: str = flag(
+        "with --format latex: label of the table (default: task and protocol)",
+        default="",
+        metavar="NAME",
+    )
     published: str | None = flag(
         "also show published rows without a measured one; FILE adds those of your own CSV file",
         default=None,

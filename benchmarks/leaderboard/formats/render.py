@@ -72,7 +72,9 @@ def _escaped(text: str) -> str:
     )
 
 
-FORMATS: dict[str, Callable[[Sequence[ShownTable]], str]] = {
+Form = Callable[[Sequence[ShownTable]], str]
+
+FORMATS: dict[str, Form] = {
     "table": lambda tables: "\n".join(to_terminal(tables)),
     "markdown": lambda tables: to_markdown(tables).rstrip("\n"),
     "csv": lambda tables: to_csv(tables).rstrip("\n"),

@@ -22,16 +22,27 @@ def to_csv(tables: Sequence[ShownTable]) -> str:
 
     A row is one of one task; joined tables say nothing more, and are left out. Published rows say
     so in the column "kind". "NAME_low" and "NAME_high" are the ends of the 95 % interval,
-    "NAME_spread" is the sample standard deviation over seeds. "interval_over" says what the
-    intervals are over, and of one training "1 seed". "costs_in_doubt" names the costs that must not
-    be compared, each with the reason: "loaded" or "unknown".
+    "NAME_spread" is the sample standard deviation over seeds. "seeds" counts the trainings,
+    "seed_list" names their seeds. "interval_over" says what the intervals are over, and of one
+    training "1 seed". "costs_in_doubt" names the costs that must not be compared, each with the
+    reason: "loaded" or "unknown".
     """
     tables = [shown for shown in tables if not shown.table.joined]
     metrics = list(dict.fromkeys(name for shown in tables for name in _metrics(shown)))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     numbers = [f"{name}{suffix}" for suffix in ("", "_spread", "_low", "_high") for name in metrics]
-    head = [*_SHARED, "kind", *_OWN, "rank_best", "rank_worst", *numbers, *COSTS, "seeds"]
+    head = [
+        *_SHARED,
+        "kind",
+        *_OWN,
+        "rank_best",
+        "rank_worst",
+        *numbers,
+        *COSTS,
+        "seeds",
+        "seed_list",
+    ]
     head += ["costs_in_doubt", "interval_over", "note"]
     writer.writerow([*head, "run_ids"])
     for shown in tables:
@@ -65,6 +76,7 @@ def _measured(row: Row, sure: RowStatistics | None, metrics: Sequence[str]) -> I
     yield from (interval.low if interval else None for interval in intervals)
     yield from (interval.high if interval else None for interval in intervals)
     yield from (row.costs[name] for name in COSTS)
+    yield len(row.seeds)
     yield " ".join(map(str, row.seeds))
     yield "; ".join(f"{name}: {doubt}" for name, doubt in row.doubts.items())
     yield _over(sure)
@@ -96,6 +108,7 @@ def _published(row: PublishedRow, metrics: Sequence[str]) -> list[object]:
         *own,
         *values,
         *nothing,
+        "",
         "",
         "",
         "",

@@ -136,7 +136,7 @@ def test_intervals_over_seeds_reach_every_format(board, capsys):
     assert "30.1 ±" in texts["table"]
     assert "standard deviation from training to training: APbox" in texts["table"]
     assert "half of the 95 % interval over training again" in texts["markdown"]
-    assert "30.1$_{[" in texts["latex"]
+    assert r"\textbf{30.1}$_{[" in texts["latex"]
     rows = {row["entry"]: row for row in csv.DictReader(io.StringIO(texts["csv"]))}
     assert float(rows["a"]["APbox_low"]) < 30.1 < float(rows["a"]["APbox_high"])
     assert (rows["b"]["rank_best"], rows["b"]["rank_worst"]) == ("3", "3")
