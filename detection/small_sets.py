@@ -56,6 +56,11 @@ def without_start(protocol: str) -> str:
     return re.sub(rf"\+{_START}[0-9a-f]+", "", protocol)
 
 
+def without_steps(protocol: str) -> str:
+    """Return the id of a protocol without the mark of ``lengthened``."""
+    return protocol.replace(f"+{FEWEST_STEPS}steps", "")
+
+
 def varied(protocol: str, variant: str) -> str:
     """Return a protocol's id with a variant, once, in front of the mark of overrides.
 

@@ -13,6 +13,7 @@ from benchmarks.text_table import Column, text_table
 _COLUMNS = (
     Column("task", "task", priority=1),
     Column("entry", "entry"),
+    Column("data", "data"),
     Column("recipe", "recipe"),
     Column("seed", "seed", numeric=True),
     Column("state", "state"),
@@ -37,6 +38,7 @@ def plan_table(cells: Sequence[Cell], width: int | None = None) -> list[str]:
         {
             "task": cell.request.spec.task,
             "entry": cell.request.entry,
+            "data": cell.request.data.name,
             "recipe": cell.request.recipe,
             "seed": str(cell.request.spec.seed),
             "state": cell.state,
@@ -48,7 +50,9 @@ def plan_table(cells: Sequence[Cell], width: int | None = None) -> list[str]:
         }
         for cell in cells
     ]
-    return text_table(_COLUMNS, rows, width)
+    several = len({(row["task"], row["data"]) for row in rows}) > len({r["task"] for r in rows})
+    columns = [column for column in _COLUMNS if several or column.key != "data"]
+    return text_table(columns, rows, width)
 
 
 def plan_lines(cells: Sequence[Cell], todo: Sequence[Cell], gpu: bool) -> list[str]:

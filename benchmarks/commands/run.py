@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,13 +20,15 @@ from benchmarks.commands.executors import (
     preview,
 )
 from benchmarks.commands.plan_view import plan_lines, plan_table
-from benchmarks.data.roots import parse_data, refuse_unused
+from benchmarks.data.collections import parse_sets
+from benchmarks.data.roots import refuse_unused
 from benchmarks.entries import parse_entries
 from benchmarks.local.terminal import Screen
 from benchmarks.options import HowToRun, RunOptions
 from benchmarks.plan.assemble import PlanRequest, assemble
 from benchmarks.plan.plan import Cell, chosen, make_plan
 from benchmarks.plan.weights import first_weights
+from benchmarks.store.collections import remember
 from benchmarks.store.folders import Store
 from benchmarks.store.killed_writes import planning_noted, remove_killed_writes
 from benchmarks.store.spec import RunRequest
@@ -50,10 +53,18 @@ def main(options: RunOptions) -> int:
     store = Store(options.out)
     if not options.dry_run:
         store.check_writable()
+    given, collection = parse_sets(options.data)
+    faults: dict[str, str] = {}
     with facts_cache(options, store) as cache:
-        requests = assemble(_order(options, store), cache)
-    refuse_unused(parse_data(options.data, own_names=True), (r.data for r in requests))
-    return carry_out(options, store, requests, show_results)
+        requests = assemble(_order(options, store, given), cache, faults)
+    usable = {name: path for name, path in given.items() if name not in faults}
+    refuse_unused(usable, (request.data for request in requests))
+    if not options.dry_run:
+        remember(store.root, collection, requests, faults)
+    for name, why in faults.items():
+        output.note(output.clean(f"--data {name} is left out: {why}"))
+    code = carry_out(options, store, requests, partial(show_results, left_out=faults))
+    return SOME_FAILED if faults and not code else code
 
 
 @contextmanager
@@ -119,7 +130,7 @@ def carry_out(
     return reporter(options, store, cells, ended)
 
 
-def _order(options: RunOptions, store: Store) -> PlanRequest:
+def _order(options: RunOptions, store: Store, given: Mapping[str, Path]) -> PlanRequest:
     suite = choose_suite(options.suite, options.tasks)
     entries, recipe = list(options.entries), options.recipe
     start = find_start(store, options.init_from, options.plugins) if options.init_from else None
@@ -132,7 +143,7 @@ def _order(options: RunOptions, store: Store) -> PlanRequest:
         recipe=recipe,
         overrides=options.overrides,
         seeds=options.seeds,
-        data=parse_data(options.data, own_names=True),
+        data=given,
         plugins=options.plugins,
         evaluator=options.evaluator,
         limit_images=options.limit_images,
@@ -148,9 +159,21 @@ def _run(options: HowToRun, store: Store, todo: Sequence[Cell]) -> list[Ended]:
 
 
 def show_results(
-    options: HowToRun, store: Store, cells: Sequence[Cell], ended: Sequence[Ended]
+    options: HowToRun,
+    store: Store,
+    cells: Sequence[Cell],
+    ended: Sequence[Ended],
+    left_out: Mapping[str, str] | None = None,
 ) -> int:
-    """Show the leaderboard and what is not done; return the exit code."""
+    """Show the leaderboard and what is not done; return the exit code.
+
+    Args:
+        options: How the runs were executed.
+        store: Folder of runs.
+        cells: The plan.
+        ended: Runs that ended.
+        left_out: Why data sets were left out, by name.
+    """
     # A plan is shown without them, and faster.
     from benchmarks.commands.leaderboard import show
     from benchmarks.leaderboard.formats.sheets import to_json
@@ -161,9 +184,11 @@ def show_results(
     if options.json:
         now = make_plan([cell.request for cell in cells], store, scan)
         tables = to_json(shown_tables(scan, store))
-        output.document(
-            {"exit_code": code, "cells": [facts(cell) for cell in now], "leaderboard": tables}
-        )
+        content: dict[str, Any] = {"exit_code": code or (SOME_FAILED if left_out else 0)}
+        if left_out:
+            content |= {"left_out": dict(left_out)}
+        content |= {"cells": [facts(cell) for cell in now], "leaderboard": tables}
+        output.document(content)
         return code
     show(scan, store, "table")
     if ended:
@@ -184,10 +209,12 @@ def _next_steps(options: HowToRun, cells: Sequence[Cell]) -> str:
 
 def print_failures(ended: Sequence[Ended]) -> None:
     """Print a line for every run that is not done, with the reason."""
+    several = len({end.cell.request.data.name for end in ended}) > 1
     for end in ended:
         if end.end != "done":
-            entry = output.clean(end.cell.request.entry)
-            output.note(f"{entry}, seed {end.cell.request.spec.seed}: {output.clean(end.message)}")
+            request = end.cell.request
+            name = f"{request.entry} on {request.data.name}" if several else request.entry
+            output.note(output.clean(f"{name}, seed {request.spec.seed}: {end.message}"))
 
 
 def _report_submitted(options: HowToRun, cells: Sequence[Cell], ended: Sequence[Ended]) -> int:
@@ -242,6 +269,7 @@ def facts(cell: Cell) -> dict[str, Any]:
         "run_id": request.spec.run_id,
         "entry": request.entry,
         "task": request.spec.task,
+        "data": request.data.name,
         "recipe": request.recipe,
         "protocol": request.protocol,
         "seed": request.spec.seed,

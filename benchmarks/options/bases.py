@@ -37,8 +37,9 @@ class WithData(InFolder):
     """Options of a command that reads data sets."""
 
     data: Sequence[str] = flag(
-        "coco=DIR, images=PATH, imagenet=DIR or NAME=PATH for your own; repeatable (default: "
-        "$DETECTRON2_DATASETS and $IMAGENET_DIR where set, otherwise the embedded mini data)",
+        "coco=DIR, images=PATH, imagenet=DIR or NAME=PATH for your own; repeatable; in run also "
+        "several of your own, or sets.toml (default: $DETECTRON2_DATASETS and $IMAGENET_DIR where "
+        "set, otherwise the embedded mini data)",
         default=[],
         action="append",
         metavar="KIND=DIR",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from backbones.base.errors import UserError
+from backbones.base.errors import PreflightError, UserError
 from backbones.base.registry import lookup
 from backbones.catalog import get_spec
 from backbones.checkpoint import OWN_FORMAT, Checkpoint
 from backbones.trial import known_verdict, refuse_broken
 from backbones.weights.source import open_checkpoint
 from backbones.weights.use import WeightsUse
+from benchmarks.data.collections import sets_for
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
@@ -63,7 +64,9 @@ class PlanRequest:
     start: Start | None = None
 
 
-def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
+def assemble(
+    order: PlanRequest, cache: Path, faults: dict[str, str] | None = None
+) -> list[RunRequest]:
     """Return the runs that an order comes to, each once, in the order of entries and seeds.
 
     A run that pretrains comes before the first that needs its weights.
@@ -71,17 +74,80 @@ def assemble(order: PlanRequest, cache: Path) -> list[RunRequest]:
     Args:
         order: The request.
         cache: Folder that facts about data are remembered in.
+        faults: Gets the reason, by the name of the set, why one of several data sets cannot be
+            used; None raises for the first.
 
     Raises:
-        UserError: Any part of the order is wrong; nothing has been written then.
+        UserError: Any part of the order is wrong, or no data set can be used; nothing has been
+            written then.
     """
     if order.start is not None:
         _refuse_other_tasks(order.suite, order.start)
     requests: dict[str, RunRequest] = {}
+    asked = {get_task(name).data_kind for name in order.suite.tasks}
     for name in order.suite.tasks:
-        for request in _of_task(order, get_task(name), cache):
-            requests.setdefault(request.spec.run_id, request)
+        task, broken = get_task(name), {} if faults is None else faults
+        sets = sets_for(order.data or {}, task.data_kind, asked)
+        known: dict[str, str] = {}
+        for own, data in sets:
+            try:
+                _refuse_unread(own, data, task)
+                found = [*_of_task(dataclasses.replace(order, data=data), task, cache)]
+                _refuse_copy(own, found, known)
+            except UserError as error:
+                if not own or faults is None or {*broken, own} >= {name for name, _ in sets}:
+                    raise _of_all(broken, own, error) from error
+                broken[own] = str(error)
+                continue
+            for request in found:
+                requests.setdefault(request.spec.run_id, request)
     return list(requests.values())
+
+
+def _refuse_unread(own: str, data: Mapping[str, Path], task: Task) -> None:
+    """Refuse a set that a task does not read, instead of measuring other data in its place.
+
+    Raises:
+        PreflightError: The path does not exist, or holds something else.
+    """
+    if not own or task.find_data(data).name == own:
+        return
+    path = data[own]
+    if not path.exists():
+        raise PreflightError(f"{path} does not exist; correct the path.")
+    kind = "images annotated in COCO's format (docs/detection.md)"
+    if task.data_kind != "coco":
+        kind = "images in folders by class (docs/imagenet.md)"
+    raise PreflightError(f"{path} does not hold {kind}, which {task.name} measures.")
+
+
+def _refuse_copy(own: str, found: Sequence[RunRequest], known: dict[str, str]) -> None:
+    """Refuse a set with the same content as an earlier one, which a mean would count twice.
+
+    Args:
+        own: Name of the set; empty for a single one.
+        found: Its runs.
+        known: Names of earlier sets by the identity of their content; gets this one's.
+
+    Raises:
+        PreflightError: An earlier set has the same content.
+    """
+    if not own:
+        return
+    fingerprint = found[-1].spec.data_fingerprint
+    if fingerprint in known:
+        raise PreflightError(f"it has the same content as {known[fingerprint]}.")
+    known[fingerprint] = own
+
+
+def _of_all(broken: Mapping[str, str], own: str, error: UserError) -> UserError:
+    """Return what is wrong with every data set: one sentence where it is the same."""
+    reasons = {**broken, own: str(error)}
+    # What is said of several sets is wrong with the request, not with them.
+    if len(reasons) == 1 or str(error) in broken.values():
+        return error
+    told = "; ".join(f"{name}: {why.rstrip('.')}" for name, why in reasons.items())
+    return error.reworded(f"None of {len(reasons)} data sets can be used: {told}.")
 
 
 def _refuse_other_tasks(suite: Suite, start: Start) -> None:

@@ -1,12 +1,15 @@
 """What one command asks of suites with several tasks; planning alone, so no torch."""
 
 import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from backbones.base.errors import UserError
 from benchmarks.entries import parse_entries
@@ -151,3 +154,46 @@ def test_a_detector_that_does_not_belong_is_refused(plan, start):
             plan(choose_suite("", ["coco"]), start=start(**changes))
     with pytest.raises(UserError, match="task knn trains no detector; use --tasks coco"):
         plan(choose_suite("", ["knn"]), start=start())
+
+
+def write_set(folder, name="coins"):
+    """Write a data set of two images of 32 x 32 with a box each."""
+    for split in ("train", "valid"):
+        (folder / name / split).mkdir(parents=True)
+        content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "coin"}]}
+        for number in (1, 2):
+            file = f"{number}.png"
+            colour = (40 * number, len(name), ord(name[1]))
+            Image.new("RGB", (32, 32), colour).save(folder / name / split / file)
+            size = {"width": 32, "height": 32}
+            content["images"].append({"id": number, "file_name": file, **size})
+            box = {"bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}
+            content["annotations"].append(
+                {"id": number, "image_id": number, "category_id": 1, **box}
+            )
+        (folder / name / split / "_annotations.coco.json").write_text(json.dumps(content))
+    return folder / name
+
+
+def test_one_command_plans_every_set_and_leaves_out_a_broken_one(tmp_path):
+    """Also a copy of another set, which a mean would count twice."""
+    given = {name: write_set(tmp_path, name) for name in ("coins", "cells")}
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(given["coins"], tmp_path / "copy")
+    given |= {name: tmp_path / name for name in ("empty", "gone", "copy")}
+    order = PlanRequest(choose_suite("", ["coco"]), parse_entries(["vit-nano"]), "mini",
+                        seeds=(0, 1), data=given)  # fmt: skip
+    faults = {}
+    requests = assemble(order, tmp_path / "cache", faults)
+    assert [(r.data.name, r.spec.seed) for r in requests] == [
+        ("coins", 0), ("coins", 1), ("cells", 0), ("cells", 1),
+    ]  # fmt: skip
+    assert {request.protocol for request in requests} == {"mini/v1+1000steps"}
+    assert "does not hold images annotated" in faults["empty"]
+    assert "does not exist" in faults["gone"]
+    assert faults["copy"] == "it has the same content as coins."
+    none = dataclasses.replace(order, data={name: given[name] for name in ("empty", "gone")})
+    with pytest.raises(UserError, match=r"None of 2 data sets can be used: empty: .*; gone: "):
+        assemble(none, tmp_path / "cache", {})
+    with pytest.raises(UserError, match=r"^Unknown backbone"):
+        assemble(dataclasses.replace(order, entries=parse_entries(["vit-nan"])), tmp_path, {})
