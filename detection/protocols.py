@@ -5,6 +5,7 @@ nearest protocol that it can keep, under an id of its own, whose rows never shar
 others; or refuses it in one sentence. ``detection.model.facts`` proves the rest on the detector.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -95,6 +96,16 @@ def stated_facts(config: DetectionConfig, num_layers: int) -> dict[str, str]:
         windows = [0 if block in everywhere else model.window_size for block in blocks]
         stated["attention"] = attention_in_words(windows)
     return stated
+
+
+def patches_in_words(stride: int) -> str:
+    """Return the patches of a plain network, and what its neck makes of them.
+
+    Args:
+        stride: Side of a patch in pixels.
+    """
+    read = 2 ** round(math.log2(stride))
+    return f"{stride} pixels" + (f", map resampled to stride {read}" if read != stride else "")
 
 
 def numbers_in_words(values: Sequence[float]) -> str:

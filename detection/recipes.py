@@ -108,11 +108,13 @@ def mini_frozen_normed() -> DetectionConfig:
 def pe_g_75ep() -> DetectionConfig:
     """Return Perception Encoder's rule for its G network: windows of 32, tiled positions.
 
-    Source: Bolya et al. 2025 and the detection configs of facebookresearch/perception_models
-    (``mask_rcnn_PEcore_G_coco36ep``): patch 16, blocks 12, 24, 36 and 49 global, rate 5e-5, layer
-    decay .9, drop path .5, weight decay on norms too, 75 epochs. Rotary positions stay, decomposed
-    ones are not added. The windows have the size of the pretraining grid, so that the table of
-    absolute positions is repeated over the image.
+    Source: Bolya et al. 2025 and facebookresearch/perception_models, apps/detection
+    (``mask_rcnn_PEcore_G_coco75ep.py``; only its output folder is called 36ep): blocks 12, 24, 36
+    and 49 global, rate 5e-5, layer decay .9, drop path .5, weight decay on norms too, 75 epochs.
+    Rotary positions stay, decomposed ones are not added. The windows have the size of the
+    pretraining grid, so that the table of absolute positions is repeated over the image. There, the
+    patch projection was resized from 14 to 16 pixels by code that is not public; here, patches of
+    14 stay and the map is resampled, a fact in which ``verify`` finds the detectors different.
     """
     config = vitdet_h_75ep()
     return replace(

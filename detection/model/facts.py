@@ -16,7 +16,7 @@ from backbones.vit.windows_rule import attention_in_words, shifts_in_words
 from detection.config import DetectionConfig, at_depth
 from detection.model.adapter import PlainAdapter
 from detection.model.detector import Detector
-from detection.protocols import DIGITS, READS, numbers_in_words, stated_facts
+from detection.protocols import DIGITS, READS, numbers_in_words, patches_in_words, stated_facts
 
 # Any of these is what "relative positions" asks for: a network keeps those of its own.
 _RELATIVE = ("decomposed", "rotary", "bias table", "bias MLP", "iRPE")
@@ -36,6 +36,8 @@ def detector_facts(
     attention = net.block_attention()
     neck = detector.backbone
     facts = {"blocks": str(net.num_layers)}
+    if len(net.strides) == 1:
+        facts["patches"] = patches_in_words(net.strides[0])
     if attention:
         facts["attention"] = attention_in_words([block.window for block in attention])
         facts["relative positions"] = ", ".join(sorted({block.relative for block in attention}))

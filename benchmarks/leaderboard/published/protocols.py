@@ -117,6 +117,19 @@ FOREIGN: dict[str, Foreign] = {
 }  # fmt: skip
 
 
+# Facts of detectors under our protocols whose networks have no recipe here, as their sources state
+# them: perception_models apps/detection/projects/ViTDet/configs/COCO/mask_rcnn_PEcore_G_coco75ep.py
+# and detectron2_pe/modeling/backbone/pev1_det.py, where patches of 14 are resized to 16.
+STATED: dict[str, Mapping[str, str]] = {
+    "vitdet-pe/v1+75ep": {
+        "attention": "windows of 32 in 46 blocks, global in 12, 24, 36, 49",
+        "relative positions": "rotary",
+        "patches": "16 pixels",
+        "neck reads": "last block, no final norm",
+    },
+}
+
+
 def foreign(protocol: str) -> Foreign | None:
     """Return what a published protocol is, None for one of our own."""
     return FOREIGN.get(protocol.partition("+")[0])

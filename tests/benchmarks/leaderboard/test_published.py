@@ -164,5 +164,15 @@ def test_published_detectors_have_the_facts_of_their_protocol():
     assert vitdet["attention"] == "windows of 14 in 8 blocks, global in 2, 5, 8, 11"
     assert vitdet["relative positions"] == "decomposed"
     assert facts["cae-vit-b-800ep--cae-mmdet-1x"] == {"attention": "global in all blocks"}
+    assert vitdet["patches"] == "16 pixels"
+    # detectron2 loads mae_pretrain_vit_huge_p14to16.pth; the network here has patches of 14.
+    huge = facts["mae-vit-h-14-resized-to-16-1600ep--vitdet-75ep"]
+    assert (huge["patches"], huge["attention"][:31]) == (
+        "16 pixels",
+        "windows of 14 in 28 blocks, glo",
+    )
+    for row in ("pe-core-g--vitdet-pe-75ep", "pe-spatial-g--vitdet-pe-spatial-36ep"):
+        assert facts[row]["patches"] == "16 pixels"
+        assert facts[row]["attention"] == "windows of 32 in 46 blocks, global in 12, 24, 36, 49"
     swin = facts["supervised-swin-t-300ep--swin-mmdet-1x"]["windows"]
     assert swin.endswith("7 in 2 blocks, shifted by 3 in 1")

@@ -228,6 +228,25 @@ def test_a_detector_with_the_same_facts_is(measured, capsys):
     assert "cae" not in capsys.readouterr().out
 
 
+HUGE = BackboneFacts("vit-h14", "mae", method="mae", data="ImageNet-1K", epochs=1600)
+PE = BackboneFacts("timm:vit_pe_core_gigantic_patch14_448", "timm", method="pe")
+
+
+def test_patches_of_another_size_are_another_detector(measured, capsys):
+    """ViTDet's ViT-H has patches of 16, vit-h14 those of MAE's file, 14."""
+    out = measured(56.7, recipe="vitdet-h-75ep", facts=HUGE)
+    assert main(["verify", "entry", "--out", out]) == 4
+    said = "patches: 14 pixels, map resampled to stride 16 here, 16 pixels"
+    assert said in capsys.readouterr().err
+    facts = {
+        "attention": "windows of 32 in 46 blocks, global in 12, 24, 36, 49",
+        "patches": "14 pixels, map resampled to stride 16",
+    }
+    out = measured(57.0, recipe="pe-g-75ep", facts=PE, details={"detector": facts})
+    assert main(["verify", "pe-core-g--vitdet-pe-75ep", "--out", out]) == 4
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("details", "code"), [({}, 4), (WINDOWED, 0), (GLOBAL, 4)])
 def test_a_timm_vit_needs_its_facts(measured, capsys, details, code):
     out = measured(51.5, facts=TIMM_MAE, details=details)

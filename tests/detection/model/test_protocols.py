@@ -13,7 +13,7 @@ from backbones.spec import BackboneSpec, BuildOptions
 from detection.config import DetectionConfig
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, drop_path_by_block, prove
-from detection.protocols import build_options, fit, measured_as
+from detection.protocols import build_options, fit, measured_as, patches_in_words
 from detection.recipes import RECIPES, default_recipe
 
 
@@ -110,6 +110,11 @@ def test_the_plan_says_why_a_protocol_is_another(name: str, recipe: str, reason:
     assert sentence.startswith(head) or not reason
 
 
+def test_patches_that_the_neck_resamples_are_a_fact() -> None:
+    assert [patches_in_words(side) for side in (8, 16)] == ["8 pixels", "16 pixels"]
+    assert patches_in_words(14) == "14 pixels, map resampled to stride 16"
+
+
 def test_own_networks_keep_their_recipes_to_the_byte() -> None:
     for name, recipe in (("vit-nano", "mini"), ("vit-b16", "vitdet-100ep"), ("swin-t", "swin-1x")):
         before = as_plain(RECIPES[recipe]().resolved())
@@ -141,6 +146,7 @@ def test_facts_are_read_from_the_detector() -> None:
     assert facts["blocks"] == "6"
     assert facts["attention"] == "windows of 4 in 2 blocks, global in 0, 2, 3, 5"
     assert facts["relative positions"] == "decomposed"
+    assert facts["patches"] == "16 pixels"
     assert facts["absolute positions"] == "table of 10 x 10, interpolated"
     assert facts["neck reads"] == "last block, no final norm"
     assert facts["padding"] == "square of 128"
