@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.base.errors import UserError
-from backbones.base.files import atomic_file
+from backbones.base.files import atomic_file, open_plain
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class ArrayFormat:
             UserError: The file is absent, damaged, or something else.
         """
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 return self.parse(file, parse)
         except (OSError, ValueError) as error:
             raise UserError(

@@ -18,7 +18,7 @@ import msgspec
 
 from backbones.base.cores import usable_cores
 from backbones.base.errors import PreflightError
-from backbones.base.files import write_atomically
+from backbones.base.files import read_plain, write_atomically
 from backbones.base.reading import reading
 
 # Files of more bytes than this together are identified by blocks of each, not by all of it: reading
@@ -158,7 +158,7 @@ class FileContents:
 
     def _known(self) -> Looks | None:
         try:
-            found = msgspec.json.decode(self._record.read_bytes(), type=Looks)
+            found = msgspec.json.decode(read_plain(self._record), type=Looks)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         return found if found == Looks.signed(found.kind, found.files) else None

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from backbones.base.leftovers import SUFFIX, prefix_of, remove_leftovers
 _FLUSHERS = 16
 # Files that are held in memory at once while others are written.
 _BATCH = 64
+# Larger than any record, note, journal or listing that the program writes.
+MOST_SMALL_BYTES = 256 * 2**20
 _CANNOT_WRITE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -157,6 +160,40 @@ def json_text(content: Any) -> bytes:
         return text.encode() + b"\n"
     except UnicodeEncodeError:
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def open_plain(path: Path, most: int | None = None) -> BinaryIO:
+    """Open a file for reading, provided that it is a plain one.
+
+    A named pipe would block its reader for ever, and a device may have no end.
+
+    Args:
+        path: The file; links are followed.
+        most: Largest size in bytes; None for any.
+
+    Raises:
+        OSError: It is absent, unreadable, no plain file, or too large.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    facts = os.fstat(descriptor)
+    if stat.S_ISREG(facts.st_mode) and (most is None or facts.st_size <= most):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+
+
+def read_plain(path: Path, most: int | None = MOST_SMALL_BYTES) -> bytes:
+    """Return the bytes of a plain file; see ``open_plain``.
+
+    Raises:
+        OSError: As ``open_plain``.
+    """
+    with open_plain(path, most) as file:
+        return file.read()
 
 
 def sha256_file(path: Path) -> str:

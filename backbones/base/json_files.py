@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import canonical_json, hash16, json_text, write_atomically
+from backbones.base.files import canonical_json, hash16, json_text, read_plain, write_atomically
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class JsonFormat(Generic[T]):
             UnreadableFileError: The file is absent, unreadable, damaged or of another kind.
         """
         try:
-            return self.parse(path.read_bytes())
+            return self.parse(read_plain(path))
         except OSError as error:
             reason = f"it cannot be read ({error.strerror})"
             raise UnreadableFileError(path, self._what, reason) from error

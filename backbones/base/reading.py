@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbones.base.files import read_plain
 from backbones.base.leftovers import is_gone, this_machine
 
 # Environment variable: folder of the notes. Loader processes inherit it.
@@ -92,7 +93,7 @@ def unfinished_reading(folder: Path) -> list[Unfinished]:
         if not pid.isdecimal() or not is_gone(int(pid)):
             continue
         with suppress(OSError):
-            content = path.read_bytes()
+            content = read_plain(path)
             what, place = (_text(part) for part in (content[:_PLACE], content[_PLACE:]))
             if what or place:
                 found.append(Unfinished(role, int(pid), what, place))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from backbones.base.errors import PreflightError, UserError
-from backbones.base.files import canonical_json, sha256_file, write_atomically
+from backbones.base.files import canonical_json, read_plain, sha256_file, write_atomically
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from backbones.base.monitor import GRACE_SECONDS
 
@@ -145,7 +145,7 @@ class StateFolder:
                 continue
             try:
                 same = _FORMAT.read(path.with_suffix(".json")).identity == self._identity
-                content, record = path.read_bytes(), path.with_suffix(".json").read_bytes()
+                content, record = read_plain(path, None), read_plain(path.with_suffix(".json"))
             except (OSError, UnreadableFileError):
                 continue
             if same:
@@ -178,7 +178,7 @@ class StateFolder:
         """Return a state with its record, None where it is damaged or unfinished."""
         try:
             record = _FORMAT.read(path.with_suffix(".json"))
-            content = path.read_bytes()
+            content = read_plain(path, None)
         except (OSError, UnreadableFileError):
             return None
         if record.sha256 != sha256(content).hexdigest() or self._file(record.step) != path:

@@ -59,9 +59,9 @@ def main(options: StatusOptions) -> int:
     found, scan = survey(store)
     if options.json:
         output.document([asdict(status) for status in found])
-        return 0
-    for text in status_lines(found):
-        output.line(text)
+    else:
+        for text in status_lines(found):
+            output.line(text)
     output.left_out(scan.rejected)
     return 0
 

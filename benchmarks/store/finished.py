@@ -1,6 +1,7 @@
 """Files of finished runs that nothing needs any more, and that may be damaged all the same."""
 
 from collections.abc import Iterable
+from os.path import lexists
 from pathlib import Path
 
 from benchmarks.store.folders import Store
@@ -17,7 +18,7 @@ def faults_of_finished(store: Store, run_ids: Iterable[str]) -> list[tuple[Path,
     found: list[tuple[Path, str]] = []
     for folder in map(store.folder, run_ids):
         try:
-            if folder.request.exists():
+            if lexists(folder.request):  # a link to itself is there too
                 folder.read_request()
         except BadRecordError as error:
             found.append((folder.request, str(error).removeprefix(f"{folder.request}: ")))

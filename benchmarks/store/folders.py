@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import asdict
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import cannot_write, write_atomically, write_json_atomically
+from backbones.base.files import cannot_write, read_plain, write_atomically, write_json_atomically
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from backbones.base.leftovers import SUFFIX, prefix_of
 from benchmarks.store.heartbeat import HEARTBEAT, Heartbeat, read_heartbeat
@@ -126,7 +126,7 @@ class RunFolder:
 
     def _read(self, parse: Callable[[bytes], R]) -> R | None:
         try:
-            record = parse(self.record.read_bytes())
+            record = parse(read_plain(self.record))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -163,7 +163,7 @@ class RunFolder:
         a line only lacks one attempt.
         """
         try:
-            if self.heartbeat.exists():
+            if os.path.lexists(self.heartbeat):
                 HEARTBEAT.read(self.heartbeat)
         except UnreadableFileError as error:
             yield self.heartbeat, error.reason
@@ -176,7 +176,7 @@ class RunFolder:
     def _journal_lines(self) -> list[Attempt | str]:
         """Return every line of the journal, an invalid one as the reason why it is invalid."""
         try:
-            text = self.journal.read_bytes()
+            text = read_plain(self.journal)
         except FileNotFoundError:
             return []
         except OSError as error:

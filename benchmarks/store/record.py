@@ -11,8 +11,9 @@ from benchmarks.store.spec import Count, RunSpec, cell_of
 MAX_CURVE_POINTS = 200
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-# An integer stays one, so that a record that is read and written again keeps its bytes.
-Number = int | float
+# An integer stays one, so that a record that is read and written again keeps its bytes. One of more
+# than 64 bits has no float.
+Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
 PerClass = Mapping[str, Mapping[str, Number | None]]
 Curves = Mapping[str, Annotated[Sequence[Number | None], Meta(max_length=MAX_CURVE_POINTS)]]
 

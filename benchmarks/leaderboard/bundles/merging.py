@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.base.errors import PreflightError
-from backbones.base.files import write_all_atomically
+from backbones.base.files import read_plain, write_all_atomically
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.leaderboard.bundles.reading import Bundle
 from benchmarks.leaderboard.bundles.writing import RESAMPLES
@@ -70,7 +70,7 @@ def _new_files(
 def _compared(folder: RunFolder, text: bytes) -> Literal["added", "same", "conflicts"]:
     """Return what becomes of a record, given what its folder holds."""
     try:
-        if folder.record.read_bytes() == text:
+        if read_plain(folder.record) == text:
             return "same"  # a checked text, so nothing is parsed
     except OSError:
         pass  # absent; or the next line says what is wrong

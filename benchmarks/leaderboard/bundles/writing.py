@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backbones.base.files import atomic_file, canonical_json
+from backbones.base.files import atomic_file, canonical_json, read_plain
 from benchmarks.by_image.resamples import RESAMPLES_FILE, parse_resamples
 from benchmarks.leaderboard.anonymous import anonymous_record
 from benchmarks.store.folders import RunFolder
@@ -68,7 +68,7 @@ def pack(folder: RunFolder, anonymous: bool = False) -> Packed | None:
     if facts is None:
         return Packed(record, text)
     try:
-        content = (folder.path / RESAMPLES).read_bytes()
+        content = read_plain(folder.path / RESAMPLES, MOST_BYTES)
         check_resamples(content, facts)
     except FileNotFoundError:
         return Packed(record, text)

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from pathlib import Path
 
 from PIL import Image
 
+from backbones.base.files import read_plain
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record import RunFile, RunRecord
 
@@ -99,12 +101,11 @@ def as_webp(image: Image.Image, longest_side: int = _LONGEST_SIDE) -> str:
 
 def _read(folder: Path, file: RunFile) -> bytes:
     """Return a file that a record names, provided it lies in the run's folder and is unchanged."""
-    path = (folder / file.path).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    # Path.resolve raises RuntimeError for a link to itself.
+    path = Path(os.path.realpath(folder / file.path))
+    if not path.is_relative_to(os.path.realpath(folder)):
         raise ValueError("its path leads out of the run's folder")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise ValueError("the file is too large")
-    content = path.read_bytes()
+    content = read_plain(path, _MAX_FILE_BYTES)
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ValueError("the file is not the one the run wrote")
     return content
