@@ -241,7 +241,8 @@ def _distance(fit: Fit) -> tuple[int, int]:
 
 
 def _why_none(content: Content, spec: BackboneSpec, nearest: Fit | None, wish: Wish) -> str:
-    why = unmerged(nearest.spare if nearest else content.tensors)
+    names = [name.removeprefix(NET) for name in nearest.spare] if nearest else content.tensors
+    why = unmerged(names)
     if why:
         return f"does not fit {spec.name}: it {why}."
     if nearest is None:

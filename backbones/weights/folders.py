@@ -101,8 +101,44 @@ def folder_of(weights: Path) -> Folder:
     return _with_settings(weights) if named_so else Folder(weights)
 
 
+# Arguments of timm's networks that change nothing of how their features are computed.
+_HARMLESS = frozenset(
+    {
+        "drop_path_rate",
+        "drop_rate",
+        "dynamic_img_size",
+        "global_pool",
+        "img_size",
+        "num_classes",
+        "pretrained",
+        "strict_img_size",
+    }
+)
+_POOLS = ("avg", "token", "map", "fast", "")
+
+
+def _refuse_arguments(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise for a network of timm that was built with arguments that its name does not tell."""
+    if "pretrained_cfg" not in config:
+        return
+    arguments = config.get("model_args")
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        if name not in _HARMLESS:
+            raise PreflightError(
+                f"{path} states model_args {name}={value!r}, which no network of that name has by "
+                "itself; use weights of a network that timm has under a name of its own."
+            )
+    pool = config.get("global_pool", "avg")
+    if pool not in _POOLS:
+        raise PreflightError(
+            f"{path} states global_pool {pool!r}, which is not supported; use weights that were "
+            "trained with timm's own pooling of the network."
+        )
+
+
 def _with_settings(weights: Path) -> Folder:
     config = _read(weights.parent / CONFIG)
+    _refuse_arguments(weights.parent / CONFIG, config)
     return Folder(weights, config, _norm(config, _read(weights.parent / PREPROCESSOR)))
 
 

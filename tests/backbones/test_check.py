@@ -227,3 +227,13 @@ def test_nudged_positions_can_be_traced() -> None:
         return resize_positions(torch.ones(1, 16, 2), tuple(images.shape[-2:]), NUDGED)
 
     assert torch.jit.trace(resized, torch.zeros(6, 5))(torch.zeros(6, 5)).shape == (1, 30, 2)
+
+
+def test_a_network_of_one_size_is_told_what_to_declare() -> None:
+    spec = get_spec("tiny-hiera", TINY)
+    fresh = replace_checkpoint(FRESH, backbone=spec.name)
+    results = {result.name: result for result in check_backbone(spec, fresh)}
+    assert "does not run on images of 512 x 512" in results["shapes"].detail
+    assert "declare fixed_size=True in its spec" in results["shapes"].detail
+    declared = replace(spec, fixed_size=True)
+    assert all(result.passed for result in check_backbone(declared, fresh))
