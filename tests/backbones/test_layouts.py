@@ -183,6 +183,11 @@ LAYOUTS: dict[str, tuple[str, str, Callable[[State, State], object]]] = {
             }
         },
     ),
+    "swin v2": (
+        "timm:swinv2_tiny_window8_256",
+        "swinv2",
+        lambda s, _: {"model": unmerged(s)},
+    ),
     "convnext": (
         "timm:test_convnext",
         "convnext",

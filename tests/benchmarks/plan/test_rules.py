@@ -99,6 +99,24 @@ def test_positions_of_timms_tags(make_spec, backbone, size, applies):
     assert "author-positions/1" not in rules_of(RunFacts(own, use))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "method", "size", "applies"),
+    [
+        ("timm:vit_small_patch16_224", "dino", 160, True),
+        ("timm:vit_small_patch16_224", "esvit", 160, True),
+        ("timm:vit_small_patch16_224", "dino", 224, False),
+        ("timm:vit_small_patch16_224", "mae", 160, False),
+        ("vit-s16", "dino", 160, False),
+    ],
+)
+def test_positions_of_timm_networks_pretrained_here(make_spec, backbone, method, size, applies):
+    use = _weights("backbench", backbone, method=method, img_size=224)
+    config = get_task("knn").recipes()["knn"]()
+    recipe = as_plain(replace(config, data=replace(config.data, img_size=size)))
+    spec = make_spec(task="knn", backbone=backbone, recipe=recipe, weights_format="backbench")
+    assert ("trained-positions/1" in rules_of(RunFacts(spec, use))) == applies
+
+
 def test_norm_behind_pooling(make_spec):
     use = replace(_weights("beit", "beit-b16"), table=0, norm_behind_pooling=True)
     assert _of(make_spec, "knn", "knn", "beit-b16", use) == ("pooled-norm/1",)

@@ -8,7 +8,12 @@ FORMAT = Format(
     link="https://github.com/microsoft/Swin-Transformer",
     licence="MIT",
     method="supervised",
-    marks=("*layers.0.blocks.0.attn.cpb_mlp.0.weight", "*layers.0.downsample.reduction.weight"),
+    # One more than of Swin, whose marks these files bear, too.
+    marks=(
+        "*layers.0.blocks.0.attn.cpb_mlp.0.weight",
+        "*layers.0.blocks.0.attn.logit_scale",
+        "*layers.0.downsample.reduction.weight",
+    ),
     steps=("patch_merging",),
     norm=IMAGENET,
     archs=("timm:swinv2_*",),
