@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from backbones.base.errors import UserError
+from backbones.base.reading import reading
 from detection.data.dataset import Truth
 from detection.scoring.detections import Detections, check
 from detection.scoring.matches import MOST_DETECTIONS
@@ -101,7 +102,8 @@ def score(
     metrics: dict[str, float | None] = {}
     per_class: dict[str, dict[str, float | None]] = {name: {} for name in truth.class_names}
     for kind, suffix in kinds:
-        curves = curves_of(truth, detections, kind, most)
+        with reading(f"the {suffix} detections in {len(truth.images)} images, for {evaluator}"):
+            curves = curves_of(truth, detections, kind, most)
         metrics.update({name + suffix: value for name, value in summarize(curves).items()})
         for index, name in enumerate(truth.class_names):
             cells = curves.precision[:, :, index, _ALL, _MOST]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from backbones.base import distributed
 from backbones.base.errors import StoppedError, UserError
 from backbones.base.monitor import Monitor, Progress
+from backbones.base.reading import reading
 from detection.config import EvaluationConfig
 from detection.data.dataset import CocoData, Truth, load_truth
 from detection.data.loader import Sample, evaluation_batches
@@ -268,7 +269,11 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _keep(sample: Sample, instances: Instances) -> ImageDetections:
     """Return a model's output for one image, in pixels of its file, off the device."""
-    masks = _encode(instances.pred_masks) if instances.has("pred_masks") else None
+    masks = None
+    if instances.has("pred_masks"):
+        file = sample.get("file_name") or f"image {sample['image_id']}"
+        with reading(f"the masks that were predicted for {file}"):
+            masks = _encode(instances.pred_masks)
     return ImageDetections(
         image_id=sample["image_id"],
         height=sample["height"],

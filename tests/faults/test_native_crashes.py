@@ -7,9 +7,11 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from backbones.base.errors import PreflightError
 from backbones.base.reading import (
     forget_reading,
     note_reading_in,
@@ -18,7 +20,10 @@ from backbones.base.reading import (
     unfinished_reading,
 )
 from backbones.base.workers import make_in_workers
+from benchmarks.labelled.sets import pcam
 from benchmarks.work.crash import LoaderEndedError, explained, notes_of
+from detection.data.dataset import Truth
+from detection.scoring import cocoeval, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,6 +125,39 @@ def test_notes_are_of_living_processes_until_they_end(tmp_path):
     with reading("nothing"):
         pass
     assert not tmp_path.exists()
+
+
+def noted(folder):
+    """Return what the notes in a folder say right now, of living processes too."""
+    return [path.read_bytes().partition(b"\0")[0].decode() for path in folder.glob("main.*")]
+
+
+def test_scoring_and_hdf5_note_what_they_are_given(tmp_path, monkeypatch):
+    seen = []
+
+    def look(*_, **__):
+        seen.extend(noted(tmp_path))
+        raise OSError("enough was seen")
+
+    truth = Truth(({"image_id": 1, "height": 9, "width": 9, "annotations": []},), ("cat",))
+    monkeypatch.setattr(cocoeval, "get_engine", lambda _: look)
+    monkeypatch.setattr(cocoeval, "check", lambda *_: None)
+    monkeypatch.setattr(pcam, "_open", look)
+    (tmp_path / "x.h5").touch()
+    with reading_noted(tmp_path):
+        with pytest.raises(OSError, match="enough"):
+            cocoeval.score(truth, SimpleNamespace(masks=None))
+        with pytest.raises(PreflightError, match="enough"):
+            pcam._take(tmp_path / "x.h5", "x", (1,), len)
+        masks = SimpleNamespace(has=lambda _: True, pred_masks=None)
+        monkeypatch.setattr(evaluate, "_encode", look)
+        with pytest.raises(OSError, match="enough"):
+            evaluate._keep({"image_id": 7}, masks)
+    assert seen == [
+        "the box detections in 1 images, for hotcoco",
+        str(tmp_path / "x.h5"),
+        "the masks that were predicted for image 7",
+    ]
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):

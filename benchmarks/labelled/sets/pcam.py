@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.base.errors import PreflightError
+from backbones.base.reading import reading
 from benchmarks.labelled.sets.optional import import_optional
 from benchmarks.labelled.sets.raw_images import as_file
 from pretrain.data.images import ImageSet
@@ -125,7 +126,7 @@ def _take(path: Path, key: str, shape: tuple[int, ...], what: Callable[[Any], T]
             "{x,y}.h5 belong there, unpacked from .gz."
         )
     try:
-        with _open(path) as file:
+        with reading(str(path)), _open(path) as file:
             _refuse_other(path, key, shape, file[key])
             return what(file[key])
     except (OSError, KeyError, RuntimeError) as error:
