@@ -86,6 +86,17 @@ def share(text: str) -> float:
     return number
 
 
+def seconds(text: str) -> float:
+    """Return the positive number of seconds that a text stands for."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return number
+
+
 def given(text: str) -> str:
     """Return a text that is not empty, as that of an unset variable of a script would be."""
     if not text:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from backbones.base.errors import UserError
-from benchmarks.leaderboard.collected import collected_tables
+from benchmarks.leaderboard.across import tables_across
 from benchmarks.leaderboard.expression import Expression, Field, missing_name, parse_expression
 from benchmarks.leaderboard.joined import joined_statistics, with_joined
 from benchmarks.leaderboard.published.figures import PublishedRow
 from benchmarks.leaderboard.rows import COSTS, Row, Table, make_tables
 from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics
-from benchmarks.store.collections import read_collections
 from benchmarks.store.folders import Scan, Store
 
 # A table of thousands is there to be looked through, and a tie in it helps nobody.
@@ -71,17 +70,17 @@ def shown_tables(
     tables = make_tables(scan, store, published)
     if not sure:
         none = [None] * len(tables)
-        of_sets = collected_tables(read_collections(store.root), tables, none)
-        return [plain(table) for table in (*(o.table for o in of_sets), *with_joined(tables))]
+        front = [one.table for one in tables_across(store.root, tables, none)]
+        return [plain(table) for table in (*front, *with_joined(tables))]
     shown = [_with_statistics(table, scan, store) for table in tables]
     known = [one.statistics for one in shown]
-    collected = [
+    across = [
         ShownTable(one.table, one.statistics.rows, one.statistics)
-        for one in collected_tables(read_collections(store.root), tables, known)
+        for one in tables_across(store.root, tables, known)
     ]
     joined = with_joined(tables)[: -len(tables) or None]
     pairs = zip(joined, joined_statistics(tables, known), strict=True)
-    return [*collected, *(ShownTable(t, own.rows, own) for t, own in pairs), *shown]
+    return [*across, *(ShownTable(t, own.rows, own) for t, own in pairs), *shown]
 
 
 def plain(table: Table) -> ShownTable:

@@ -31,6 +31,7 @@ from benchmarks.options.results import (
 from benchmarks.options.runs import (
     CancelOptions,
     ClusterOptions,
+    FollowOptions,
     HowToPlan,
     HowToRun,
     LogsOptions,
@@ -54,6 +55,7 @@ __all__ = [
     "CompareOptions",
     "DoctorOptions",
     "ExportOptions",
+    "FollowOptions",
     "HowToPlan",
     "HowToRun",
     "InFolder",
@@ -77,6 +79,7 @@ __all__ = [
 COMMANDS: Mapping[str, type[CommandOptions]] = {
     "run": RunOptions,
     "pretrain": PretrainOptions,
+    "follow": FollowOptions,
     "export": ExportOptions,
     "list": ListOptions,
     "check": CheckOptions,

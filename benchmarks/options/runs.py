@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.flags import count, flag, given, pieces, seeds, switch
+from benchmarks.flags import count, flag, given, pieces, seconds, seeds, switch
 from benchmarks.options.bases import InFolder, WithData, WithPlugins
 
 if TYPE_CHECKING:
@@ -122,6 +123,54 @@ class RunOptions(HowToPlan):
         type=given,
         metavar="RUN|FILE",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowOptions(HowToPlan):
+    """Measure every checkpoint that another trainer writes into a folder."""
+
+    folder: Path = flag("output folder of the trainer, with everything below it", positional=True,
+                        type=Path, metavar="FOLDER")  # fmt: skip
+    tasks: Sequence[str] = flag(
+        "tasks that measure each checkpoint (default: knn)",
+        default=["knn"],
+        type=pieces,
+        metavar="A,B",
+    )
+    weights: str = flag(
+        "how to read the files, as after the question mark of ckpt:FILE?arch=vit-b16&format=dino",
+        default="",
+        name="as",
+        metavar="OPTIONS",
+    )
+    recipe: str | None = flag(
+        "recipe of the task (default: fits the backbone)", default=None, metavar="NAME"
+    )
+    pattern: Sequence[str] = flag(
+        "names of files that are checkpoints (default: *.pth and what other trainers write)",
+        default=[],
+        type=pieces,
+        metavar="A,B",
+    )
+    settle: float = flag(
+        "seconds that a file has to stay unchanged (default: %(default)s)",
+        default=30.0,
+        type=seconds,
+        metavar="SECONDS",
+    )
+    every: float = flag(
+        "seconds between two looks (default: %(default)s)",
+        default=60.0,
+        type=seconds,
+        metavar="SECONDS",
+    )
+    idle: float | None = flag(
+        "end when no new checkpoint came for this long (default: never)",
+        default=None,
+        type=seconds,
+        metavar="SECONDS",
+    )
+    once: bool = switch("measure what is there and end")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ _VENDOR = _HERE / "vendor"
 # Ours, in the order in which they are put together: each uses only what stands before it.
 MODULES = (
     "dom", "format", "data", "state", "board_data", "differences", "columns", "choices", "board",
-    "downloads", "filters", "charts", "point_names", "frontier", "prediction", "strips",
+    "downloads", "filters", "charts", "point_names", "frontier", "prediction", "strips", "epochs",
     "curves", "classes", "sizes", "gallery", "figures", "detectors", "compare",
     "provenance", "drawer", "main",
 )  # fmt: skip

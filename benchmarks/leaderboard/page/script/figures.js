@@ -4,6 +4,7 @@ import { content } from "./data.js";
 import { frontier, frontierCosts } from "./frontier.js";
 import { hasPredictions, prediction } from "./prediction.js";
 import { hasSeeds, strips } from "./strips.js";
+import { epochs, hasEpochs } from "./epochs.js";
 import { curves } from "./curves.js";
 import { classes } from "./classes.js";
 import { sizeKinds, sizes } from "./sizes.js";
@@ -12,6 +13,7 @@ import { instead, onTheme } from "./charts.js";
 import { choose, currentTable, onChoice, state } from "./state.js";
 
 const FIGURES = {
+  epochs: { title: "Epochs", fits: hasEpochs, show: epochs },
   cost: { title: "Price", fits: (table) => Boolean(table.headline) && frontierCosts(table).length > 0, show: frontier },
   predict: { title: "ImageNet → COCO", fits: hasPredictions, show: prediction },
   seeds: { title: "Seeds", fits: hasSeeds, show: strips },
