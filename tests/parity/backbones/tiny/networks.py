@@ -104,7 +104,7 @@ SPECS = (
     of_timm("tiny-dinov2", "vit_base_patch14_dinov2", 56, **SMALL),
     of_timm("tiny-dinov2-reg4", "vit_base_patch14_reg4_dinov2", 56, **SMALL),
     of_timm("tiny-siglip", "vit_base_patch16_siglip_224", 64, **SMALL),
-    of_timm("tiny-hiera", "hiera_tiny_224", 224, embed_dim=12, **HIERA),
+    replace(of_timm("tiny-hiera", "hiera_tiny_224", 224, embed_dim=12, **HIERA), fixed_size=True),
     of_timm("tiny-pe", "vit_pe_core_base_patch16_224", 64, **PE),
     of_timm("tiny-pe-nocls", "vit_pe_core_base_patch16_224", 64, **PE, class_token=False),
     of_timm("tiny-aimv2", "aimv2_large_patch14_224", 56, **SMALL, mlp_ratio=128 / 48),
