@@ -100,6 +100,8 @@ class BackboneSpec:
         swin_stages: Swin only: window side in tokens and number of blocks of each stage, by design.
         timm_layers: Number of layers by timm's own grouping of parameters, where that is another
             than ours (``timm_networks.layers``); 0 where both are the same.
+        one_drop_rate: Whether timm gives all blocks one rate of stochastic depth; here it rises, as
+            ``BuildOptions.drop_path`` says.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -126,3 +128,4 @@ class BackboneSpec:
     position_rule: PositionRule = BICUBIC
     swin_stages: tuple[tuple[int, int], ...] = ()
     timm_layers: int = 0
+    one_drop_rate: bool = False

@@ -29,7 +29,7 @@ DIGITS = 4
 # What ``squared_name`` and ``_renamed`` put into ids, and what that means.
 _SQUARE = "+square"
 _ATTENTION = {
-    "-global": "its attention cannot be put into windows, so every block attends as it is built",
+    "-global": "windows are not supported for it, so every block attends as it is built",
     "-own-windows": "it keeps the attention windows of its own design",
 }
 

@@ -113,6 +113,9 @@ _FRESH = ("*.num_batches_tracked", "blocks.*.attn.rel_pos_[hw]", *HEAD_NORMS)
 # Whose windows a detector keeps; those of SwinV2-CR grow with the image.
 _SWIN = ("timm.models.swin_transformer", "timm.models.swin_transformer_v2")
 
+# Networks in stages to which timm gives one rate of stochastic depth for all blocks.
+_ONE_RATE = ("timm.models.coat", "timm.models.levit", "timm.models.sequencer")
+
 _FAMILIES = {"SwinTransformer": SwinBackbone, "ResNet": ResNetBackbone, "Beit": BeitBackbone}
 
 
@@ -143,7 +146,10 @@ def build_timm(name: str, options: BuildOptions, **arguments: Any) -> TimmBackbo
     _ramp_drop_path(net, options.drop_path)
     if dense:
         return _DENSE.get(type(net).__name__, DensePlainBackbone)(net, options)
-    return _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
+    backbone = _FAMILIES.get(type(net).__name__, TimmBackbone)(net)
+    if module in _ONE_RATE and options.drop_path:
+        _ramp_by_layer(backbone, options.drop_path)
+    return backbone
 
 
 def _can_be_dense(name: str, arguments: dict[str, Any]) -> bool:
@@ -162,6 +168,16 @@ def _ramp_drop_path(net: nn.Module, rate: float) -> None:
         for index, found in enumerate(drops):
             for drop in found:
                 drop.drop_prob = rate * index / (len(drops) - 1)
+
+
+def _ramp_by_layer(backbone: TimmBackbone, rate: float) -> None:
+    """Do so by the layer of each block, for networks that keep their blocks in stages."""
+    layers = {name: backbone.layer_id(name) for name, _ in backbone.named_parameters()}
+    for prefix, module in backbone.named_modules():
+        if isinstance(module, DropPath):
+            block = prefix.rpartition(".")[0] + "."
+            layer = next(at for name, at in layers.items() if name.startswith(block))
+            module.drop_prob = rate * (layer - 1) / (backbone.num_layers - 1)
 
 
 @cache
@@ -198,6 +214,7 @@ def timm_spec(name: str) -> BackboneSpec:
         position_rule=ANTIALIASED,
         swin_stages=tuple((stage[0][0], len(stage)) for stage in shifted_windows(backbone)),
         timm_layers=timm_layers(backbone.net),
+        one_drop_rate=timm.models.model_entrypoint(arch_of(name)).__module__ in _ONE_RATE,
     )
 
 

@@ -163,6 +163,16 @@ def _resizes_as_trained(facts: RunFacts) -> bool:
     return facts.use.method in RULE_OF_METHOD and _resizes_positions(facts)
 
 
+def _ramps_drop_path(facts: RunFacts) -> bool:
+    """Tell whether stochastic depth rises in a network to which timm gives one rate."""
+    if not facts.spec.backbone.startswith(TIMM) or not facts.setting("model", "drop_path", 0.0):
+        return False
+    network, rate = facts.network, facts.setting("model", "drop_path", 0.0)
+    if isinstance(rate, list | tuple):
+        rate = at_depth(tuple(rate), network.num_layers)
+    return network.one_drop_rate and bool(rate)
+
+
 def _pools_before_norm(facts: RunFacts) -> bool:
     """Tell whether a task reads the features of a network that norms after pooling."""
     return facts.spec.task not in (_DETECTION, PRETRAIN) and facts.use.norm_behind_pooling
@@ -184,6 +194,7 @@ RULES = (
         "positions of timm networks pretrained here are resized as in training",
         _resizes_as_trained,
     ),
+    Rule("drop-path", 1, "stochastic depth rises block by block", _ramps_drop_path),
     Rule("pooled-norm", 1, "the final norm stays behind mean pooling", _pools_before_norm),
 )
 

@@ -1,4 +1,4 @@
-"""Thirty networks of today: each is measured under a protocol by name, or refused in a sentence."""
+"""Networks of today: each is measured under a protocol by name, or refused in a sentence."""
 
 import re
 from dataclasses import replace
@@ -27,7 +27,7 @@ NETWORKS = (
     "deit3_small_patch16_224", "convnextv2_atto", "swinv2_tiny_window8_256", "maxvit_tiny_tf_224",
     "hiera_tiny_224", "fastvit_t8", "fastvit_mci0", "xcit_nano_12_p16_224", "tiny_vit_5m_224",
     "cait_xxs24_224", "levit_128s", "volo_d1_224", "vit_small_patch16_rope_mixed_224",
-    "efficientvit_m0",
+    "efficientvit_m0", "vit_srelpos_small_patch16_224", "vitamin_small_224",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ whose heads, necks and class attention were once taken for blocks.
 """
 
 from collections import Counter
+from functools import cache
 
 import pytest
 import timm
@@ -18,6 +19,7 @@ from backbones.timm_networks.backbone import TimmBackbone
 from backbones.timm_networks.families import build_timm
 from benchmarks.tasks.attention.maps import geometries, watch_attention
 from detection.config import at_depth
+from detection.model.facts import drop_path_by_block
 from detection.recipes import RECIPES
 
 # Twelve blocks each, with everything that may stand around them.
@@ -70,8 +72,9 @@ BLOCKS = {
 }
 
 
-def smallest_networks() -> list[str]:
-    found = []
+@cache
+def smallest_networks() -> tuple[str, ...]:
+    found: list[str] = []
     for module in list_modules():
         sizes = {}
         for name in list_models(module=module):
@@ -82,7 +85,7 @@ def smallest_networks() -> list[str]:
                 continue
             sizes[name] = sum(p.numel() for p in net.parameters())
         found += sorted(sizes, key=lambda name: sizes[name])[:1]
-    return found
+    return tuple(found)
 
 
 def on_meta(name: str) -> tuple[TimmBackbone, torch.Tensor]:
@@ -128,6 +131,35 @@ def check_layers(name: str) -> None:
 @pytest.mark.parametrize("name", FAST)
 def test_layers_are_blocks(name: str) -> None:
     check_layers(name)
+
+
+def rates_of(name: str) -> list[float]:
+    with torch.device("meta"):
+        return drop_path_by_block(build_timm(name, BuildOptions(drop_path=0.2)))
+
+
+def check_rates(name: str) -> None:
+    """Stochastic depth rises from 0 to the rate, in the blocks that have any."""
+    rates = [rate for rate in rates_of(name)[1:] if rate]
+    assert rates == sorted(rates)
+    # timm's rates are rounded to float32.
+    assert len(rates) < 2 or rates[0] < rates[-1] <= 0.2 + 1e-6
+    assert not rates or rates_of(name)[0] < 0.2 / 2
+
+
+@pytest.mark.parametrize(
+    "name", ["coat_tiny", "levit_128s", "sequencer2d_s", "xcit_nano_12_p8_224"]
+)
+def test_stochastic_depth_rises_block_by_block(name: str) -> None:
+    check_rates(name)
+    rates = rates_of(name)
+    assert rates == pytest.approx([0.2 * i / (len(rates) - 1) for i in range(len(rates))])
+
+
+@pytest.mark.slow
+def test_stochastic_depth_rises_in_every_file_of_timm() -> None:
+    for name in smallest_networks():
+        check_rates(name)
 
 
 @pytest.mark.slow

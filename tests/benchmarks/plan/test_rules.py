@@ -56,6 +56,20 @@ def test_layers_of_timm(make_spec, task, recipe, backbone, applies):
 
 
 @pytest.mark.parametrize(
+    ("task", "recipe", "backbone", "applies"),
+    [
+        ("coco", "swin-1x", "timm:coat_tiny", True),
+        ("coco", "mini", "timm:coat_tiny", False),
+        ("coco", "swin-1x", "timm:convnext_atto", False),
+        ("finetune", "finetune-vit-b16", "timm:levit_128s", True),
+        ("knn", "knn", "timm:levit_128s", False),
+    ],
+)
+def test_stochastic_depth_of_networks_with_one_rate(make_spec, task, recipe, backbone, applies):
+    assert ("drop-path/1" in _of(make_spec, task, recipe, backbone)) == applies
+
+
+@pytest.mark.parametrize(
     ("use", "backbone", "size", "applies"),
     [
         (replace(_weights("dino", "vit-s16"), table=14), "vit-s16", 224, False),
