@@ -168,7 +168,12 @@ LOWSHOT_FLOORS: Mapping[str, SeedFloor] = {
 }
 PARTIAL_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.1, _TUNING_SOURCE),
-    "partial-mini/v2": SeedFloor(3.0, _UNMEASURED),
+    "partial-mini/v2": SeedFloor(
+        2.08,
+        f"{_FRESH_SOURCE}, fresh",
+        assumed=False,
+        spreads={"partial0_top1": 2.35, "partial_half_top1": 1.72, "partial_all_top1": 1.60},
+    ),
 }
 REGIONS_FLOORS: Mapping[str, SeedFloor] = {
     ANY_PROTOCOL: SeedFloor(0.3, _UNMEASURED),

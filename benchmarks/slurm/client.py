@@ -16,6 +16,7 @@ _PATIENCE_SECONDS = 8.0
 _PING_PATIENCE_SECONDS = 5.0
 _AT_ONCE = 500
 _QUEUE_FIELDS = "%F|%K|%T|%r|%j|%M"
+_FEWEST_FIELDS = 5
 # Elements of an array that never began share a line: 7_[0,4-6,10-20:5%2].
 _ELEMENTS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?(?=[,%\]])")
 # Slurm cuts such a list after 64 characters unless told otherwise.
@@ -65,10 +66,13 @@ def check_reachable() -> None:
     Raises:
         PreflightError: There is no Slurm, or no controller answers.
     """
-    if shutil.which("sbatch") is None:
-        raise PreflightError(
-            "There is no sbatch here: submit from a node of the cluster, or see --executor print."
-        )
+    # submitit does not start without srun, although nothing here calls it.
+    for name in ("sbatch", "srun"):
+        if shutil.which(name) is None:
+            raise PreflightError(
+                f"There is no {name} here: submit from a node of the cluster, or see --executor "
+                "print."
+            )
     try:
         done = _call(["scontrol", "ping"], _PING_PATIENCE_SECONDS)
         # Either of a pair of controllers will do, whatever the exit code says of the other.
@@ -90,8 +94,14 @@ def queue() -> list[QueuedJob]:
     """
     jobs = []
     for text in ask(["squeue", "--me", "-h", "-r", "-o", _QUEUE_FIELDS]).splitlines():
-        array, index, state, reason, *rest = text.split("|")
-        name, _, elapsed = "|".join(rest).rpartition("|")
+        fields = text.split("|", 4)
+        if len(fields) < _FEWEST_FIELDS or "|" not in fields[-1]:
+            raise PreflightError(
+                f"squeue answered {text[:60]!r}, which is not a job in the asked format "
+                f"{_QUEUE_FIELDS}; is another squeue on PATH?"
+            )
+        array, index, state, reason, rest = fields
+        name, _, elapsed = rest.rpartition("|")
         jobs.append(QueuedJob(array.strip(), index.strip(), state, reason, name, elapsed))
     return jobs
 
@@ -110,7 +120,9 @@ def endings(jobs: Sequence[str]) -> dict[str, str]:
             some = ",".join(arrays[start : start + _AT_ONCE])
             command = ["sacct", "-n", "-P", "-X", "-o", "JobID,State,ExitCode", "-j", some]
             for text in ask(command, _UNCUT).splitlines():
-                name, state, code = text.split("|")
+                name, state, code = [*text.split("|"), "", ""][:3]
+                if not (state and code):
+                    continue  # not in the asked format, so it tells nothing
                 how = state if code == "0:0" else f"{state}, exit code {code}"
                 found.update(dict.fromkeys(_jobs_of(name), how))
     return {job: found[job] for job in jobs if job in found}
@@ -156,7 +168,7 @@ def job_facts(job: str) -> dict[str, str]:
     Raises:
         PreflightError: Slurm does not answer, or has forgotten the job.
     """
-    text = ask(["scontrol", "-o", "show", "job", job]).splitlines()[0]
+    text = ask(["scontrol", "-o", "show", "job", job]).partition("\n")[0]
     return {key: value for key, mark, value in (p.partition("=") for p in text.split()) if mark}
 
 
@@ -212,10 +224,12 @@ def _call(
     try:
         return subprocess.run(
             list(command), env={**os.environ, **(environment or {})}, capture_output=True,
-            text=True, timeout=patience, check=False,
+            text=True, errors="replace", timeout=patience, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise PreflightError(f"There is no {command[0]} here.") from error
+    except OSError as error:
+        raise PreflightError(f"{command[0]} cannot be started ({error.strerror}).") from error
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{command[0]} did not answer in {patience:g} s") from error
 

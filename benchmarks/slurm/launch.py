@@ -86,6 +86,7 @@ def _copy(part: Path) -> None:
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 # How often --wait asks for places in the queue.
 _AGAIN_SECONDS = 30.0
+_NO_ID = "sbatch succeeded without naming a job; squeue --me shows whether there is one"
 # What sbatch says where a limit on the number of submitted jobs is reached: the name of the limit
 # of an association or QOS, that the controller holds as many jobs as it may (it retries for a
 # while before), or, in versions that name no limit, the last one
@@ -257,6 +258,9 @@ def sbatch(submission: Submission, text: str) -> str:
             return str(executor._submit_command("").job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         said = str(error)
+        unread = isinstance(error.__cause__, UnicodeDecodeError)
+        if unread or said.startswith("Could not make sense of sbatch output"):
+            raise slurm.UnreachableError(_NO_ID) from error
         lines = [line.strip() for line in said.splitlines() if "error:" in line]
         reason = lines[-1].partition("error:")[2].strip() if lines else "see sbatch's own message"
         reason = reason.removeprefix("Batch job submission failed: ")
