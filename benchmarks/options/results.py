@@ -169,3 +169,4 @@ class MergeOptions(InFolder):
     """Add the records of a bundle to a folder of runs."""
 
     file: Path = flag("bundle to read", positional=True, type=Path, metavar="FILE")
+    check: bool = switch("only say whether its records can be what they say; write nothing")

@@ -119,24 +119,38 @@ def _img_size(recipe: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
-    """Return the multiply-adds that a run spends on one image, None where they are unknown."""
+def image_work(spec: RunSpec, plugins: Path | None = None) -> tuple[float, float] | None:
+    """Return a run's multiply-adds for an image, forward, and how many passes it makes of them.
+
+    Args:
+        spec: Of the run.
+        plugins: Folder of additional backbones.
+
+    Returns:
+        Both; None where they are unknown.
+    """
     img_size, task = _img_size(spec.recipe), find_task(spec.task)
     if img_size is None or task is None:
         return None
-    backbone = _known_backbone(spec.backbone, plugins)
+    backbone = known_backbone(spec.backbone, plugins)
     if backbone is None:
         return None
     try:
         forward = multiply_adds(backbone, img_size) + task.multiply_adds(spec.recipe, img_size)
     except KeyError:  # a record's recipe may be older than some of these values
         return None
-    return forward * (_TRAINED if task.trains else _FROZEN)
+    return forward, _TRAINED if task.trains else _FROZEN
+
+
+def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
+    """Return the multiply-adds that a run spends on one image, None where they are unknown."""
+    work = image_work(spec, plugins)
+    return work[0] * work[1] if work else None
 
 
 @cache
-def _known_backbone(name: str, plugins: Path | None) -> BackboneSpec | None:
-    """Return a backbone's name card where that takes no time and is possible."""
+def known_backbone(name: str, plugins: Path | None = None) -> BackboneSpec | None:
+    """Return a backbone's name card where that takes no time and is possible, else None."""
     if name.startswith(TIMM) and "torch" not in sys.modules:
         return None
     try:

@@ -70,9 +70,18 @@ def remember(
         broken = [CollectedSet(own, "", why) for own, why in faults.items()]
         sets = (*(CollectedSet(own, sha) for own, sha in known.items()), *broken)
         if len(sets) > 1:
-            path = root / _FOLDER / f"{hash16([name, task])}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _FORMAT.write(path, Collection(name, task, sets))
+            write_collection(root, Collection(name, task, sets))
+
+
+def write_collection(root: Path, collection: Collection) -> None:
+    """Write down a collection; one of the same name and task is replaced.
+
+    Raises:
+        PreflightError: The file cannot be written.
+    """
+    path = root / _FOLDER / f"{hash16([collection.name, collection.task])}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _FORMAT.write(path, collection)
 
 
 def read_collections(root: Path) -> list[Collection]:

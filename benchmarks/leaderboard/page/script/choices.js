@@ -1,6 +1,6 @@
 // The tables to choose from, and the theme.
 import { button, byId, el, menu, name } from "./dom.js";
-import { KINDS, content } from "./data.js";
+import { KINDS, content, joinedName } from "./data.js";
 import { choose, onChoice, state } from "./state.js";
 import { tablePasses } from "./board_data.js";
 
@@ -18,7 +18,7 @@ export function showTables() {
 
 function tableButton(table) {
   const current = table.id === state.table;
-  const label = table.joined ? "Side by side" : table.task;
+  const label = table.joined ? joinedName(table) : table.task;
   const limits = new Set(content.tables.map((other) => other.limit).filter((limit) => limit !== null));
   const limit = table.limit !== null && limits.size > 1 ? `first ${table.limit}` : "";
   const data = sameRules(table) > 1 && !table.joined ? `${table.data} ${table.fingerprint.slice(0, 4)}` : "";

@@ -27,10 +27,20 @@ for (const [position, table] of content.tables.entries()) {
   table.rows.forEach((row, place) => describe(table, row, place));
 }
 
+/** Tell whether a joined table shows several tasks; others are of a collection or a followed training. */
+function severalTasks(table) {
+  return table.task.includes(" + ");
+}
+
+/** Return what a joined table is called. */
+export function joinedName(table) {
+  return severalTasks(table) ? "Side by side" : table.task;
+}
+
 function tableId(table) {
   const limit = table.limit === null ? "" : `first${table.limit}`;
   const parts = table.joined
-    ? ["joined", table.mini ? "mini" : "real", limit]
+    ? ["joined", table.mini ? "mini" : "real", limit, ...(severalTasks(table) ? [] : [table.task, table.protocol.split("; ")[0]])]
     : [table.task, table.protocol, table.fingerprint.slice(0, 6), limit, table.version];
   return parts.filter((part) => part !== "").join("~");
 }

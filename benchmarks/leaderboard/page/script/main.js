@@ -1,7 +1,7 @@
 // The page, put together.
 import { byId, el, name } from "./dom.js";
 import { count, moment } from "./format.js";
-import { content } from "./data.js";
+import { content, joinedName } from "./data.js";
 import { showTables, showTheme } from "./choices.js";
 import { showBoard } from "./board.js";
 import { showFilters } from "./filters.js";
@@ -12,7 +12,7 @@ import { currentTable, onChoice, state } from "./state.js";
 
 function showTitle() {
   const table = currentTable();
-  byId("board-title").replaceChildren(table.joined ? "Side by side" : name(`${table.task} · ${table.protocol}`), ...marks(table));
+  byId("board-title").replaceChildren(table.joined ? name(joinedName(table)) : name(`${table.task} · ${table.protocol}`), ...marks(table));
   const parts = table.joined
     ? ["Every column has rules of its own, so nothing is ranked here."]
     : [`version ${table.version}`, `data ${table.data}`, `fingerprint ${table.fingerprint.slice(0, 12)}`, table.headline ? `ranked by ${table.headline}` : ""];
