@@ -183,6 +183,22 @@ LAYOUTS: dict[str, tuple[str, str, Callable[[State, State], object]]] = {
             }
         },
     ),
+    "mocov3": (
+        "vit-nano",
+        "mocov3",
+        lambda s, o: {
+            "state_dict": {
+                **under("module.base_encoder.", s),
+                **under("module.momentum_encoder.", o),
+                "module.predictor.0.weight": torch.ones(2),
+            }
+        },
+    ),
+    "mocov3, base encoder only": (
+        "vit-nano",
+        "mocov3",
+        lambda s, _: {"state_dict": under("module.base_encoder.", s)},
+    ),
     "swin v2": (
         "timm:swinv2_tiny_window8_256",
         "swinv2",

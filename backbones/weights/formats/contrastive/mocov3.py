@@ -12,7 +12,8 @@ FORMAT = Format(
     link="https://github.com/facebookresearch/moco-v3",
     licence="CC-BY-NC-4.0",
     method="mocov3",
-    marks=("*base_encoder.*", "*momentum_encoder.*", "*predictor.*"),
+    # Files that hold the base encoder only are of this format, too.
+    marks=("*module.base_encoder.*",),
     branches=(("student", r"base_encoder\."), ("teacher", r"momentum_encoder\.")),
     norm=IMAGENET,
     num_heads={384: 12},
