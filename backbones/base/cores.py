@@ -2,19 +2,28 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 # Set by a launcher that gives a worker a part of the machine.
 CORES = "BACKBENCH_CORES"
+# Number of loader processes of each training process, where somebody chose it.
+WORKERS = "BACKBENCH_WORKERS"
+
+# Beside a CPU that trains, loaders take cores away from it. A GPU leaves all cores but the one that
+# feeds it; more than so many loaders a GPU have not been seen to be of use.
+_LOADERS_AT_MOST, _LOADERS_A_GPU = 4, 16
 
 
-_LOADER_WORKERS_AT_MOST = 4
+def threads_of(cores: int, *, gpu: bool = False) -> int:
+    """Return how many threads a training process on that many cores computes with.
 
-
-def threads_of(cores: int) -> int:
-    """Return how many threads a training process on that many cores computes with."""
-    return max(1, cores - _loaders(cores))
+    Args:
+        cores: Of the process.
+        gpu: Whether it trains on a GPU, which one thread feeds.
+    """
+    return 1 if gpu else max(1, cores - loaders_of(cores))
 
 
 def usable_cores() -> int:
@@ -41,13 +50,35 @@ def _machine_cores() -> int:
 
 
 def loader_workers() -> int:
-    """Return how many data-loading processes a run gets: a quarter of the cores, up to four.
+    """Return how many data-loading processes each process of a run gets.
 
-    None on fewer than four cores: there, loading in the training process costs less than the
-    threads it would take away.
+    On a GPU: a core each, except for one. On the CPU: a quarter of the cores, at most four; none on
+    fewer than four cores, where loading in the training process costs less than the threads it
+    would take away. ``--workers`` says another number.
     """
-    return _loaders(usable_cores())
+    given = worker_choice()
+    return loaders_of(usable_cores(), gpu=_on_gpu()) if given is None else given
 
 
-def _loaders(cores: int) -> int:
-    return min(_LOADER_WORKERS_AT_MOST, cores // 4)
+def worker_choice() -> int | None:
+    """Return the number of loader processes that somebody chose, None where nobody did."""
+    given = os.environ.get(WORKERS, "")
+    return int(given) if given.isdecimal() else None
+
+
+def loaders_of(cores: int, *, gpu: bool = False) -> int:
+    """Return how many loader processes a training process on that many cores gets.
+
+    Args:
+        cores: Of the process.
+        gpu: Whether it trains on a GPU.
+    """
+    if gpu:
+        return max(0, min(_LOADERS_A_GPU, cores - 1))
+    return min(_LOADERS_AT_MOST, cores // 4)
+
+
+def _on_gpu() -> bool:
+    """Return whether this process has loaded torch and sees a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from backbones.base.errors import UserError
+from backbones.base.packing import Packed, allow_open_files, pack
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -38,8 +39,8 @@ def make_in_workers(
     with warnings.catch_warnings():
         # More workers than cores is the user's decision.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader: DataLoader[Item | UserError] = DataLoader(
-            _Told(make),
+        loader: DataLoader[Item | Packed | UserError] = DataLoader(
+            _Told(make, packs=num_workers > 0),
             batch_size=None,
             sampler=keys,
             num_workers=num_workers,
@@ -50,6 +51,8 @@ def make_in_workers(
             generator=torch.Generator().manual_seed(0),
             pin_memory=pin_memory,
         )
+        if num_workers:
+            allow_open_files()
         # Workers inherit the blocked signals, so there is no moment at which Ctrl-C could hit them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_WORKERS if num_workers else ())
         try:
@@ -60,7 +63,7 @@ def make_in_workers(
         for item in iterator:
             if isinstance(item, UserError):
                 raise item
-            yield item
+            yield item.unpack() if isinstance(item, Packed) else item
     finally:
         # Ends the workers: whoever keeps the error would keep this frame and so them, with every
         # pipe of this process that they inherited.
@@ -73,14 +76,16 @@ class _Told(Dataset[Any], Generic[Key, Item]):
     An exception that leaves a worker process is wrapped in its stack trace by torch.
     """
 
-    def __init__(self, make: Callable[[Key], Item]) -> None:
+    def __init__(self, make: Callable[[Key], Item], *, packs: bool) -> None:
         self._make = make
+        self._packs = packs
 
-    def __getitem__(self, key: Key) -> Item | UserError:
+    def __getitem__(self, key: Key) -> Item | Packed | UserError:
         try:
-            return self._make(key)
+            made = self._make(key)
         except UserError as error:
             return error
+        return pack(made) if self._packs else made
 
 
 def _as_it_is(item: Any) -> Any:

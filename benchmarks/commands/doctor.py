@@ -15,6 +15,7 @@ from backbones.base.errors import UserError
 from benchmarks import output
 from benchmarks.data.mini.cache import default_cache
 from benchmarks.data.roots import VARIABLES, parse_data
+from benchmarks.local.resources import visible_gpus
 from benchmarks.options import DoctorOptions
 from benchmarks.store.environment import detectron2_version, version, worker_environment
 from benchmarks.store.folders import Store
@@ -175,7 +176,7 @@ def _disk(out: Path) -> Iterator[Requirement]:
 
 
 def _processes() -> Iterator[Requirement]:
-    environment = worker_environment(os.environ)
+    environment = worker_environment(os.environ, gpu=bool(visible_gpus()))
     threads = environment["OMP_NUM_THREADS"]
     found = f"{usable_cores()} cores: {threads} for training, {loader_workers()} for loading"
     yield Requirement("threads", "ok", found)

@@ -19,6 +19,8 @@ from benchmarks.slurm.sbatch_options import collision
 GpuFlag = Literal["gpus-per-node", "gres", "none"]
 FOLDER = "clusters"
 _TASKS = "tasks"
+# Loaders of one GPU: the usual share of a node with 8 GPUs and 64 cores.
+_CPUS_A_GPU = 8
 _LONGEST_SIGNAL_SECONDS = 65535  # sbatch(1), --signal
 
 # Anything else would change the meaning of a script.
@@ -37,7 +39,8 @@ class RunResources(Struct, frozen=True, forbid_unknown_fields=True):
         nodes: Number of nodes.
         gpus: GPUs per node; each gets one process.
         processes: Processes per node; 0 means one per GPU, or one without GPUs.
-        cpus: CPUs per process.
+        cpus: CPUs per process; in a profile, 8 with GPUs and 1 without where nothing is said.
+        workers: Loader processes per process; 0 chooses by ``cpus``.
         mem_gb: Memory per node in GiB; 0 leaves it to the cluster.
         minutes: Time limit of one attempt; a run that needs longer is requeued and goes on.
     """
@@ -48,6 +51,7 @@ class RunResources(Struct, frozen=True, forbid_unknown_fields=True):
     cpus: Count = 1
     mem_gb: NotNegative = 0.0
     minutes: Count = 60
+    workers: CountOrZero = 0
 
     @property
     def processes_per_node(self) -> int:
@@ -136,9 +140,16 @@ def parse_cluster(path: Path, content: dict[str, Any]) -> Cluster:
     shape = {name: value for name, value in own.items() if name in of_shape}
     for task, values in tasks.items():
         _check(path, f"{_TASKS}.{task}.", values, RunResources, of_shape)
-    shapes = [(task, {**shape, **values}) for task, values in tasks.items()]
+    shapes = [(task, _with_cpus({**shape, **values})) for task, values in tasks.items()]
     others = {name: value for name, value in own.items() if name not in of_shape}
-    return convert({**others, "name": path.stem, "shape": shape, _TASKS: shapes}, Cluster)
+    return convert(
+        {**others, "name": path.stem, "shape": _with_cpus(shape), _TASKS: shapes}, Cluster
+    )
+
+
+def _with_cpus(shape: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a shape, with CPUs enough to feed its GPUs where none are named."""
+    return {"cpus": _CPUS_A_GPU, **shape} if shape.get("gpus") else shape
 
 
 def _check(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbones.base.cores import CORES, threads_of
+from backbones.base.cores import CORES, WORKERS, threads_of
 from backbones.base.errors import UserError
 from backbones.base.monitor import GRACE_SECONDS
 from backbones.base.wording import quoted
@@ -150,7 +150,7 @@ def _body(
     srun = shlex.join(["srun", "--unbuffered", "--kill-on-bad-exit=1", *cluster.srun_args])
     one = shape.nodes == 1
     return [
-        *_environment(shape.cpus, str(submission.code)),
+        *_environment(shape, str(submission.code)),
         f"export {GRACE_SECONDS}={cluster.signal_seconds}",
         f"export MASTER_ADDR={'127.0.0.1' if one else '$SLURMD_NODENAME'}",
         *([f"export TMPDIR={cluster.scratch}"] if cluster.scratch else []),
@@ -162,11 +162,17 @@ def _body(
     ]
 
 
-def _environment(cores: int | None, code: str | None) -> list[str]:
+def _environment(shape: RunResources | None, code: str | None) -> list[str]:
     lines = [f"export GLIBC_TUNABLES={shlex.quote(with_tunables(''))}"]
-    if cores is not None:
-        threads = threads_of(cores)
-        lines.append(f"export {CORES}={cores} OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}")
+    workers = os.environ.get(WORKERS, "")
+    if shape is not None:
+        threads = threads_of(shape.cpus, gpu=shape.gpus > 0)
+        lines.append(
+            f"export {CORES}={shape.cpus} OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads}"
+        )
+        workers = workers or (str(shape.workers) if shape.workers else "")
+    if workers:
+        lines.append(f"export {WORKERS}={shlex.quote(workers)}")
     if os.environ.get(TRACK):
         lines.append(f"export {TRACK}={shlex.quote(os.environ[TRACK])}")
     if code is not None:

@@ -80,16 +80,18 @@ def _slurm_job() -> dict[str, Any]:
     return {"slurm": {**given, "job": f"{array}_{index}" if array else given["id"]}}
 
 
-def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(base: Mapping[str, str], *, gpu: bool = False) -> dict[str, str]:
     """Return the environment that a training process starts with.
 
     What the user set stays as it is.
 
     Args:
         base: The environment of this process.
+        gpu: Whether it trains on a GPU.
     """
     environment = dict(base)
-    threads = str(threads_of(min(usable_cores(), share_of(base) or usable_cores())))
+    cores = min(usable_cores(), share_of(base) or usable_cores())
+    threads = str(threads_of(cores, gpu=gpu))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         # An empty variable chooses nothing, as the OpenMP library reads it.
         environment[name] = environment.get(name) or environment.get("OMP_NUM_THREADS") or threads
