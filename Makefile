@@ -7,7 +7,7 @@ PYTHON ?= python3.11
 BIN = $(VENV)/bin
 READY = $(VENV)/backbench-ready
 
-.PHONY: probe coco test test-all lint format bench lock setup clean
+.PHONY: probe coco test test-all test-gpu lint format bench lock setup clean
 .DELETE_ON_ERROR:
 
 probe: $(READY)
@@ -23,6 +23,11 @@ test: $(READY)
 
 test-all: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+
+# On the GPUs of this machine; without any, in a stand-in whose operators the CPU carries out.
+test-gpu: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gpu.stand_in --if-needed \
+		$(BIN)/python -m pytest -m gpu tests/gpu
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
