@@ -1,8 +1,10 @@
 """Which executor the command line asks for."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from backbones.base.cores import WORKERS
 from backbones.base.errors import UserError
 from backbones.base.micro_batches import micro_batches
 from benchmarks import output
@@ -52,14 +54,12 @@ def make_executor(choice: HowToRun, store: Store, screen: Screen, todo: Sequence
 
 
 def chosen_executor(choice: HowToRun) -> str:
-    """Return what was asked for; else several runs at a time where they are small.
-
-    Runs without GPUs are small. With GPUs, one command does not take all of them unless asked to.
+    """Return what was asked for; else one run on each GPU, or several small runs on the CPU.
 
     Raises:
         PreflightError: The GPUs cannot be counted.
     """
-    return choice.executor or ("inline" if visible_gpus() else "local")
+    return choice.executor or ("inline" if len(visible_gpus()) == 1 else "local")
 
 
 def preview(choice: HowToRun, store: Store, todo: Sequence[Cell]) -> list[str]:
@@ -81,14 +81,43 @@ def preview(choice: HowToRun, store: Store, todo: Sequence[Cell]) -> list[str]:
 
 
 def advice(choice: HowToRun, todo: Sequence[Cell]) -> list[str]:
-    """Return a sentence where another executor would be done sooner.
+    """Return a sentence on GPUs that are in use or idle, or on an executor that is done sooner.
 
     Raises:
         PreflightError: The GPUs cannot be counted.
     """
+    gpus, name = visible_gpus(), chosen_executor(choice)
+    if todo and gpus and name in ("inline", "local"):
+        return _about_gpus(choice, todo, len(gpus))
     if chosen_executor(choice) != "inline" or (number := len(divide(_at_most(todo)))) < 2:
         return []
     return [f"one after the other; --executor local does {number} at a time here"]
+
+
+def _about_gpus(choice: HowToRun, todo: Sequence[Cell], gpus: int) -> list[str]:
+    """Return a sentence on the GPUs of this machine that runs use, and on those that they do not.
+
+    Args:
+        choice: Flags that name the executor.
+        todo: The runs.
+        gpus: Number of GPUs.
+    """
+    processes, runs = choice.processes or 1, 1
+    if chosen_executor(choice) == "local":
+        runs = len(divide(_at_most(todo), choice.jobs, processes))
+    used = runs * processes
+    each = f", {processes} each" if processes > 1 else ""
+    at_once = "one run at a time" if runs == 1 else f"{runs} runs at a time"
+    text = f"{used} of {gpus} GPU{'s' * (gpus > 1)}: {at_once}{each}"
+    idle, more = gpus - used, gpus // runs
+    if not idle:
+        return [text]
+    text += f"; {idle} stay idle" if idle > 1 else "; one stays idle"
+    if len(todo) > runs:
+        return [f"{text}, --executor local uses all"]
+    if more > processes:
+        return [f"{text}, --executor local --processes {more} uses all"]
+    return [text]
 
 
 class Printer:
@@ -119,6 +148,8 @@ def check_flags(choice: HowToRun) -> None:
         PreflightError: The tracker is not installed.
     """
     choose_tracker(choice.track)
+    if choice.workers is not None:
+        os.environ[WORKERS] = str(choice.workers)
     flags = (
         ("--jobs", choice.jobs, "local"),
         ("--processes", choice.processes, "local"),

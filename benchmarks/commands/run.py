@@ -19,6 +19,7 @@ from benchmarks.commands.executors import (
     make_executor,
     preview,
 )
+from benchmarks.commands.outlook import outlook
 from benchmarks.commands.plan_view import plan_lines, plan_table
 from benchmarks.data.collections import parse_sets
 from benchmarks.data.roots import refuse_unused
@@ -109,7 +110,7 @@ def carry_out(
     check_batches(options, todo)
     plan = [*plan_table(cells, terminal_width(stream)), *plan_lines(cells, todo, gpu)]
     plan += advice(options, todo)
-    for text in plan:
+    for text in [*plan, *outlook(options, todo, gpu)]:
         say(text)
     if options.dry_run or options.json:
         # Below a table they are named anyway.

@@ -36,7 +36,9 @@ class Allocation:
             base[CORES] = str(self.cores)
         if self.gpus is not None:
             base["CUDA_VISIBLE_DEVICES"] = self.gpus
-        return worker_environment(base)
+        return worker_environment(
+            base, gpu=bool(visible_gpus() if self.gpus is None else self.gpus)
+        )
 
 
 def divide(runs: int, jobs: int | None = None, processes: int = 1) -> list[Allocation]:
@@ -86,12 +88,28 @@ def visible_gpus() -> list[str]:
     return list(_indices(tool)) if tool else []
 
 
-@cache
+def gpu_memory_gib() -> float | None:
+    """Return the memory of this machine's smallest GPU, None where nobody tells."""
+    tool = shutil.which("nvidia-smi")
+    said = _asked(tool, "memory.total") if tool else ()
+    # In MiB; a tool that does not know the question may say anything.
+    sizes = [float(text) for text in said if text.isdecimal() and float(text) > 1024]
+    return min(sizes) / 1024 if sizes else None
+
+
 def _indices(tool: str) -> tuple[str, ...]:
-    """Return what nvidia-smi counts; it takes up to a second, and devices do not come and go."""
+    return _asked(tool, "index")
+
+
+@cache
+def _asked(tool: str, value: str) -> tuple[str, ...]:
+    """Return what nvidia-smi says of each GPU: numbers, without units.
+
+    It takes up to a second, and devices do not come and go.
+    """
     try:
         done = subprocess.run(
-            [tool, "--query-gpu=index", "--format=csv,noheader"],
+            [tool, f"--query-gpu={value}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=_PATIENCE_SECONDS,

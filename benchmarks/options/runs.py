@@ -23,8 +23,8 @@ class HowToRun(InFolder):
     rerun: "Rerun" = "failed"
     executor: str = flag(
         "inline: one run at a time; local: several runs at a time on this machine, one per GPU or "
-        "core; slurm: job arrays; print: a script for other schedulers (default: inline with GPUs, "
-        "local without)",
+        "core; slurm: job arrays; print: a script for other schedulers (default: local, or inline "
+        "with a single GPU)",
         default="",
         choices=("inline", "local", "slurm", "print"),
     )
@@ -36,6 +36,13 @@ class HowToRun(InFolder):
     )
     processes: int | None = flag(
         "with local: number of processes of one run, each with a GPU of its own (default: 1)",
+        default=None,
+        type=count,
+        metavar="N",
+    )
+    workers: int | None = flag(
+        "loader processes of each process of a run (default: its cores except one on a GPU, at "
+        "most 16; a quarter of them on the CPU, at most 4)",
         default=None,
         type=count,
         metavar="N",

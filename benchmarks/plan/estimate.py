@@ -1,7 +1,7 @@
 """What runs will cost: from measured rates where there are any, else from FLOPs.
 
 A guess from FLOPs is an order of magnitude, meant to tell hours from weeks before a first run has
-been measured: it counts the backbone, one view an image, and a detector's neck and heads.
+been measured: it counts the backbone, on every view of an image, and a detector's neck and heads.
 """
 
 import sys
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from backbones.catalog import TIMM, get_spec
 from backbones.spec import BackboneSpec
+from benchmarks.plan.memory import views_of
 from benchmarks.store.record import RunRecord
 from benchmarks.store.spec import RunRequest, RunSpec
 from benchmarks.store.timing import OVERALL
@@ -145,7 +146,12 @@ def image_work(spec: RunSpec, plugins: Path | None = None) -> tuple[float, float
 def _multiply_adds(spec: RunSpec, plugins: Path | None) -> float | None:
     """Return the multiply-adds that a run spends on one image, None where they are unknown."""
     work = image_work(spec, plugins)
-    return work[0] * work[1] if work else None
+    if work is None:
+        return None
+    views = views_of(spec.recipe)
+    # Where several views are trained on, a second network sees two of them, forward.
+    second = 2 * _FROZEN if views > 1 else 0.0
+    return work[0] * (views * work[1] + second)
 
 
 @cache

@@ -290,13 +290,20 @@ def test_a_run_that_others_wait_for_has_all_cores(run_py):
     assert process.returncode == 0
 
 
-def test_gpus_are_not_all_taken_unasked_but_the_plan_says_how(run_py):
-    def plan(*arguments):
-        return run_py("--dry-run", *arguments, CUDA_VISIBLE_DEVICES="4,GPU-7").stdout
+def test_each_gpu_gets_a_run_and_the_plan_says_which_stay_idle(run_py):
+    def plan(*arguments, gpus="4,GPU-7"):
+        done = run_py("--dry-run", *arguments, CUDA_VISIBLE_DEVICES=gpus)
+        return next(text for text in done.stdout.splitlines() if "GPU" in text and ":" in text)
 
-    assert "--executor local does 2 at a time" in plan()
-    assert "at a time" not in plan("--entries", "vit-nano")
-    assert "at a time" not in plan("--executor", "local")
+    assert plan() == "2 of 2 GPUs: 2 runs at a time"
+    assert plan("--entries", "vit-nano") == (
+        "1 of 2 GPUs: one run at a time; one stays idle, --executor local --processes 2 uses all"
+    )
+    inline = plan("--executor", "inline")
+    assert inline == ("1 of 2 GPUs: one run at a time; one stays idle, --executor local uses all")
+    both = plan("--entries", "vit-nano", "--executor", "local", "--processes", "2")
+    assert both == "2 of 2 GPUs: one run at a time, 2 each"
+    assert plan(gpus="4") == "1 of 1 GPU: one run at a time"
 
 
 def test_jobs_without_local_is_a_mistake(run_py):
