@@ -102,6 +102,8 @@ class BackboneSpec:
             than ours (``timm_networks.layers``); 0 where both are the same.
         one_drop_rate: Whether timm gives all blocks one rate of stochastic depth; here it rises, as
             ``BuildOptions.drop_path`` says.
+        batch_norm: Whether it has batch norms, whose statistics in training are those of the images
+            that are held at once.
         source: Where the architecture comes from: paper and reference implementation.
         weights: What the name alone means, where a package has it; fresh weights without.
         file_sha256: Of the file that defines a plug-in, set where it is read; empty for others.
@@ -129,3 +131,4 @@ class BackboneSpec:
     swin_stages: tuple[tuple[int, int], ...] = ()
     timm_layers: int = 0
     one_drop_rate: bool = False
+    batch_norm: bool = False

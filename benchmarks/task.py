@@ -9,6 +9,7 @@ from backbones.base.monitor import Monitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from backbones.timing.conditions import Rates
+from backbones.training.held import Held
 from benchmarks.by_image.images import ImageFile
 from benchmarks.data.roots import DataRoot
 from benchmarks.seed_floors import SeedFloor
@@ -82,7 +83,7 @@ class Workload:
         num_steps: Optimizer updates.
         num_images: Training images drawn in all, repeats counted.
         batch_size_per_device: Images a process holds at once, where the processes of a run share
-            out each batch; 0 where they do not.
+            out each batch and ``Task.held`` says nothing; 0 where they do not.
     """
 
     protocol: str
@@ -344,6 +345,11 @@ class Task(Measurement, Protocol):
         """
         del start, backbone, data, cache
         return config, ""
+
+    def held(self, config: Any, backbone: BackboneSpec) -> Held | None:
+        """Return how many images a device may hold at once; None where ``config`` does not say."""
+        del config, backbone
+        return None
 
     def workload(self, config: Any, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""

@@ -232,8 +232,10 @@ class DetectionScheduleConfig(Section):
     Attributes:
         epochs: Passes over the training images in use.
         batch_size: Images a step over all devices.
-        batch_size_per_device: Images a device holds at once; gradients accumulate up to
-            ``batch_size``.
+        batch_size_per_device: Images a device holds at once by the recipe, over which losses are
+            averaged; gradients accumulate up to ``batch_size``.
+        micro_batch: Images that a device really holds at once, which changes no result; 0 chooses:
+            as the memory of a GPU allows, else ``batch_size_per_device``.
         decay: "step" or "cosine" (to 0).
         drops: "step": where the rate falls to a tenth, as shares of the run.
         warmup_images: Images over which the rate rises linearly, at most a tenth of the run.
@@ -251,10 +253,11 @@ class DetectionScheduleConfig(Section):
     warmup_factor: Probability = 1e-3
     precision: Precision = "bf16"
     checkpoint_images: Count = 32_000
+    micro_batch: CountOrZero = field(default=0, metadata=OUTSIDE_IDENTITY)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield batches that cannot be divided into what a device holds."""
-        yield from undivided(self.batch_size, self.batch_size_per_device)
+        yield from undivided(self.batch_size, self.batch_size_per_device, self.micro_batch)
 
     @property
     def state_images(self) -> int:

@@ -69,9 +69,12 @@ class DetectionObjective(Objective):
         Raises:
             FloatingPointError: The region proposals are no finite numbers.
         """
+        samples, draws = batch["samples"], self.draws
         # detectron2's modules count into the storage that is open, and insist on one.
         with self._storage:
-            losses: dict[str, Tensor] = self.detector(batch["samples"])
+            if draws is not None:
+                return self.detector.losses_by_part(samples, self.part, draws.enter)
+            losses: dict[str, Tensor] = self.detector(samples)
         return losses
 
     def begin_step(self, moment: Moment) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from backbones.base.errors import UserError
 from backbones.spec import BackboneSpec, BuildOptions
+from backbones.training.held import HAS_STATISTICS, Held
 from backbones.vit.windows_rule import attention_in_words, global_blocks
 from detection.config import SIZE_DIVISIBILITY, DetectionConfig, at_depth
 
@@ -54,6 +55,26 @@ def fit(config: DetectionConfig, spec: BackboneSpec) -> DetectionConfig:
     # On maps of tokens, a network runs at any size.
     on_maps = spec.windows and (config.model.window_size or config.model.relative_positions)
     return _fit_size(config, spec) if spec.fixed_size and not on_maps else config
+
+
+def held(config: DetectionConfig, spec: BackboneSpec) -> Held:
+    """Return how many images a device may hold at once without changing the results.
+
+    detectron2 averages losses over what it samples in a micro-batch, so that those of the recipe
+    have to stay whole (``Detector.losses_by_part``).
+
+    Args:
+        config: From ``fit``.
+        spec: The backbone.
+    """
+    model, fixed = config.model, ""
+    if not config.data.square:
+        fixed = "with data.square=false, images are padded to the largest that is held with them"
+    elif spec.batch_norm and not model.freeze_batchnorm and model.freeze != "all":
+        fixed = spec.name + HAS_STATISTICS
+    elif {"BN", "SyncBN"} & {model.neck_norm, model.head_norm}:
+        fixed = "neck or heads have batch norms, which see the images that are held at once"
+    return Held(config.schedule.batch_size_per_device, fixed, whole=True)
 
 
 def build_options(config: DetectionConfig, spec: BackboneSpec) -> BuildOptions:

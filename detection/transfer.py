@@ -1,7 +1,7 @@
 """The front door: a checkpoint in, APbox and APmask out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from backbones.base.devices import choose_threads
 from backbones.base.distributed import barrier, rank, world_size
 from backbones.base.monitor import Monitor, say_card
-from backbones.base.sections import settings_of
+from backbones.base.sections import as_plain, settings_of
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from backbones.timing.alone import time_alone
@@ -23,10 +23,11 @@ from backbones.training.engine import fit
 from backbones.training.fitted import Fitted
 from backbones.training.optim import ParameterGroup
 from backbones.training.session import card_of, cost_of, joined, scalar_writer
+from backbones.training.settle import Settled, Trial, settle
 from backbones.training.state import StateFolder, settings_digest
 from backbones.training.stream import batches
 from backbones.weights.loading import build_backbone
-from detection.config import DetectionConfig
+from detection.config import DetectionConfig, DetectionScheduleConfig
 from detection.data.dataset import CocoData, check_objects, load_split, load_training_images
 from detection.data.facts import DataFacts, read_by, read_facts
 from detection.data.loader import TrainSamples
@@ -35,12 +36,17 @@ from detection.model.cost import gflops
 from detection.model.detector import Detector, build_detector
 from detection.model.facts import detector_facts, prove
 from detection.objective import DetectionObjective, detector_groups, make_training
-from detection.protocols import build_options
+from detection.protocols import build_options, held
 from detection.schedule import make_plan
 from detection.scoring.evaluate import Evaluation, EvaluationOptions, evaluate, look
 from detection.scoring.speed import rehearse_test
 from detection.start import DetectorStart, fill
 
+# Settings that change no weight; see ``settings_digest``.
+_CHANGES_NO_WEIGHT: Mapping[str, tuple[str, ...]] = {
+    "evaluation": (),
+    "schedule": ("micro_batch",),
+}
 # Folder of training states within a run's.
 STATES = "states"
 _CONTIGUOUS = "contiguous; the network was not shown to work with channels last"
@@ -158,17 +164,20 @@ def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> Trans
         objective = DetectionObjective(detector, config.optim, writer)
         groups = detector_groups(objective, config.optim)
         proven = _proven(detector, config, groups)
-        training = make_training(objective, groups, plan, config, job.seed, evaluations)
+        samples = TrainSamples(images, config.data, job.seed)
+        settled = _settle(job, objective, samples)
+        own = replace(config, schedule=settled.schedule)
+        training = make_training(objective, groups, plan, own, job.seed, evaluations)
+        training = replace(training, fewer=settled.fewer)
         card = {
             "weights": coverage,
             **_card(config, facts, detector),
             "layout": "channels last" if job.channels_last else _CONTIGUOUS,
-            **card_of(training, groups, threads, job.num_workers),
+            **card_of(training, groups, threads, job.num_workers, held_as=settled.why),
             "evaluated": told(period(evaluation, plan), plan),
         }
         say_card(monitor, {**card, "detector": [f"{k}: {v}" for k, v in proven.items()]})
         card["detector"] = proven
-        samples = TrainSamples(images, config.data, job.seed)
         fitted = fit(
             training,
             _states(job, facts, monitor),
@@ -182,6 +191,25 @@ def _transfer(job: TransferJob, device: torch.device, monitor: Monitor) -> Trans
             evaluations.add(plan.num_steps, found.metrics)
     outcome = _outcome(job, detector, fitted, evaluations, found, card)
     return replace(outcome, rates=_timed(job, detector, fitted, monitor)) if job.timed else outcome
+
+
+def _settle(
+    job: TransferJob, objective: DetectionObjective, samples: TrainSamples
+) -> Settled[DetectionScheduleConfig]:
+    """Return how many images are held at once."""
+    config = job.config
+    trial = Trial(
+        objective=objective,
+        batch_of=lambda count: samples(range(count)).batch,
+        network=job.spec.name,
+        settings=[
+            as_plain(config.model),
+            as_plain(config.data),
+            config.model.activation_checkpointing,
+        ],
+        cache=job.cache,
+    )
+    return settle(config.schedule, held(config, job.spec), trial)
 
 
 def _timed(job: TransferJob, detector: Detector, fitted: Fitted, monitor: Monitor) -> Rates:
@@ -279,7 +307,7 @@ def _identity(job: TransferJob, facts: DataFacts) -> dict[str, str]:
     return {
         "backbone": job.spec.name,
         "weights": job.checkpoint.sha256,
-        "recipe": settings_digest(settings_of(job.config), {"evaluation": ()}),
+        "recipe": settings_digest(settings_of(job.config), _CHANGES_NO_WEIGHT),
         "data": _training_data(facts),
         "image limit": str(job.limit_images),
         "seed": str(job.seed),

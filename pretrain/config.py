@@ -19,7 +19,9 @@ from backbones.base.values import (
     Share,
     ShareRange,
 )
+from backbones.spec import BackboneSpec
 from backbones.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
+from backbones.training.held import HAS_STATISTICS, Held
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ class MethodConfig(Section):
         """
         del img_size, strides
         yield from ()
+
+    def couples(self) -> str:
+        """Return why a loss depends on which images are held at once, as a clause; else nothing."""
+        return ""
+
+    def compares(self, batch_size: int) -> int:
+        """Return how many images all processes hold together, to compare them; 0 if they do not.
+
+        Args:
+            batch_size: Images a step over all processes.
+        """
+        del batch_size
+        return 0
+
+    def mixes(self) -> bool:
+        """Return whether images are mixed with others of their micro-batch."""
+        return False
 
     def for_one_epoch(self) -> "MethodConfig":
         """Return the section for a run of one epoch, with every part of the objective in use."""
@@ -104,6 +123,20 @@ class PretrainConfig(Recipe):
         if self.schedule.decay == "cosine" and optim.min_lr > peak:
             words = f"a number of at most the learning rate after warm-up ({peak:g})"
             yield Conflict("optim.min_lr", words)
+
+    def held(self, spec: BackboneSpec) -> Held:
+        """Return how many images a device may hold at once without changing the results.
+
+        Args:
+            spec: The network.
+        """
+        fixed = self.model.couples() or (spec.name + HAS_STATISTICS if spec.batch_norm else "")
+        return Held(
+            self.schedule.batch_size_per_device,
+            fixed,
+            whole=self.model.mixes(),
+            compared=self.model.compares(self.schedule.batch_size),
+        )
 
     def refuse_on(self, strides: Sequence[int]) -> None:
         """Refuse values that do not go with a backbone, before anything is built.

@@ -32,7 +32,12 @@ def identity_of(
         seed: Of the run.
         init_from: The first weights, if any.
     """
+    schedule = config.schedule
+    compared = config.model.compares(schedule.batch_size)
+    # States of before compared fewer images unless a device held the whole batch.
+    said = compared and compared != schedule.batch_size_per_device
     return {
+        **({"images compared": str(compared)} if said else {}),
         "method": config.method,
         "backbone": backbone,
         "protocol": config.protocol,

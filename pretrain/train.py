@@ -11,10 +11,12 @@ import torch
 from backbones.base import devices
 from backbones.base.distributed import rank, world_size
 from backbones.base.monitor import Monitor, say_card
+from backbones.base.sections import as_plain
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
 from backbones.timing.alone import time_alone
 from backbones.timing.conditions import Rates
+from backbones.training.config import ScheduleConfig
 from backbones.training.engine import Hook, Training, fit
 from backbones.training.fitted import Fitted
 from backbones.training.objective import Objective
@@ -28,6 +30,7 @@ from backbones.training.session import (
     parameters_millions,
     scalar_writer,
 )
+from backbones.training.settle import Settled, Trial, settle
 from backbones.training.state import StateFolder, random_seed
 from backbones.training.stream import Loaded, batches, share_out
 from backbones.weights.files import save_weights
@@ -150,7 +153,6 @@ class _Run:
         self._job = replace(job, config=with_classes(job.config, method, self._images))
         config = self._job.config
         self._plan = make_plan(config.schedule, config.optim, len(self._images))
-        self._share = share_out(config.schedule, rank(), world_size())
         self._threads = devices.choose_threads(device, job.num_workers)
         views = method.views(job.spec, config)
         self._samples = Samples(self._images, views, job.seed, config.data.max_corrupt)
@@ -158,6 +160,8 @@ class _Run:
         self._objective = build_objective(method, job.spec, config, job.seed)
         self._initial = self._initialise()
         self._objective.to(device)
+        self._settled = self._settle()
+        self._share = share_out(self._settled.schedule, rank(), world_size())
         self._show_first_images()
 
     def run(self) -> PretrainResult:
@@ -172,9 +176,10 @@ class _Run:
             seed_key=("step", job.seed),
             ready=self._pixels.ready,
             optim=config.optim,
-            schedule=config.schedule,
+            schedule=self._settled.schedule,
             runtime=config.runtime,
             max_corrupt=config.data.max_corrupt,
+            fewer=self._settled.fewer,
         )
         common = card_of(
             training,
@@ -182,6 +187,7 @@ class _Run:
             self._threads,
             job.num_workers,
             couples_images=self._method.couples_images,
+            held_as=self._settled.why,
         )
         card = {**self._card(), **common}
         say_card(self._monitor, card)
@@ -197,6 +203,18 @@ class _Run:
         # Last, because training steps change the weights.
         rates = time_alone({"images_per_second_train": fitted.rehearse}, self._monitor)
         return replace(outcome, rates=rates)
+
+    def _settle(self) -> Settled[ScheduleConfig]:
+        """Return how many images are held at once."""
+        job, config = self._job, self._job.config
+        trial = Trial(
+            objective=self._objective,
+            batch_of=lambda count: self._pixels.ready(self._samples(range(count)).batch),
+            network=job.spec.name,
+            settings=[as_plain(config.model), config.data.img_size, vars(config.runtime)],
+            cache=job.cache,
+        )
+        return settle(config.schedule, config.held(job.spec), trial)
 
     def _initialise(self) -> str:
         job = self._job

@@ -27,3 +27,24 @@ class PreflightError(UserError):
 
 class StoppedError(Exception):
     """A run stopped at a step boundary with its state saved; starting it again goes on."""
+
+
+class DeviceFullError(PreflightError):
+    """A GPU ran out of memory, and fewer images at once would change no result.
+
+    Attributes:
+        fewer: Number of images to go on with.
+    """
+
+    def __init__(self, held: int, fewer: int) -> None:
+        """Say it.
+
+        Args:
+            held: Images that were held at once.
+            fewer: Images to go on with.
+        """
+        super().__init__(
+            f"The GPU ran out of memory with {held} images at once; {fewer} at once change no "
+            f"result (--set schedule.micro_batch={fewer})."
+        )
+        self.fewer = fewer

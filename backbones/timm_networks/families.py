@@ -9,6 +9,7 @@ import torch
 from timm.layers import DropPath
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.base.errors import UserError
 from backbones.features import Features
@@ -215,6 +216,7 @@ def timm_spec(name: str) -> BackboneSpec:
         swin_stages=tuple((stage[0][0], len(stage)) for stage in shifted_windows(backbone)),
         timm_layers=timm_layers(backbone.net),
         one_drop_rate=timm.models.model_entrypoint(arch_of(name)).__module__ in _ONE_RATE,
+        batch_norm=any(isinstance(part, _BatchNorm) for part in backbone.modules()),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from backbones.base.sections import HOW_IT_IS_DONE, Conflict, Section
+from backbones.base.sections import HOW_IT_IS_DONE, OUTSIDE_IDENTITY, Conflict, Section
 from backbones.base.values import (
     Betas,
     Count,
@@ -76,8 +76,10 @@ class ScheduleConfig(Section):
     Attributes:
         epochs: Passes over the images in use.
         batch_size: Images a step over all devices.
-        batch_size_per_device: Images a device holds at once; gradients accumulate up to
-            ``batch_size``.
+        batch_size_per_device: Images a device holds at once by the recipe; gradients accumulate up
+            to ``batch_size``.
+        micro_batch: Images that a device really holds at once, which changes no result; 0 chooses:
+            as the memory of a GPU allows, else ``batch_size_per_device``.
         warmup_epochs: Epochs over which the learning rate rises linearly.
         decay: "cosine" to ``optim.min_lr``, "step" or "constant".
         cosine_from_start: The cosine counts from the first step and is entered after the warm-up
@@ -100,10 +102,11 @@ class ScheduleConfig(Section):
     precision: Precision = "bf16"
     checkpoint_epochs: NotNegative = 100.0
     state_images: Count = 1_300_000
+    micro_batch: CountOrZero = field(default=0, metadata=OUTSIDE_IDENTITY)
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield batches that cannot be divided, a warmup too long, and drops without effect."""
-        yield from undivided(self.batch_size, self.batch_size_per_device)
+        yield from undivided(self.batch_size, self.batch_size_per_device, self.micro_batch)
         if self.warmup_epochs > self.epochs:
             yield Conflict(
                 "warmup_epochs", f"a number of at most schedule.epochs ({self.epochs:g})"
@@ -114,8 +117,10 @@ class ScheduleConfig(Section):
             yield Conflict("drop_epochs", '[], or set schedule.decay to "step"')
 
 
-def undivided(batch_size: int, batch_size_per_device: int) -> Iterator[Conflict]:
+def undivided(batch_size: int, batch_size_per_device: int, micro_batch: int) -> Iterator[Conflict]:
     """Yield a schedule's batch size that is not a multiple of what a device holds at once."""
+    if micro_batch and batch_size % micro_batch:
+        yield Conflict("micro_batch", f"0 or a divisor of schedule.batch_size ({batch_size})")
     if batch_size % batch_size_per_device:
         allowed = f"a multiple of schedule.batch_size_per_device ({batch_size_per_device})"
         yield Conflict("batch_size", allowed)
@@ -179,7 +184,11 @@ class ScheduleSettings(Protocol):
 
     @property
     def batch_size_per_device(self) -> int:
-        """Images a device holds at once; gradients accumulate up to ``batch_size``."""
+        """Images a device holds at once by the recipe."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that a device really holds at once; 0 where nobody chose."""
 
     @property
     def precision(self) -> str:

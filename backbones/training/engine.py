@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from backbones.base.devices import arithmetic_of, wrap
+from backbones.base.devices import arithmetic_of
 from backbones.base.distributed import any_rank, barrier, rank, world_size
 from backbones.base.errors import StoppedError
 from backbones.base.monitor import Monitor, SilentMonitor
@@ -20,13 +20,21 @@ from backbones.timing.alone import Rehearsal
 from backbones.training.config import OptimSettings, RuntimeConfig, ScheduleSettings
 from backbones.training.fitted import Fitted
 from backbones.training.journal import WARMING_STEPS
-from backbones.training.norms import recompute, synchronise
 from backbones.training.objective import Batch, Moment, Objective
 from backbones.training.optim import clip_gradients, set_rates
+from backbones.training.preparation import draws_of, made_ready
 from backbones.training.readback import PendingLosses, Readback
 from backbones.training.reporter import Reporter, ScalarWriter
 from backbones.training.schedules import Plan
-from backbones.training.state import StateFolder, TrainingState, collect, restore, seed_generators
+from backbones.training.settle import memory_reached
+from backbones.training.state import (
+    StateFolder,
+    TrainingState,
+    collect,
+    random_seed,
+    restore,
+    seed_generators,
+)
 from backbones.training.stream import Loaded, Share, refuse_too_many
 
 # Ranks agree on stopping by a collective, which is not worth its wait in every step.
@@ -81,6 +89,7 @@ class Training:
         phase: What the run is doing, in a word for people.
         bound: The setting that bounds gradients, which a message about NaN names.
         pause: What is done between steps, if anything.
+        fewer: Images to hold at once where memory runs out, see ``training.settle``.
     """
 
     objective: Objective
@@ -96,6 +105,7 @@ class Training:
     phase: str = "pretrain"
     bound: str = "optim.clip"
     pause: Pause | None = None
+    fewer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,8 @@ def fit(
     Raises:
         StoppedError: The monitor wanted to stop; the state is saved.
         UserError: A loss is no finite number, or the folder holds another run's state.
-        PreflightError: A state cannot be written, or too many images cannot be read.
+        PreflightError: A state cannot be written, or too many images cannot be read, or a GPU ran
+            out of memory (``DeviceFullError``).
     """
     state = states.newest(monitor.say)
     start = 0
@@ -148,7 +159,8 @@ def fit(
     if training.pause is not None:
         training.pause.restore(notes)
     if start < training.plan.num_steps:
-        loop.run(start, batches_from(start), hooks)
+        with memory_reached(training.share.micro_size, training.fewer):
+            loop.run(start, batches_from(start), hooks)
     return Fitted(
         curve=reporter.journal.curve,
         images_per_second=reporter.journal.images_per_second,
@@ -172,7 +184,13 @@ class _Loop:
         self._reporter = reporter
         self._monitor = monitor
         self._device = next(training.objective.parameters()).device
-        self._module = _made_ready(training.objective, training.runtime, self._device)
+        self._draws = draws_of(
+            training.objective,
+            training.schedule.batch_size_per_device,
+            training.share.micro_size,
+            self._device,
+        )
+        self._module = made_ready(training.objective, training.runtime, self._device)
         self._readback = Readback(states, reporter, _remedy(training))
         self._idle = True
         self._saved = -1
@@ -253,15 +271,26 @@ class _Loop:
             loaded = self._next(stream)
             images += loaded.images
             ready = self._training.ready(loaded.batch)
-            seed_generators(*self._training.seed_key, step, share.number(micro))
-            with self._synced_with_last(micro):
+            with self._synced_with_last(micro), self._seeded(step, share.number(micro)):
                 found = self._forward(step, ready, loaded.images)
                 loss = torch.stack([value.float() for value in found.values()]).sum()
                 (loss / share.micro_batches).backward()  # type: ignore[no-untyped-call]
+            if self._draws is not None:
+                self._draws.forget()
             _add(losses, found, share.micro_batches)
             _add(metrics, self._training.objective.metrics(), share.micro_batches)
         values = torch.stack([*losses.values(), *(m.to(loss.device) for m in metrics.values())])
         return PendingLosses(step, [*losses, *metrics], len(losses), values, images)
+
+    def _seeded(self, step: int, number: int) -> AbstractContextManager[Any]:
+        """Seed what a forward draws from, as the recipe's micro-batches would each be seeded."""
+        key = self._training.seed_key
+        if self._draws is None:
+            seed_generators(*key, step, number)
+            return nullcontext()
+        numbers = self._draws.numbers(number)
+        seed_generators(*key, step, numbers[0])
+        return self._draws.seeded([random_seed(*key, step, one) for one in numbers], number)
 
     def _forward(self, step: int, batch: Batch, images: Sequence[int | str]) -> dict[str, Tensor]:
         """Return the losses; an objective's own alarm at NaN becomes a sentence."""
@@ -350,17 +379,6 @@ class _Loop:
         if isinstance(self._module, DistributedDataParallel) and not last:
             return self._module.no_sync()
         return nullcontext()
-
-
-def _made_ready(objective: Objective, runtime: RuntimeConfig, device: torch.device) -> nn.Module:
-    """Return the objective as the loop calls it."""
-    if runtime.activation_checkpointing:
-        recompute(objective)
-    if world_size() > 1 and objective.shares_statistics:
-        synchronise(objective)
-    if runtime.compile:
-        objective.compile()
-    return wrap(objective, device)
 
 
 def _remedy(training: Training) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone
+from backbones.training.draws import Draws
 
 # Views by name, stacked over the batch; "index" (B,), the images' places in the data set; "label"
 # (B,) where the images have classes. What views gave as uint8 pixels (..., 3, H, W) arrives
@@ -53,11 +54,17 @@ class Objective(nn.Module, ABC):
         num_first_images: So many images does ``prepare`` want to see; 0 for no call.
         shares_statistics: Whether batch normalisation uses the statistics of all processes' images;
             False leaves every norm as it was built.
+        draws: Set by the loop where a batch is several of the recipe's micro-batches, or a part of
+            one; else None.
+        part: Images of the recipe's micro-batch, set by the loop. What couples the images of a
+            micro-batch (mixup) stays within so many neighbours; 0 takes the whole batch.
     """
 
     backbone: Backbone
     num_first_images: int = 0
     shares_statistics: bool = True
+    draws: Draws | None = None
+    part: int = 0
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -58,6 +58,7 @@ def card_of(
     num_workers: int,
     *,
     couples_images: bool = False,
+    held_as: str = "",
 ) -> dict[str, Any]:
     """Return what was decided for the user about any training, in words.
 
@@ -67,12 +68,14 @@ def card_of(
         threads: Of this process.
         num_workers: Loader processes beside it.
         couples_images: Losses compare the images of a micro-batch with one another.
+        held_as: Why a device holds so many images at once.
     """
     share = training.share
+    why = f" ({held_as})" if held_as else ""
     device = next(training.objective.parameters()).device.type
     return {
         "plan": training.plan.lines(),
-        "batch": f"{share.about(couples_images)}, {training.schedule.precision}",
+        "batch": f"{share.about(couples_images)}{why}, {training.schedule.precision}",
         "device": f"{share.world_size} x {device}, {threads} threads, "
         f"{num_workers} loader processes",
         "groups": [group.line() for group in groups],

@@ -69,8 +69,9 @@ def share_out(schedule: ScheduleSettings, rank: int, world_size: int) -> Share:
     Raises:
         UserError: The batch cannot be shared out evenly.
     """
-    micro_batches(schedule.batch_size, schedule.batch_size_per_device, world_size)
-    return Share(schedule.batch_size, schedule.batch_size_per_device, rank, world_size)
+    size = schedule.micro_batch or schedule.batch_size_per_device
+    micro_batches(schedule.batch_size, size, world_size)
+    return Share(schedule.batch_size, size, rank, world_size)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def _cvt(name: str, config: CvTConfig, source: str) -> BackboneSpec:
         num_layers=sum(config.depths),
         source=source,
         fresh_params=("*.num_batches_tracked",),
+        batch_norm=True,
     )
 
 

@@ -37,6 +37,7 @@ def _lite(number: int, img_size: int, num_layers: int, file: str, sha256: str) -
         num_layers=num_layers,
         source="Tan and Le 2019, table 1; tensorflow/tpu efficientnet/lite",
         fresh_params=("*.num_batches_tracked",),
+        batch_norm=True,
         mean=_HALF,
         std=_HALF,
         weights=PackagedWeights(

@@ -25,6 +25,7 @@ def _resnet(name: str, timm_name: str, width: int, source: str, **arguments: Any
         num_layers=4,
         source=source,
         fresh_params=("*.num_batches_tracked",),
+        batch_norm=True,
     )
 
 

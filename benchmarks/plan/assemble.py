@@ -18,6 +18,7 @@ from benchmarks.data.collections import sets_for
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry
 from benchmarks.overrides import apply_overrides, overrides_outside_identity, settable
+from benchmarks.plan.how import without_effect
 from benchmarks.plan.weights import (
     FIRST_WEIGHTS,
     PROTOCOL,
@@ -264,7 +265,8 @@ def _of_entry(
     recipe = order.recipe or task.default_recipe(backbone, data)
     named = lookup("recipe", recipe, dict(task.recipes()))()
     refuse_broken(backbone, known_verdict(backbone, cache), task.reads_maps)
-    asked = task.check(apply_overrides(named, order.overrides))
+    overrides = without_effect(task, named, backbone, order.overrides)
+    asked = task.check(apply_overrides(named, overrides))
     config = task.fit(asked, backbone)
     if note := measured_as(backbone.name, asked.protocol, config.protocol):
         facts = dataclasses.replace(facts, notes=(*facts.notes, f"{PROTOCOL}{note}"))
@@ -287,7 +289,7 @@ def _of_entry(
         source=chosen.entry.source,
         evaluator=order.evaluator,
         needs=chosen.pretraining.spec.run_id if chosen.pretraining else "",
-        overrides_not_in_spec=overrides_outside_identity(named, order.overrides),
+        overrides_not_in_spec=overrides_outside_identity(named, overrides),
     )
     for seed in order.seeds:
         yield replace(request, spec=replace(request.spec, seed=seed))

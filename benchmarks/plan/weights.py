@@ -19,6 +19,7 @@ from benchmarks.data.mini import mini_data
 from benchmarks.data.roots import DataRoot
 from benchmarks.entries import Entry, absolute_source
 from benchmarks.overrides import apply_overrides, overrides_outside_identity
+from benchmarks.plan.how import without_effect
 from benchmarks.plan.rules import RunFacts, rules_of
 from benchmarks.store.folders import RunFolder
 from benchmarks.store.record_file import BadRecordError
@@ -101,10 +102,12 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     """
     task = get_task(PRETRAIN)
     named = lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))()
-    config = apply_overrides(named, wanted.overrides)
+    first = open_checkpoint(f"random:{wanted.arch or named.backbone}", where.plugins)
+    backbone = get_spec(first.backbone, where.plugins)
+    overrides = without_effect(task, named, backbone, wanted.overrides)
+    config = apply_overrides(named, overrides)
     config = task.check(replace(config, backbone=wanted.arch or config.backbone))
-    first = open_checkpoint(f"random:{config.backbone}", where.plugins)
-    config = task.fit(config, get_spec(first.backbone, where.plugins))
+    config = task.fit(config, backbone)
     data = task.find_data(where.data)
     inputs = RunInputs(
         entry=wanted.recipe + (f"?arch={wanted.arch}" if wanted.arch else ""),
@@ -114,7 +117,7 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
         facts=task.read_facts(data, where.cache),
         seed=wanted.seed,
     )
-    aside = overrides_outside_identity(named, wanted.overrides)
+    aside = overrides_outside_identity(named, overrides)
     if not wanted.init_from:
         request = make_request(task, config, inputs, where)
         return structs.replace(request, overrides_not_in_spec=aside)
@@ -197,7 +200,8 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         protocol=work.protocol,
         num_steps=work.num_steps,
         num_images=work.num_images,
-        batch_size_per_device=work.batch_size_per_device,
+        batch_size_per_device=_least_held(task, config, weights.backbone, where)
+        or work.batch_size_per_device,
         data=inputs.data,
         plugins=where.plugins.resolve() if where.plugins else None,
         former_fingerprint=inputs.facts.former_fingerprint,
@@ -205,6 +209,15 @@ def make_request(task: Task, config: Any, inputs: RunInputs, where: PlanContext)
         weights_notes=use.said,
         first=inputs.first,
     )
+
+
+def _least_held(task: Task, config: Any, backbone: str, where: PlanContext) -> int:
+    """Return the smallest number of images that a process of the run may hold at once, or 0."""
+    held = task.held(config, get_spec(backbone, where.plugins))
+    if held is None:
+        return 0
+    schedule = config.schedule
+    return int(schedule.micro_batch or held.least(schedule.batch_size))
 
 
 def promised(request: RunRequest, entry: Entry) -> Checkpoint:

@@ -125,8 +125,8 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
         needs: Id of the pretraining run that makes its weights; empty for none.
         overrides_not_in_spec: ``section.field=value`` texts of values that change no result, which
             the spec therefore leaves out (``backbones.base.sections``).
-        batch_size_per_device: Images a process holds at once of a batch that processes share out;
-            0 where they do not.
+        batch_size_per_device: Smallest number of images that a process may hold at once of a batch
+            that processes share out; 0 where they do not.
         former_fingerprint: As in ``benchmarks.task.Facts``.
         notes: On the data, as in ``benchmarks.task.Facts``.
         weights_notes: How the weights are read and used, in words, for plans.

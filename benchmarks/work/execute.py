@@ -19,6 +19,7 @@ from benchmarks.store.folders import CACHE, RunFolder
 from benchmarks.store.spec import RunRequest
 from benchmarks.suites import get_task
 from benchmarks.task import Facts, Task, TaskInputs
+from benchmarks.work.memory import fitted_overrides
 from benchmarks.work.recorded import ExecutedRun, backbone_facts, done_record
 from benchmarks.work.timed import with_timing
 
@@ -79,7 +80,7 @@ def _prepare(request: RunRequest, folder: RunFolder) -> tuple[Task, TaskInputs, 
     inputs = TaskInputs(
         backbone=backbone,
         checkpoint=checkpoint,
-        config=config_of(request, task),
+        config=apply_overrides(config_of(request, task), fitted_overrides(folder)),
         data=request.data,
         out_dir=folder.work,
         cache=cache,

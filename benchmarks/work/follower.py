@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.base.errors import StoppedError, UserError
+from backbones.base.errors import DeviceFullError, StoppedError, UserError
 from backbones.base.files import write_json_atomically
 from benchmarks.work.contract import DONE, FAILED, NO_RECORD, STOPPED, TICKET
 from benchmarks.work.interrupt import Interrupt
@@ -71,6 +71,7 @@ def _take_part(folder: "RunFolder", interrupt: Interrupt) -> int:
     from backbones.base.reading import note_reading_in
     from benchmarks.work.crash import explained, notes_of
     from benchmarks.work.execute import take_part
+    from benchmarks.work.memory import learn
     from benchmarks.work.ranks import note_failure
 
     before = _written(folder.record)
@@ -80,6 +81,8 @@ def _take_part(folder: "RunFolder", interrupt: Interrupt) -> int:
     except StoppedError:
         return STOPPED
     except UserError as error:
+        if isinstance(error, DeviceFullError):
+            learn(folder, error)
         sys.stderr.write(f"{error}\n")
         note_failure(folder, _rank(), error)
         # The first process has met the same, and would be ended next to one that left: then nobody

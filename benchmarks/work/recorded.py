@@ -181,7 +181,7 @@ def _hint(error: BaseException) -> str:
         return ""
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return (
-            "The device ran out of memory: lower schedule.batch_size_per_device with --set; the "
-            "global batch stays as it is."
+            "The device ran out of memory: hold fewer images at once with --set "
+            "schedule.batch_size_per_device=N; the global batch stays as it is."
         )
     return "The log next to the record has the whole trace."

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from msgspec.structs import replace
 
-from backbones.base.errors import StoppedError, UserError
+from backbones.base.errors import DeviceFullError, StoppedError, UserError
 from benchmarks.store.folders import BusyError, RunFolder
 from benchmarks.store.record import Attempt
 from benchmarks.store.record_file import BadRecordError
@@ -24,10 +24,14 @@ from benchmarks.work.crash import begin_notes, explained
 from benchmarks.work.execute import execute
 from benchmarks.work.follower import hand_out_ticket, lost_a_process
 from benchmarks.work.interrupt import Interrupt
+from benchmarks.work.memory import learn, release_memory
 from benchmarks.work.monitor import WorkerMonitor
 from benchmarks.work.ranks import failure_of_another, forget_failures
 from benchmarks.work.recorded import ExecutedRun, failed_record
 from benchmarks.work.tracking import tracked
+
+# Within this process: the run is to be started again with fewer images at once.
+_FEWER = -1
 
 
 def main(arguments: list[str]) -> int:
@@ -103,6 +107,14 @@ def _blocked(folder: RunFolder) -> str:
 
 def _attempt(folder: RunFolder, interrupt: Interrupt, stdout: TextIO) -> int:
     """Start the run once more, whatever came before, and leave a record or saved state."""
+    code = _start(folder, interrupt, stdout)
+    while code == _FEWER:
+        release_memory()
+        code = _start(folder, interrupt, stdout)
+    return code
+
+
+def _start(folder: RunFolder, interrupt: Interrupt, stdout: TextIO) -> int:
     attempt = open_attempt(folder)
     request = folder.read_request()
     monitor = WorkerMonitor(folder, attempt.number, interrupt, stdout)
@@ -126,17 +138,25 @@ def _watched(
         except StoppedError:
             close_attempt(folder, attempt, "stopped", monitor.why_stopped())
             return STOPPED
+        except DeviceFullError as error:
+            told = learn(folder, error)
+            # A group of processes cannot go on in these: the next start of the run does.
+            if told and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+                close_attempt(folder, attempt, "stopped", told)
+                monitor.say(told)
+                return _FEWER
+            outcome = failed_record(request, error, monitor.phase)
         # SystemExit included: a library that exits must not pass for a finished run.
         except BaseException as error:
             traceback.print_exc()
-            told = failure_of_another(folder)
-            if lost_a_process(error) and told is None:
+            other = failure_of_another(folder)
+            if lost_a_process(error) and other is None:
                 # No failure of the run's own: it goes on when it is started again.
                 close_attempt(folder, attempt, "lost", "another of its processes went away")
                 return LOST
             outcome = failed_record(request, explained(error, folder), monitor.phase)
-            if lost_a_process(error) and told is not None:
-                outcome = ExecutedRun(replace(outcome.record, failure=told))
+            if lost_a_process(error) and other is not None:
+                outcome = ExecutedRun(replace(outcome.record, failure=other))
     if monitor.superseded:
         close_attempt(folder, attempt, "stopped", monitor.why_stopped())
         return BUSY

@@ -1,5 +1,6 @@
 """Mask R-CNN and its kin: detectron2's model-zoo graphs with our backbone in them."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances
 from omegaconf import OmegaConf, SCMode
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.base.errors import UserError
 from backbones.features import Backbone
@@ -87,6 +88,36 @@ class Detector(GeneralizedRCNN):
         for module in self._quiet:
             module.eval()
         return self
+
+    def losses_by_part(
+        self, batched_inputs: list[dict[str, Any]], size: int, enter: Callable[[int], None]
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch that is several micro-batches of the recipe.
+
+        detectron2 averages a loss over what it sampled in a micro-batch. So each part is sampled
+        and averaged by itself, while the backbone sees all images at once.
+
+        Args:
+            batched_inputs: As in ``forward``, all of one size after padding.
+            size: Images of a part.
+            enter: Called with the number of each part before anything is drawn for it.
+
+        Returns:
+            By name, the mean over the parts.
+        """
+        images = self.preprocess_image(batched_inputs)
+        truth = [item["instances"].to(self.device) for item in batched_inputs]
+        maps = self.backbone(images.tensor)
+        found = []
+        for number, start in enumerate(range(0, len(truth), size)):
+            part = slice(start, start + size)
+            some = ImageList(images.tensor[part], images.image_sizes[part])
+            features = {name: values[part] for name, values in maps.items()}
+            enter(number)
+            proposals, losses = self.proposal_generator(some, features, truth[part])
+            _, more = self.roi_heads(some, features, proposals, truth[part])
+            found.append({**more, **losses})
+        return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
 
     def inference(
         self,

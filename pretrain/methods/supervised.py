@@ -25,7 +25,7 @@ from pretrain.config import PretrainConfig, PretrainDataConfig
 from pretrain.method import Method
 from pretrain.parts.distilled.regions import pooled_channels
 from pretrain.parts.views.crop import draw_box, draw_crop
-from pretrain.parts.views.mixing import draw_mixing, mix
+from pretrain.parts.views.mixing import draw_mixing, mirrored, mix
 from pretrain.parts.views.photometric import happens
 from pretrain.recipes.supervised import SupervisedConfig
 
@@ -123,8 +123,9 @@ class SupervisedObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "classes": the cross-entropy of both labels of mixed images; see ``Objective``."""
-        images, own = mix(batch["image"], batch["share"], batch["box"])
-        label, other = batch["label"], batch["label"].flip(0)
+        partners = mirrored(len(batch["image"]), self.part, batch["image"].device)
+        images, own = mix(batch["image"], batch["share"], batch["box"], partners)
+        label, other = batch["label"], batch["label"][partners]
         logits = self.classify(images)
         self._top1 = 100 * (logits.detach().argmax(dim=1) == torch.where(own >= 0.5, label, other))
         loss = own * self._entropy(logits, label) + (1 - own) * self._entropy(logits, other)

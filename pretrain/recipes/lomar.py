@@ -34,6 +34,12 @@ class LoMaRConfig(MaskedConfig):
     windows: Pairing = "per_image"
     distance: Distance = "l2"
 
+    def couples(self) -> str:
+        """Return why the images that are held at once matter: they may share their windows."""
+        if self.windows == "per_image":
+            return ""
+        return 'with model.windows "batch_shared", images that are held at once share their windows'
+
     def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
         """Yield what ``MaskedConfig`` does, and a window that is larger than the image."""
         yield from super().conflicts_on(img_size, strides)

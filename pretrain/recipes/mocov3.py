@@ -5,11 +5,11 @@ runs them (README.md, main_moco.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from backbones.base.sections import Conflict
-from backbones.base.values import Count, Layers, Positive, Probability
+from backbones.base.sections import LATER, Conflict
+from backbones.base.values import Count, CountOrZero, Layers, Positive, Probability
 from backbones.training.config import OptimConfig, ScheduleConfig
 from pretrain.config import MethodConfig, PretrainConfig, PretrainDataConfig, undivided_image
 from pretrain.masked_config import NANO_COMPARING_SCHEDULE
@@ -27,6 +27,8 @@ class MoCoV3Config(MethodConfig):
         projector_layers: Linear layers of the projector; the predictor has two.
         normalise_output: The predictor ends in a batch norm too; the projector always does.
         freeze_patches: A ViT's patch projection stays as it was drawn (section 4.2).
+        compared: Images that are compared with each other, over all processes, which hold them at
+            once; 0 for the whole batch.
     """
 
     temperature: Positive = 0.2
@@ -36,6 +38,21 @@ class MoCoV3Config(MethodConfig):
     projector_layers: Layers = 3
     normalise_output: bool = True
     freeze_patches: bool = True
+    compared: CountOrZero = field(default=0, metadata=LATER)
+
+    def couples(self) -> str:
+        """Return why the images that are held at once matter."""
+        return "mocov3 compares the images that are held at once"
+
+    def compares(self, batch_size: int) -> int:
+        """Return how many images all processes hold together: a whole batch as published."""
+        return self.compared or batch_size
+
+    def conflicts_with(self, schedule: ScheduleConfig) -> Iterator[Conflict]:
+        """Yield a number of compared images that does not divide the batch."""
+        if self.compared and schedule.batch_size % self.compared:
+            words = f"0 or a divisor of schedule.batch_size ({schedule.batch_size})"
+            yield Conflict("model.compared", words)
 
     def conflicts_on(self, img_size: int, strides: Sequence[int]) -> Iterator[Conflict]:
         """Yield images that do not divide into a plain backbone's patches."""

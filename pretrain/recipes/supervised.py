@@ -39,6 +39,10 @@ class SupervisedConfig(MethodConfig):
     label_smoothing: Probability = 0.1
     drop_path: Probability = 0.1
 
+    def mixes(self) -> bool:
+        """Return whether images are mixed with others of their micro-batch."""
+        return bool(self.mixup or self.cutmix)
+
 
 def supervised_vit_b16() -> PretrainConfig:
     """Return DeiT's training of ViT-B/16, 300 epochs.

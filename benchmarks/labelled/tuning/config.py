@@ -122,5 +122,4 @@ def finetune_workload(
         batch_size=schedule.batch_size,
         num_steps=steps,
         num_images=steps * schedule.batch_size,
-        batch_size_per_device=schedule.batch_size_per_device,
     )

@@ -13,12 +13,14 @@ from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, say_card
 from backbones.spec import BuildOptions
 from backbones.timing.alone import Rehearsal
+from backbones.training.config import ScheduleConfig
 from backbones.training.engine import Training, fit
 from backbones.training.fitted import Fitted
 from backbones.training.optim import make_optimizer, parameter_groups
 from backbones.training.pixels import Pixels
 from backbones.training.schedules import make_plan
 from backbones.training.session import card_of, cost_of, scalar_writer
+from backbones.training.settle import Settled, Trial, settle
 from backbones.training.state import StateFolder, random_seed
 from backbones.training.stream import Loaded, batches, share_out
 from backbones.vit.network import VisionTransformer
@@ -97,12 +99,13 @@ class Tuning:
         self._objective, self._coverage = make_objective(inputs, config, len(images.classes))
         self._objective.to(device)
         self._plan = make_plan(config.schedule, config.optim, len(self._train))
-        self._share = share_out(config.schedule, rank(), world_size())
         self._pixels = Pixels(inputs.backbone, device)
         spec, crop = inputs.backbone, config.training().data
         views = SupervisedViews(crop, config.model, spec.mean, spec.std)
         self._samples = Samples(self._train, views, inputs.seed, crop.max_corrupt)
         self._device = device
+        self._settled = self._settle()
+        self._share = share_out(self._settled.schedule, rank(), world_size())
 
     def run(self) -> Tuned:
         """Train and test.
@@ -122,12 +125,14 @@ class Tuning:
             seed_key=("step", self._inputs.seed),
             ready=self._pixels.ready,
             optim=config.optim,
-            schedule=config.schedule,
+            schedule=self._settled.schedule,
             runtime=config.runtime,
             max_corrupt=config.data.max_corrupt,
             phase="finetune",
+            fewer=self._settled.fewer,
         )
-        card = {**self._card(), **card_of(training, groups, self._threads, self._workers)}
+        common = card_of(training, groups, self._threads, self._workers, held_as=self._settled.why)
+        card = {**self._card(), **common}
         say_card(self._monitor, card)
         states = StateFolder(out_dir / "states", self._identity())
         with scalar_writer(out_dir) as writer:
@@ -147,6 +152,19 @@ class Tuning:
                 "images_per_second_train": fitted.rehearse,
             },
         )
+
+    def _settle(self) -> Settled[ScheduleConfig]:
+        """Return how many images are held at once."""
+        inputs, config = self._inputs, self._config
+        trial = Trial(
+            objective=self._objective,
+            batch_of=lambda count: self._pixels.ready(self._samples(range(count)).batch),
+            network=inputs.backbone.name,
+            settings=[vars(config.tune), config.data.img_size, vars(config.runtime)],
+            cache=inputs.cache,
+        )
+        held = config.training().held(inputs.backbone)
+        return settle(config.schedule, held, trial)
 
     def _rehearse_test(self) -> Rehearsal:
         return rehearse_test(self._objective, self._pixels, self._images.val, self._config)

@@ -12,6 +12,7 @@ from backbones.base.files import hash16
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from backbones.training.held import Held
 from benchmarks.annotated.detected import (
     COCO_COLUMNS,
     COCO_EVALUATORS,
@@ -35,7 +36,7 @@ from benchmarks.task import (
 )
 from detection.config import DetectionConfig
 from detection.model.arithmetic import head_multiply_adds
-from detection.protocols import fit
+from detection.protocols import fit, held
 from detection.recipes import RECIPES, default_recipe
 from detection.schedule import images_in_use, num_steps
 from detection.small_sets import FEWEST_STEPS, begun_with, lengthened, with_more_detections
@@ -138,6 +139,10 @@ class CocoTask(AnnotatedTask):
         )
         return replace(config, protocol=begun_with(config.protocol, digits)), sentence
 
+    def held(self, config: DetectionConfig, backbone: BackboneSpec) -> Held:
+        """Return how many images a device may hold at once."""
+        return held(config, backbone)
+
     def workload(self, config: DetectionConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
         num_train = min(facts.num_train, limit_images or facts.num_train)
@@ -148,7 +153,6 @@ class CocoTask(AnnotatedTask):
             batch_size=config.schedule.batch_size,
             num_steps=steps,
             num_images=steps * config.schedule.batch_size,
-            batch_size_per_device=config.schedule.batch_size_per_device,
         )
 
     def multiply_adds(self, recipe: Mapping[str, Any], img_size: int) -> float:

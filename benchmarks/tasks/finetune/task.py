@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from backbones.training.held import Held
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.data.roots import DataRoot
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
@@ -38,6 +39,10 @@ class FinetuneTask(LabelledTask):
     def default_recipe(self, backbone: BackboneSpec, data: DataRoot) -> str:
         """Return the recipe for the mini data, or that of the backbone's family and depth."""
         return self.defaults[0] if data.mini else recipe_for(backbone.layout, backbone.num_layers)
+
+    def held(self, config: FinetuneConfig, backbone: BackboneSpec) -> Held:
+        """Return how many images a device may hold at once."""
+        return config.training().held(backbone)
 
     def workload(self, config: FinetuneConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""

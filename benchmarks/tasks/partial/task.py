@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint
 from backbones.spec import BackboneSpec
+from backbones.training.held import Held
 from benchmarks.by_image.classified import predictions_of
 from benchmarks.labelled.task import LabelledTask, published_on_imagenet
 from benchmarks.labelled.tuning.config import finetune_workload
@@ -38,6 +39,10 @@ class PartialTask(LabelledTask):
     trains = True
     # As for the linear probe, which is its first point.
     published = published_on_imagenet(tolerance=0.3)
+
+    def held(self, config: PartialConfig, backbone: BackboneSpec) -> Held:
+        """Return how many images a device may hold at once."""
+        return config.training().held(backbone)
 
     def workload(self, config: PartialConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to where the backbone has all of its points."""

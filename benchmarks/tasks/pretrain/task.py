@@ -11,6 +11,7 @@ from backbones.base.errors import UserError
 from backbones.base.monitor import Monitor, SilentMonitor
 from backbones.checkpoint import Checkpoint, record_path
 from backbones.spec import BackboneSpec
+from backbones.training.held import Held
 from backbones.training.schedules import num_steps
 from benchmarks.data.mini import MINI_SHA256, mini_data
 from benchmarks.data.mini.imagenet import num_crops
@@ -88,6 +89,10 @@ class PretrainTask(Task):
         config.refuse_on(backbone.strides)
         return config
 
+    def held(self, config: PretrainConfig, backbone: BackboneSpec) -> Held:
+        """Return how many images a device may hold at once."""
+        return config.held(backbone)
+
     def workload(self, config: PretrainConfig, facts: Facts, limit_images: int | None) -> Workload:
         """Return what ``config`` comes to."""
         in_use = max(1, round(facts.num_train * config.data.fraction))
@@ -98,7 +103,6 @@ class PretrainTask(Task):
             batch_size=config.schedule.batch_size,
             num_steps=steps,
             num_images=steps * config.schedule.batch_size,
-            batch_size_per_device=config.schedule.batch_size_per_device,
         )
 
     def try_out(self, backbone: BackboneSpec, checkpoint: Checkpoint, folder: Path) -> str:

@@ -38,13 +38,31 @@ def draw_mixing(
     return {"share": torch.tensor(share), "box": torch.tensor(box)}
 
 
-def mix(images: Tensor, share: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+def mirrored(images: int, part: int, device: torch.device) -> Tensor:
+    """Return the partner of each image of a batch, (B,): the one at the mirrored place of its part.
+
+    Args:
+        images: B.
+        part: Images of a micro-batch of the recipe, several of which may be held at once; 0 takes
+            the whole batch.
+        device: Of the result.
+    """
+    places = torch.arange(images, device=device)
+    if not part or images % part:
+        return places.flip(0)
+    return places.view(-1, part).flip(1).flatten()
+
+
+def mix(
+    images: Tensor, share: Tensor, box: Tensor, partners: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mix each image of a batch with its partner.
 
     Args:
         images: (B, 3, H, W).
         share: (B,), see ``draw_mixing``.
         box: (B, 4), likewise.
+        partners: (B,), see ``mirrored``; by default those of the whole batch.
 
     Returns:
         Mixed images, and each one's own part in it, (B,): what its own label weighs.
@@ -55,9 +73,10 @@ def mix(images: Tensor, share: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
     top, left, bottom, right = (edge[:, None, None] for edge in box.unbind(dim=1))
     pasted = (top <= rows) & (rows < bottom) & (left <= columns) & (columns < right)
     share = share.to(images.dtype)
+    others = images.flip(0) if partners is None else images[partners]
     kept = torch.where(pasted, 0.0, share[:, None, None])[:, None]
     area = pasted.sum(dim=(1, 2)).to(images.dtype) / (height * width)
-    return images.lerp(images.flip(0), 1 - kept), share * (1 - area)
+    return images.lerp(others, 1 - kept), share * (1 - area)
 
 
 def _draw_beta(parameter: float, generator: torch.Generator) -> float:
