@@ -106,6 +106,10 @@ def test_profiles_lie_beside_the_runs_or_with_the_user(tmp_path, monkeypatch):
         ("minutes = 90", "#SBATCH --time=90"),
         ("sbatch_args = ['--constraint=x']", "#SBATCH --constraint=x"),
         ("cpus = 8", "export BACKBENCH_CORES=8 OMP_NUM_THREADS=6 MKL_NUM_THREADS=6"),
+        # A GPU is fed by one thread and as many loaders as there are other cores.
+        ("gpus = 1", "export BACKBENCH_CORES=8 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1"),
+        ("gpus = 1\ncpus = 3", "export BACKBENCH_CORES=3 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1"),
+        ("workers = 5", "export BACKBENCH_WORKERS=5"),
         ("nodes = 2", "export MASTER_ADDR=$SLURMD_NODENAME"),
         ("scratch = '$SCRATCH/x'", "export TMPDIR=$SCRATCH/x"),
         ("setup = ['module load y']", "module load y"),
