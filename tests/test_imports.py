@@ -30,6 +30,7 @@ ALSO_DELAYED = {
     ("benchmarks.work.follower", "benchmarks.store.folders"),
     ("benchmarks.work.follower", "benchmarks.work.crash"),
     ("benchmarks.work.follower", "benchmarks.work.execute"),
+    ("benchmarks.work.follower", "benchmarks.work.memory"),
     ("benchmarks.work.follower", "benchmarks.work.ranks"),
     # A run loads the code as it is when the run begins, not when its server began.
     ("benchmarks.local.forked", "benchmarks.work.worker"),
