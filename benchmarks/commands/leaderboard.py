@@ -36,7 +36,7 @@ def main(options: LeaderboardOptions) -> int:
     published = with_own(Path(options.published) if options.published else None)
     if options.html is not None:
         return _write_page(options, scan, store, published)
-    tables = shown_tables(scan, store, published=published)
+    tables = shown_tables(scan, store, published=published, anonymous=options.anonymous)
     if options.published is not None:
         tables += published_alone(tables, published)
     tables = chosen(tables, make_choice(tables, options.where, options.order, options.columns))

@@ -58,6 +58,7 @@ def shown_tables(
     store: Store,
     sure: bool = True,
     published: Sequence[PublishedRow] | None = None,
+    anonymous: bool = False,
 ) -> list[ShownTable]:
     """Return what a folder of runs comes to, tables of several tasks first.
 
@@ -66,17 +67,18 @@ def shown_tables(
         store: The folder.
         sure: Also find out how sure the numbers are.
         published: Rows of others; None for the project's.
+        anonymous: Leave out tables of collections and followed trainings, which name folders.
     """
     tables = make_tables(scan, store, published)
     if not sure:
         none = [None] * len(tables)
-        front = [one.table for one in tables_across(store.root, tables, none)]
-        return [plain(table) for table in (*front, *with_joined(tables))]
+        found = [] if anonymous else tables_across(store.root, tables, none)
+        return [plain(table) for table in (*(o.table for o in found), *with_joined(tables))]
     shown = [_with_statistics(table, scan, store) for table in tables]
     known = [one.statistics for one in shown]
     across = [
         ShownTable(one.table, one.statistics.rows, one.statistics)
-        for one in tables_across(store.root, tables, known)
+        for one in ([] if anonymous else tables_across(store.root, tables, known))
     ]
     joined = with_joined(tables)[: -len(tables) or None]
     pairs = zip(joined, joined_statistics(tables, known), strict=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.cli import main
 from benchmarks.data.roots import DataRoot
 from benchmarks.leaderboard.collected import collected_tables, mean_interval
 from benchmarks.leaderboard.formats.render import to_terminal
@@ -110,6 +111,14 @@ def test_a_broken_set_has_a_column_and_a_reason(board):
     assert found.table.rows[0].values["coral"].reason == "no annotations"
     assert found.table.rows[0].values["mean APbox"].mean == 45.0
     assert "coral: left out, no annotations" in found.table.key.protocol
+
+
+def test_an_anonymous_board_names_no_folder_of_a_broken_set(board, tmp_path, capsys):
+    board(RESULTS, {"coral": "/data/jdoe/coral does not exist"})
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
+    assert "coral" in capsys.readouterr().out
+    assert main(["leaderboard", "--anonymous", "--out", str(tmp_path)]) == 0
+    assert "coral" not in capsys.readouterr().out
 
 
 def test_other_data_of_the_folder_are_not_in_the_mean(board):
