@@ -102,7 +102,9 @@ def pretraining_request(wanted: Pretraining, where: PlanContext) -> RunRequest:
     """
     task = get_task(PRETRAIN)
     named = lookup("pretraining recipe", wanted.recipe, dict(task.recipes()))()
-    first = open_checkpoint(f"random:{wanted.arch or named.backbone}", where.plugins)
+    network = [text for text in wanted.overrides if text.partition("=")[0] == "backbone"]
+    arch = wanted.arch or apply_overrides(named, network).backbone
+    first = open_checkpoint(f"random:{arch}", where.plugins)
     backbone = get_spec(first.backbone, where.plugins)
     overrides = without_effect(task, named, backbone, wanted.overrides)
     config = apply_overrides(named, overrides)

@@ -5,6 +5,7 @@ import pytest
 from backbones.base.errors import UserError
 from backbones.base.sections import as_plain
 from backbones.catalog import get_spec
+from benchmarks import cli
 from benchmarks.overrides import apply_overrides, overrides_outside_identity
 from benchmarks.plan.how import without_effect
 from benchmarks.suites import get_task
@@ -78,3 +79,9 @@ def test_images_that_are_compared_have_a_setting_of_their_own(key):
     assert "+custom:" in apply_overrides(named, texts).protocol
     with pytest.raises(UserError, match=r"model\.compared: 24 .* divisor of schedule\.batch_size"):
         get_task("pretrain").check(apply_overrides(named, ["model.compared=24"]))
+
+
+def test_a_backbone_that_is_set_is_the_one_that_is_planned(tmp_path, capsys):
+    words = ["pretrain", "mae-nano", "--set", "backbone=swin-nano", "--dry-run", "--out", tmp_path]
+    assert cli.main(list(map(str, words))) == 0
+    assert "pretrain mae-nano, swin-nano: 16 images a step" in capsys.readouterr().out
