@@ -120,6 +120,9 @@ def test_forked_workers_open_the_files_themselves(tmp_path: Path) -> None:
     here, _ = read_all(train)
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as workers:
         found = workers.map(read_all, [train] * 4, chunksize=1)
+        # To terminate a pool that is replacing a worker may wait for that one for ever.
+        workers.close()
+        workers.join()
     # The first image of each of two files finds it closed.
     assert found == [(here, len(train) - 2)] * 4
 
