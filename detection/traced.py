@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from backbones.base.errors import PreflightError, UserError
 from backbones.base.files import atomic_file
+from backbones.base.traces import written_as_graph
 from detection.model.detector import Detector
 from detection.model.roi_align import SeparableRoIAlign
 from detection.trained import TrainedRun, load_detector
@@ -112,7 +113,7 @@ def _written(
     adapter = TracingAdapter(detector, [{"image": image}], _detect).eval()
     write = _onnx_of if layout == "onnx" else _torchscript_of
     try:
-        with _silent():
+        with _silent(), written_as_graph():
             return write(adapter, image, json.dumps(dict(facts or {})), _outputs_of(detector))
     except (RuntimeError, TypeError, torch.onnx.OnnxExporterError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

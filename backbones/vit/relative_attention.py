@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from backbones.base.traces import is_written_as_graph
 from backbones.vit.positions import Grid
 
 # Logits in work at a time; 16 MiB in float32, a part of a server's L3 cache.
@@ -41,9 +42,7 @@ def attend_relative(heads: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, grid: G
     table_h = offset_table(rel_pos_h, grid[0]).to(heads.dtype)
     table_w = offset_table(rel_pos_w, grid[1]).to(heads.dtype)
     chunked = heads.device.type == "cpu" and heads.dtype in (torch.float32, torch.float64)
-    # A trace can hold no function of ours.
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if chunked and not tracing:
+    if chunked and not is_written_as_graph():
         out: Tensor = _ChunkedAttention.apply(heads, table_h, table_w)
         return out
     return attend_folded(heads, table_h, table_w)

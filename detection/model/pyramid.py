@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.base.traces import is_written_as_graph
+
 # Coarsest pyramid level that a neck computes; the one above is a subsample of it.
 COARSEST_BUILT_LEVEL = 5
 
@@ -154,10 +156,9 @@ def laid_out(maps: Tensor) -> Tensor:
 def swapped(rows: Tensor) -> Tensor:
     """Return the transpose (B, N, M) of (B, M, N): written out on a CPU, a view elsewhere.
 
-    A trace records the view: it can hold no function of ours.
+    A network that is written as a graph has the view.
     """
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if rows.device.type != "cpu" or tracing:
+    if rows.device.type != "cpu" or is_written_as_graph():
         return rows.transpose(1, 2)
     out: Tensor = _Swap.apply(rows)
     return out
