@@ -12,7 +12,7 @@ CORES = "BACKBENCH_CORES"
 WORKERS = "BACKBENCH_WORKERS"
 
 # Beside a CPU that trains, loaders take cores away from it. A GPU leaves all cores but the one that
-# feeds it; more than so many loaders a GPU have not been seen to be of use.
+# feeds it; no use was seen for more than 16 loaders a GPU.
 _LOADERS_AT_MOST, _LOADERS_A_GPU = 4, 16
 
 

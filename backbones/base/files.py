@@ -172,7 +172,7 @@ def open_plain(path: Path, most: int | None = None) -> BinaryIO:
         most: Largest size in bytes; None for any.
 
     Raises:
-        OSError: It is absent, unreadable, no plain file, or too large.
+        OSError: It is absent, unreadable, not a plain file, or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     facts = os.fstat(descriptor)

@@ -115,7 +115,7 @@ def _timed(
 
 
 def _tried(rehearsal: Rehearsal, turns: Machine, seconds: float) -> tuple[float, Conditions]:
-    """Repeat work for so many seconds, in all processes together; return those of the fastest."""
+    """Repeat work for a number of seconds, in all processes together; time the fastest one."""
     watch = Watch()
     start, taken = time.perf_counter(), [_once(rehearsal)]
     for number in range(1, _MOST):

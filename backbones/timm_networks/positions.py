@@ -58,7 +58,7 @@ def resizes_itself(net: Any) -> bool:
 
 
 def rule_of(net: Any) -> PositionRule | None:
-    """Return how a network resizes its table of positions, None where it has none of ours.
+    """Return the rule by which a network resizes its table of positions, None for the default.
 
     Args:
         net: A network of timm, or an own ViT.

@@ -57,7 +57,7 @@ class Objective(nn.Module, ABC):
         draws: Set by the loop where a batch is several of the recipe's micro-batches, or a part of
             one; else None.
         part: Images of the recipe's micro-batch, set by the loop. What couples the images of a
-            micro-batch (mixup) stays within so many neighbours; 0 takes the whole batch.
+            micro-batch (mixup) stays within groups of this size; 0 takes the whole batch.
     """
 
     backbone: Backbone

@@ -68,7 +68,7 @@ def card_of(
         threads: Of this process.
         num_workers: Loader processes beside it.
         couples_images: Losses compare the images of a micro-batch with one another.
-        held_as: Why a device holds so many images at once.
+        held_as: Why a device holds this number of images at once.
     """
     share = training.share
     why = f" ({held_as})" if held_as else ""

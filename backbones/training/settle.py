@@ -33,7 +33,7 @@ class Trial:
 
     Attributes:
         objective: On its device.
-        batch_of: Makes a batch of so many images on that device.
+        batch_of: Makes a batch of the given number of images on that device.
         network: Name of the network, for messages.
         settings: Whatever decides how much memory an image takes, as plain values.
         cache: Folder that measurements are remembered in.

@@ -193,7 +193,7 @@ def settings_of(weights: Path, model_types: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the settings in a JSON file, none where there is no file."""
+    """Return the settings in a JSON file, empty if it does not exist."""
     if not path.is_file():
         return {}
     try:

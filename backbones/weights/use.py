@@ -111,7 +111,7 @@ def positions_of(form: str, method: str, backbone: str) -> PositionRule | None:
         backbone: Name of the network.
 
     Returns:
-        None for other files of ours, which follow ``BackboneSpec.position_rule``.
+        None for other own files, which follow ``BackboneSpec.position_rule``.
     """
     if form not in FORMATS:
         return BICUBIC

@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 def plan_table(cells: Sequence[Cell], width: int | None = None) -> list[str]:
-    """Return the plan as lines, a line a run; none where there is no run.
+    """Return the plan as lines, one for each run; an empty plan has none.
 
     Args:
         cells: The plan.

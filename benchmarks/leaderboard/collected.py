@@ -6,8 +6,6 @@ from dataclasses import replace
 from math import fsum, sqrt
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.runs import TableKey
 from benchmarks.leaderboard.statistics.results import Interval, RowStatistics, TableStatistics
@@ -222,19 +220,7 @@ class _Builder:
                 intervals[self._mean] = mean_interval(self._numbers(row))
             one_seed = any(len(own.seeds) == 1 for own, _ in sets.values())
             certain.append(RowStatistics(intervals, None, (), "", one_seed=one_seed))
-        return TableStatistics(
-            rows=tuple(certain),
-            noise={},
-            brackets=(),
-            num_images=None,
-            num_resamples=0,
-            resamples={},
-            runs={},
-            higher={},
-            fresh=np.zeros(len(certain), dtype=bool),
-            fresh_noise={},
-            floors=tuple(self._compared([row for row, _ in rows])),
-        )
+        return TableStatistics.of_joined(certain, [*self._compared([row for row, _ in rows])])
 
     def _numbers(self, row: Row) -> list[float]:
         values = [row.values[name].mean for name in self._names.values()]

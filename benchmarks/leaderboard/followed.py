@@ -3,8 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from benchmarks.leaderboard.collected import Collected
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.runs import TableKey
@@ -73,7 +71,7 @@ def _table(
         lower=tuple(columns[p] for p in used if tables[p].headline in tables[p].lower),
         heads=shown,
     )
-    return Collected(table, _statistics(certain))
+    return Collected(table, TableStatistics.of_joined(certain))
 
 
 def _names(tables: Sequence[Table]) -> list[str]:
@@ -101,6 +99,7 @@ def _row(
     epoch = Value(None, reason="its name has no number")
     if checkpoint.epoch is not None:
         epoch = Value(float(checkpoint.epoch))
+    doubts = [doubt for row in rows if (doubt := row.doubts.get("seconds"))]
     seconds = [value for row in rows if (value := row.costs["seconds"]) is not None]
     return Row(
         rank=None,
@@ -114,9 +113,7 @@ def _row(
         seeds=rows[0].seeds,
         note="; ".join(dict.fromkeys(row.note for row in rows if row.note)),
         run_ids=tuple(run_id for row in rows for run_id in row.run_ids),
-        doubts={"seconds": min(d)}
-        if (d := [x for row in rows if (x := row.doubts.get("seconds"))])
-        else {},
+        doubts={"seconds": min(doubts)} if doubts else {},
     )
 
 
@@ -128,8 +125,3 @@ def _sure(found: _Found, columns: Mapping[int, str], tables: Sequence[Table]) ->
             intervals[columns[place]] = sure.intervals[head]
     one_seed = any(len(row.seeds) == 1 for row, _ in found.values())
     return RowStatistics(intervals, None, (), "", one_seed=one_seed)
-
-
-def _statistics(rows: Sequence[RowStatistics]) -> TableStatistics:
-    fresh = np.zeros(len(rows), dtype=bool)
-    return TableStatistics(tuple(rows), {}, (), None, 0, {}, {}, {}, fresh, {})

@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmarks.leaderboard.rows import COSTS, Row, Table, Value
 from benchmarks.leaderboard.runs import TableKey
 from benchmarks.leaderboard.statistics.results import RowStatistics, TableStatistics, about_floors
@@ -79,19 +77,7 @@ def _intervals(
             if (place, metric) in names
         }
         rows.append(RowStatistics(intervals, None, (), "", one_seed=len(row.seeds) == 1))
-    return TableStatistics(
-        rows=tuple(rows),
-        noise={},
-        brackets=(),
-        num_images=None,
-        num_resamples=0,
-        resamples={},
-        runs={},
-        higher={},
-        fresh=np.zeros(len(rows), dtype=bool),
-        fresh_noise={},
-        floors=_floors(tables, statistics, names),
-    )
+    return TableStatistics.of_joined(rows, _floors(tables, statistics, names))
 
 
 def _floors(

@@ -11,7 +11,7 @@ from backbones.base.errors import DeviceFullError
 from backbones.base.json_files import JsonFormat, UnreadableFileError
 from benchmarks.store.folders import RunFolder
 
-# After so many halvings something other than the number of images is the reason.
+# If two halvings do not help, something other than the number of images is the reason.
 HALVINGS = 2
 
 

@@ -140,7 +140,7 @@ def test_files_older_than_steps_of_batch_norm_open(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "a list": ([NET], "holds a list, not a dictionary of weights"),
-    "a table that is no square": (changed(TABLE, torch.rand(1, 99, 64)), r"\(1, 99, 64\)"),
+    "a table that is not square": (changed(TABLE, torch.rand(1, 99, 64)), r"\(1, 99, 64\)"),
     "a table without the class token": (changed(TABLE, NET[TABLE][:, 1:]), r"\(1, 100, 64\)"),
     "one channel": (changed(STEM, NET[STEM][:, :1]), r"\(64, 1, 16, 16\)"),
     "four channels": (changed(STEM, torch.rand(64, 4, 16, 16)), r"\(64, 4, 16, 16\)"),

@@ -155,7 +155,7 @@ def _checked_list(
 ) -> dict[str, str]:
     """Return the checksums by member, once they are those of the members that are there."""
     if LIST not in members:
-        raise BadRecordError(f"it has no {LIST}, so it is no bundle")
+        raise BadRecordError(f"it has no {LIST}, so it is not a bundle")
     listed = _listed(_unpacked(archive, members[LIST], _MOST_BYTES_OF_LIST))
     odd = sorted({*listed, LIST} ^ set(members))
     if odd:
@@ -193,7 +193,7 @@ def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise BadRecordError(f"member {name!r} is there twice")
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise BadRecordError(f"member {name!r} is no plain file")
+            raise BadRecordError(f"member {name!r} is not a plain file")
         members[name] = info
     return members
 

@@ -48,7 +48,7 @@ class Packed:
 
 
 def pack(folder: RunFolder, anonymous: bool = False) -> Packed | None:
-    """Return the record of a run with its resamples, None where there is no record.
+    """Return the record of a run with its resamples, None if the run has no record.
 
     Args:
         folder: The run's folder.

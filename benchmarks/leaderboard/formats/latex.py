@@ -46,9 +46,7 @@ _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 def _label(shown: ShownTable, label: str, number: int) -> str:
     key = shown.table.key
-    text = label or re.sub(r"[^A-Za-z0-9]+", "-", f"tab:{key.task}-{key.protocol}").replace(
-        "tab-", "tab:", 1
-    )
+    text = label or "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", f"{key.task}-{key.protocol}")
     return f"{text}-{number}" if number > 1 else text
 
 

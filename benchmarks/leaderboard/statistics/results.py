@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +149,28 @@ class TableStatistics:
     fresh: npt.NDArray[np.bool_]
     fresh_noise: Mapping[str, Noise]
     floors: tuple[str, ...] = ()
+
+    @classmethod
+    def of_joined(cls, rows: Sequence[RowStatistics], floors: Sequence[str] = ()) -> Self:
+        """Return the statistics of a table that takes its rows' intervals from other tables.
+
+        Args:
+            rows: In the order of the table's rows.
+            floors: Sentences below the table.
+        """
+        return cls(
+            rows=tuple(rows),
+            noise={},
+            brackets=(),
+            num_images=None,
+            num_resamples=0,
+            resamples={},
+            runs={},
+            higher={},
+            fresh=np.zeros(len(rows), dtype=bool),
+            fresh_noise={},
+            floors=tuple(floors),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Results files of other programs: the same numbers as pycocotools, and what is refused."""
 
-import contextlib
 import copy
 import gzip
-import io
 import json
 import re
 from dataclasses import replace
@@ -13,11 +11,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as rle_tools
 import pytest
-import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from backbones.base.errors import PreflightError, UserError
+from backbones.base.errors import PreflightError
 from benchmarks.by_image.detected import read_detected
 from benchmarks.by_image.resamples import compute_resamples
 from detection.scoring.cocoeval import score
@@ -25,101 +20,15 @@ from detection.scoring.detections import Detections, read_detections, write_dete
 from detection.scoring.matches import write_matches
 from detection.scoring.matching import match
 from detection.scoring.results.scoring import open_results, score_results
-from detection.scoring.results.truth import ScoringTruth, find_truth, read_truth
+from detection.scoring.results.truth import ScoringTruth
 from detection.scoring.results.writing import write_results
+from tests.detection.scoring.made import CATEGORIES, HEIGHT, WIDTH, by_pycocotools, corners
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-# With gaps and out of order, as COCO's.
-CATEGORIES = {7: "cat", 3: "dog", 90: "bird"}
-WIDTH, HEIGHT = 320, 240
-
-
-def _annotation(rng: np.random.Generator, number: int, image_id: int) -> dict[str, Any]:
-    side = rng.choice([8, 25, 70, 190], 2) * rng.uniform(0.6, 1, 2)
-    x, y = rng.uniform(0, np.array([WIDTH, HEIGHT]) - side)
-    w, h = side
-    polygon = np.round([x, y, x + w, y, x + w, y + h, x + w / 2, y + 0.6 * h, x, y + h], 2).tolist()
-    rle = rle_tools.merge(rle_tools.frPyObjects([polygon], HEIGHT, WIDTH))
-    crowd = int(number % 9 == 0)
-    encoded = {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()}
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": int(rng.choice(list(CATEGORIES))),
-        "bbox": [float(v) for v in np.round([x, y, w, h], 2)],
-        "iscrowd": crowd,
-        "area": float(rle_tools.area(rle)),
-        "segmentation": encoded if crowd else [polygon],
-    }
-
-
-def _moved(rng: np.random.Generator, annotation: dict[str, Any]) -> dict[str, Any]:
-    segmentation = annotation["segmentation"]
-    rle = (
-        rle_tools.merge(rle_tools.frPyObjects(segmentation, HEIGHT, WIDTH))
-        if isinstance(segmentation, list)
-        else segmentation
-    )
-    x, y, w, h = annotation["bbox"]
-    dx, dy = rng.normal(0, 0.12, 2) * (w, h)
-    mask = np.roll(rle_tools.decode(rle), (int(dy), int(dx)), (0, 1))
-    counts = rle_tools.encode(np.asfortranarray(mask))["counts"].decode()
-    left, top = max(0.0, x + dx), max(0.0, y + dy)
-    size = rng.uniform(0.85, 1.15, 2) * (w, h)
-    wrong = rng.random() < 0.2
-    return {
-        "image_id": annotation["image_id"],
-        "category_id": int(rng.choice(list(CATEGORIES))) if wrong else annotation["category_id"],
-        # Doubles that float32 cannot hold.
-        "bbox": [left, top, min(size[0], WIDTH - left), min(size[1], HEIGHT - top)],
-        # Few digits, so that many scores tie.
-        "score": round(float(rng.random()), 2),
-        "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts},
-    }
-
-
-@pytest.fixture(scope="module")
-def content() -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Crowds, all sizes, images without objects, and an image with 260 detections of a class."""
-    rng = np.random.default_rng(5)
-    images = [
-        {"id": 11 * n + 4, "file_name": f"{n}.jpg", "width": WIDTH, "height": HEIGHT}
-        for n in range(14)
-    ]
-    annotations = [
-        _annotation(rng, number, images[int(rng.integers(0, 12))]["id"]) for number in range(1, 70)
-    ]
-    truth = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
-    }
-    found = [_moved(rng, a) for a in annotations for _ in range(int(rng.integers(0, 4)))]
-    found += [_moved(rng, annotations[0]) | {"category_id": 3} for _ in range(260)]
-    order = rng.permutation(len(found))
-    return truth, [found[n] for n in order]
-
-
-@pytest.fixture
-def scoring(content: tuple[dict[str, Any], Any], tmp_path: Path) -> ScoringTruth:
-    path = tmp_path / "truth.json"
-    path.write_text(json.dumps(content[0]), "utf-8")
-    return read_truth(find_truth(path, "made"))
-
-
-def _pycocotools(truth: Path, results: list[dict[str, Any]], kind: str) -> list[float]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        known = COCO(str(truth))
-        found = known.loadRes(copy.deepcopy(results))
-        engine = COCOeval(known, found, kind)
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return [100 * float(value) for value in engine.stats]
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
-def test_numbers_are_those_of_pycocotools(
+def test_numbers_are_those_ofby_pycocotools(
     engine: str, content: Any, scoring: ScoringTruth, tmp_path: Path
 ) -> None:
     path = tmp_path / "results.json"
@@ -130,7 +39,7 @@ def test_numbers_are_those_of_pycocotools(
     # As detectron2 evaluates masks: with a bbox beside it, pycocotools takes the area of that.
     masks = [{k: v for k, v in one.items() if k != "bbox"} for one in content[1]]
     for kind, results in (("box", boxes), ("mask", masks)):
-        wanted = _pycocotools(
+        wanted = by_pycocotools(
             tmp_path / "truth.json", results, {"box": "bbox", "mask": "segm"}[kind]
         )
         for name, value in zip(NAMES, wanted, strict=True):
@@ -188,11 +97,6 @@ def _changed(results: list[dict[str, Any]], **changes: Any) -> list[dict[str, An
     return [{**one, **{name: change(one) for name, change in changes.items()}} for one in results]
 
 
-def _corners(one: dict[str, Any]) -> list[float]:
-    x, y, w, h = one["bbox"]
-    return [x, y, x + w, y + h]
-
-
 REFUSED = {
     "unknown image": (lambda r: [*r, {**r[0], "image_id": 999}], "1 of .* image_id .*999"),
     "places for ids": (
@@ -209,7 +113,7 @@ REFUSED = {
         ),
         "without the gaps",
     ),
-    "corners": (lambda r: _changed(r, bbox=_corners), "xyxy"),
+    "corners": (lambda r: _changed(r, bbox=corners), "xyxy"),
     "centres": (
         lambda r: _changed(
             r,
@@ -344,7 +248,7 @@ def test_masks_alone_have_the_boxes_of_the_masks(
     path = tmp_path / "results.json"
     path.write_text(json.dumps(masks), "utf-8")
     found = score_results(open_results(path, scoring), scoring, tmp_path, "hotcoco")
-    wanted = _pycocotools(tmp_path / "truth.json", masks, "bbox")
+    wanted = by_pycocotools(tmp_path / "truth.json", masks, "bbox")
     assert found.metrics["APbox"] == pytest.approx(wanted[0], abs=1e-9)
 
 
@@ -364,87 +268,8 @@ def test_polygons_are_masks_too(content: Any, scoring: ScoringTruth, tmp_path: P
         )(rle_tools.merge(rle_tools.frPyObjects(o["segmentation"], HEIGHT, WIDTH))),
     )
     masks = [{k: v for k, v in one.items() if k != "bbox"} for one in rles]
-    wanted = _pycocotools(tmp_path / "truth.json", masks, "segm")
+    wanted = by_pycocotools(tmp_path / "truth.json", masks, "segm")
     assert found.metrics["APmask"] == pytest.approx(wanted[0], abs=1e-9)
-
-
-def test_torchvision_detections_are_scored_as_its_references_do(
-    content: Any, scoring: ScoringTruth, tmp_path: Path
-) -> None:
-    outputs: dict[int, dict[str, torch.Tensor]] = {}
-    for image_id in {one["image_id"] for one in content[1]}:
-        own = [one for one in content[1] if one["image_id"] == image_id]
-        masks = [rle_tools.decode(one["segmentation"]) for one in own]
-        outputs[image_id] = {
-            "boxes": torch.tensor([_corners(one) for one in own]),
-            "labels": torch.tensor([one["category_id"] for one in own]),
-            "scores": torch.tensor([one["score"] for one in own]),
-            "masks": torch.from_numpy(np.stack(masks))[:, None] * 0.9,
-        }
-    path = tmp_path / "results.pt"
-    torch.save(outputs, path)
-    found = score_results(open_results(path, scoring), scoring, tmp_path, "hotcoco")
-    # references/detection/coco_eval.py, prepare_for_coco_detection and _segmentation.
-    written = [
-        {
-            "image_id": image_id,
-            "category_id": label,
-            "bbox": box,
-            "score": value,
-            "segmentation": mask,
-        }
-        for image_id, output in outputs.items()
-        for label, box, value, mask in zip(
-            output["labels"].tolist(),
-            torch.cat(
-                [output["boxes"][:, :2], output["boxes"][:, 2:] - output["boxes"][:, :2]], dim=1
-            ).tolist(),
-            output["scores"].tolist(),
-            [
-                {**rle, "counts": rle["counts"].decode()}
-                for mask in output["masks"]
-                for rle in [
-                    rle_tools.encode(np.asfortranarray((mask[0] > 0.5).numpy().astype("u1")))
-                ]
-            ],
-            strict=True,
-        )
-    ]
-    boxes = [{k: v for k, v in one.items() if k != "segmentation"} for one in written]
-    masks_only = [{k: v for k, v in one.items() if k != "bbox"} for one in written]
-    truth = tmp_path / "truth.json"
-    assert found.metrics["APbox"] == pytest.approx(_pycocotools(truth, boxes, "bbox")[0], abs=1e-9)
-    wanted = _pycocotools(truth, masks_only, "segm")[0]
-    assert found.metrics["APmask"] == pytest.approx(wanted, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda o: [o], "holds no dict"),
-        (lambda o: {"a": o}, "no whole number"),
-        (lambda o: {4: {**o, "scores": o["scores"][:1]}}, "has 1 scores and 2 boxes"),
-        (lambda o: {4: {**o, "boxes": o["boxes"][0]}}, "no tensor boxes of 2 dimensions"),
-        (lambda o: {4: {**o, "scores": o["scores"] / 0}}, "NaN or infinity in scores"),
-        (lambda o: {4: {**o, "masks": torch.zeros(1, 1, HEIGHT, WIDTH)}}, "one mask for each box"),
-        (lambda o: {4: {**o, "masks": torch.zeros(2, 1, 8, 8)}}, "drawn at another size"),
-        (lambda o: {5: o}, "image_id that the data do not have"),
-    ],
-)
-def test_torch_files_that_are_something_else_are_refused(
-    change: Any, words: str, scoring: ScoringTruth, tmp_path: Path
-) -> None:
-    output = {
-        "boxes": torch.tensor([[3.0, 4, 50, 60], [5, 6, 90, 80]]),
-        "labels": torch.tensor([7, 3]),
-        "scores": torch.tensor([0.5, 0.4]),
-    }
-    torch.save(change(output), tmp_path / "results.pt")
-    with pytest.raises(PreflightError, match=words):
-        open_results(tmp_path / "results.pt", scoring)
-    (tmp_path / "results.pt").write_bytes(b"PK\x03\x04 truncated")
-    with pytest.raises(UserError, match=r"results\.pt"):
-        open_results(tmp_path / "results.pt", scoring)
 
 
 def test_boxes_only_leaves_masks_out(content: Any, scoring: ScoringTruth, tmp_path: Path) -> None:
